@@ -1,0 +1,117 @@
+"""Channels to the services: keepalive, token and project on every call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import grpc
+from grpc import aio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Metadata: TypeAlias = "tuple[tuple[str, str], ...]"
+
+MIB = 1024 * 1024
+#: Larger messages are streamed in chunks of CHUNK.
+CHUNK = MIB
+MAX_MESSAGE = 16 * MIB
+
+#: The server's side of the same agreement is in dpud.hosting.server.
+KEEPALIVE_MS = 30_000
+OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_send_message_length", MAX_MESSAGE),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # An http proxy of the environment must never see a token.
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+def metadata(token: str, project: str) -> Metadata:
+    """Return what goes with every call: who asks, and in which project."""
+    return (("authorization", f"Bearer {token}"), ("dpu-project", project))
+
+
+def open_channel(address: str, token: str, project: str) -> grpc.Channel:
+    """Open a synchronous channel, for the client.
+
+    `address` is 'unix:/path' or 'host:port'. Nothing is connected yet, so nothing is raised.
+    """
+    channel = grpc.insecure_channel(address, options=OPTIONS)
+    return grpc.intercept_channel(channel, _Signed(metadata(token, project)))
+
+
+def open_async_channel(address: str, token: str, project: str = "") -> aio.Channel:
+    """Open a channel for a service that calls another, on the running loop."""
+    extra = metadata(token, project)
+    signers = [signer(extra) for signer in (_SignUnaryUnary, _SignUnaryStream, _SignStreamUnary, _SignStreamStream)]
+    return aio.insecure_channel(address, options=OPTIONS, interceptors=signers)
+
+
+class _Details(grpc.ClientCallDetails):
+    """The details of a call, with our metadata behind its own."""
+
+    def __init__(self, details: grpc.ClientCallDetails, extra: Metadata) -> None:
+        self.method = details.method
+        self.timeout = details.timeout
+        self.metadata = (*(details.metadata or ()), *extra)
+        self.credentials = details.credentials
+        self.wait_for_ready = details.wait_for_ready
+        self.compression = details.compression
+
+
+class _Signed(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamUnaryClientInterceptor,
+    grpc.StreamStreamClientInterceptor,
+):
+    """Adds the caller's metadata to every call."""
+
+    def __init__(self, extra: Metadata) -> None:
+        self._extra = extra
+
+    def _sign(
+        self, continuation: Callable[[grpc.ClientCallDetails, Any], Any], client_call_details: Any, request: Any
+    ) -> Any:
+        return continuation(_Details(client_call_details, self._extra), request)
+
+    intercept_unary_unary: Any = _sign
+    intercept_unary_stream: Any = _sign
+    intercept_stream_unary: Any = _sign
+    intercept_stream_stream: Any = _sign
+
+
+class _AsyncSigner:
+    """What the four kinds of asynchronous interceptor share (gRPC wants a class for each kind)."""
+
+    def __init__(self, extra: Metadata) -> None:
+        self._extra = extra
+
+    async def sign(self, continuation: Callable[[Any, Any], Any], details: aio.ClientCallDetails, request: Any) -> Any:
+        merged = aio.Metadata(*(details.metadata or ()), *self._extra)
+        signed = aio.ClientCallDetails(
+            details.method, details.timeout, merged, details.credentials, details.wait_for_ready
+        )
+        return await continuation(signed, request)
+
+
+class _SignUnaryUnary(_AsyncSigner, aio.UnaryUnaryClientInterceptor):
+    intercept_unary_unary: Any = _AsyncSigner.sign
+
+
+class _SignUnaryStream(_AsyncSigner, aio.UnaryStreamClientInterceptor):
+    intercept_unary_stream: Any = _AsyncSigner.sign
+
+
+class _SignStreamUnary(_AsyncSigner, aio.StreamUnaryClientInterceptor):
+    intercept_stream_unary: Any = _AsyncSigner.sign
+
+
+class _SignStreamStream(_AsyncSigner, aio.StreamStreamClientInterceptor):
+    intercept_stream_stream: Any = _AsyncSigner.sign

@@ -1,0 +1,5 @@
+"""The object `dpu` at the prompt."""
+
+
+class Processor:
+    """The Distributed Processing Unit."""

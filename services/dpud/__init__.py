@@ -1,0 +1,1 @@
+"""The services of the DPU: `python -m dpud SERVICE`."""

@@ -1,0 +1,114 @@
+"""What happens around every call: who calls, may they, what did the error mean, how long did it take."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import structlog
+from dpu.errors import DpuError, InternalError
+from dpu.status import to_status
+from grpc import aio
+from grpc_status import rpc_status
+
+from dpud.hosting import caller, metrics
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+log = structlog.get_logger(__name__)
+
+
+class CallInterceptor(aio.ServerInterceptor):
+    """Authenticates, authorises, times, and turns errors into statuses."""
+
+    def __init__(self, tokens: caller.Tokens) -> None:
+        self._tokens = tokens
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wrap the handler of one call."""
+        handler = await continuation(handler_call_details)
+        method = str(handler_call_details.method)
+        if handler is None or method.startswith(caller.OPEN_PREFIXES):
+            return handler
+        guard = _Guard(method, handler_call_details.invocation_metadata, self._tokens)
+        wrapped: Callable[..., Any]
+        if handler.response_streaming:
+            wrapped = guard.streaming(handler.stream_stream or handler.unary_stream)
+        else:
+            wrapped = guard.unary(handler.stream_unary or handler.unary_unary)
+        return _make(handler)(wrapped, handler.request_deserializer, handler.response_serializer)
+
+
+def _make(handler: Any) -> Callable[..., Any]:
+    match handler.request_streaming, handler.response_streaming:
+        case False, False:
+            return grpc.unary_unary_rpc_method_handler
+        case False, True:
+            return grpc.unary_stream_rpc_method_handler
+        case True, False:
+            return grpc.stream_unary_rpc_method_handler
+        case _:
+            return grpc.stream_stream_rpc_method_handler
+
+
+class _Guard:
+    """One call: entered before the handler, left after it."""
+
+    def __init__(self, method: str, metadata: Any, tokens: caller.Tokens) -> None:
+        self._method = method
+        self._metadata = metadata or ()
+        self._tokens = tokens
+
+    def _enter(self) -> None:
+        who = caller.identify(self._tokens, self._metadata)
+        caller.allow(who, self._method)
+        caller.enter(who)
+
+    def unary(self, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def handle(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
+            begun = time.perf_counter()
+            try:
+                self._enter()
+                answer = await behaviour(request, context)
+            except Exception as error:  # noqa: BLE001 (every fault becomes a status)
+                await self._fail(context, error, begun)
+            else:
+                self._count("OK", begun)
+                return answer
+
+        return handle
+
+    def streaming(self, behaviour: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+        async def handle(request: Any, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            begun = time.perf_counter()
+            try:
+                self._enter()
+                async for answer in behaviour(request, context):
+                    yield answer
+            except Exception as error:  # noqa: BLE001 (every fault becomes a status)
+                await self._fail(context, error, begun)
+            else:
+                self._count("OK", begun)
+
+        return handle
+
+    async def _fail(self, context: aio.ServicerContext[Any, Any], error: Exception, begun: float) -> None:
+        if isinstance(error, aio.AbortError | asyncio.CancelledError):
+            raise error
+        if not isinstance(error, DpuError):
+            log.error("call failed", method=self._method, exc_info=error)
+            error = InternalError(f"{type(error).__name__}: {error}")
+        status = rpc_status.to_status(to_status(error))
+        self._count(status.code.name, begun)
+        await context.abort(status.code, status.details, status.trailing_metadata)
+
+    def _count(self, code: str, begun: float) -> None:
+        metrics.CALLS.labels(self._method, code).inc()
+        metrics.CALL_SECONDS.labels(self._method).observe(time.perf_counter() - begun)

@@ -1,0 +1,93 @@
+"""Puts services on a port: health, reflection, keepalive, and a stop that lets calls end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from dpu.channel import KEEPALIVE_MS, MAX_MESSAGE
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from dpud.hosting import metrics
+from dpud.hosting.caller import Tokens
+from dpud.hosting.interceptors import CallInterceptor
+from dpud.hosting.settings import BadSetting, Listening
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+log = structlog.get_logger(__name__)
+
+#: How long calls that run may go on after a stop was asked for.
+GRACE_S = 5.0
+
+OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_send_message_length", MAX_MESSAGE),
+    ("grpc.so_reuseport", 0),
+)
+
+
+@asynccontextmanager
+async def listening(
+    settings: Listening, services: Sequence[tuple[str, Callable[[aio.Server], None]]]
+) -> AsyncIterator[aio.Server]:
+    """Serve `services`, pairs of full name and what adds it to a server, until the block ends.
+
+    Raises BadSetting where the address is beyond loopback, or taken.
+    """
+    if not settings.listen.is_local:
+        raise BadSetting(
+            f"DPU_LISTEN={settings.listen.text!r}: refused, because beyond loopback a service needs TLS, "
+            "which this version does not serve yet"
+        )
+    server = aio.server(interceptors=[CallInterceptor(Tokens.read(settings.tokens))], options=OPTIONS)
+    health = health_aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    names = [name for name, _ in services]
+    for _, add in services:
+        add(server)
+    reflection.enable_server_reflection([*names, reflection.SERVICE_NAME, "grpc.health.v1.Health"], server)
+    _bind(server, settings)
+    await server.start()
+    for name in ["", *names]:
+        await health.set(name, health_pb2.HealthCheckResponse.SERVING)
+    log.info("listening", address=settings.listen.text, services=names)
+    try:
+        yield server
+    finally:
+        await health.enter_graceful_shutdown()
+        await server.stop(GRACE_S)
+
+
+def _bind(server: aio.Server, settings: Listening) -> None:
+    if (path := settings.listen.socket) is not None:
+        # A socket file that a killed service left behind is in nobody's use: its folder is locked by its owner.
+        path.unlink(missing_ok=True)
+    try:
+        server.add_insecure_port(settings.listen.text)
+    except RuntimeError as error:
+        raise BadSetting(f"DPU_LISTEN={settings.listen.text!r}: cannot listen there: {error}") from error
+    if path is not None:
+        path.chmod(0o600)
+    if settings.metrics is not None:
+        metrics.expose(settings.metrics, "dpud")
+
+
+async def until_stopped() -> None:
+    """Return when SIGTERM or SIGINT comes."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
