@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from dpu_api.v1.job_pb2 import Value, ValueList, ValueMap
-
 from dpu.errors import BadOption
+from dpu_api.v1.job_pb2 import Value, ValueList, ValueMap
 
 Plain: TypeAlias = "bool | int | float | str | list[Plain] | dict[str, Plain] | None"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dpu.errors import NotAllowed, NotLoggedIn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 
@@ -57,6 +57,13 @@ class Identity:
 def digest_of(token: str) -> str:
     """Return what is stored of a token: its SHA-256, hexadecimal."""
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+def token_row(secret: str, user: str, projects: Sequence[str], roles: Sequence[str]) -> str:
+    """Return the row of a tokens file that knows `secret`."""
+    quoted = ", ".join(f'"{project}"' for project in projects)
+    kinds = ", ".join(f'"{role}"' for role in roles)
+    return f'[[token]]\nsha256 = "{digest_of(secret)}"\nuser = "{user}"\nprojects = [{quoted}]\nroles = [{kinds}]\n'
 
 
 class Tokens:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
-from dpu.errors import DpuError, InternalError
-from dpu.status import to_status
 from grpc import aio
 from grpc_status import rpc_status
 
+from dpu.errors import DpuError, InternalError
+from dpu.status import to_status
 from dpud.hosting import caller, metrics
 
 if TYPE_CHECKING:
@@ -21,11 +21,23 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
+class Activity:
+    """When somebody last called: an embedded DPU that nobody wants ends."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+
+    def note(self) -> None:
+        """Somebody wants something now."""
+        self.last = time.monotonic()
+
+
 class CallInterceptor(aio.ServerInterceptor):
     """Authenticates, authorises, times, and turns errors into statuses."""
 
-    def __init__(self, tokens: caller.Tokens) -> None:
+    def __init__(self, tokens: caller.Tokens, activity: Activity | None = None) -> None:
         self._tokens = tokens
+        self._activity = activity or Activity()
 
     async def intercept_service(
         self,
@@ -37,13 +49,21 @@ class CallInterceptor(aio.ServerInterceptor):
         method = str(handler_call_details.method)
         if handler is None or method.startswith(caller.OPEN_PREFIXES):
             return handler
-        guard = _Guard(method, handler_call_details.invocation_metadata, self._tokens)
+        guard = _Guard(method, handler_call_details.invocation_metadata, self)
         wrapped: Callable[..., Any]
         if handler.response_streaming:
             wrapped = guard.streaming(handler.stream_stream or handler.unary_stream)
         else:
             wrapped = guard.unary(handler.stream_unary or handler.unary_unary)
         return _make(handler)(wrapped, handler.request_deserializer, handler.response_serializer)
+
+    def admit(self, method: str, metadata: Any) -> None:
+        """Make whoever sent `metadata` the current caller of `method`. Raises NotLoggedIn or NotAllowed."""
+        who = caller.identify(self._tokens, metadata)
+        caller.allow(who, method)
+        caller.enter(who)
+        if caller.Role.USER in who.roles:
+            self._activity.note()
 
 
 def _make(handler: Any) -> Callable[..., Any]:
@@ -61,15 +81,13 @@ def _make(handler: Any) -> Callable[..., Any]:
 class _Guard:
     """One call: entered before the handler, left after it."""
 
-    def __init__(self, method: str, metadata: Any, tokens: caller.Tokens) -> None:
+    def __init__(self, method: str, metadata: Any, owner: CallInterceptor) -> None:
         self._method = method
         self._metadata = metadata or ()
-        self._tokens = tokens
+        self._owner = owner
 
     def _enter(self) -> None:
-        who = caller.identify(self._tokens, self._metadata)
-        caller.allow(who, self._method)
-        caller.enter(who)
+        self._owner.admit(self._method, self._metadata)
 
     def unary(self, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def handle(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:

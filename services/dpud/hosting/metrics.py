@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import dpu
 from prometheus_client import Counter, Histogram, Info, start_http_server
+
+import dpu
 
 if TYPE_CHECKING:
     from dpud.hosting.settings import Address

@@ -8,15 +8,15 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from dpu.channel import KEEPALIVE_MS, MAX_MESSAGE
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
+from dpu.channel import KEEPALIVE_MS, MAX_MESSAGE
 from dpud.hosting import metrics
 from dpud.hosting.caller import Tokens
-from dpud.hosting.interceptors import CallInterceptor
+from dpud.hosting.interceptors import Activity, CallInterceptor
 from dpud.hosting.settings import BadSetting, Listening
 
 if TYPE_CHECKING:
@@ -40,9 +40,13 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
 
 @asynccontextmanager
 async def listening(
-    settings: Listening, services: Sequence[tuple[str, Callable[[aio.Server], None]]]
+    settings: Listening,
+    services: Sequence[tuple[str, Callable[[aio.Server], None]]],
+    activity: Activity | None = None,
 ) -> AsyncIterator[aio.Server]:
     """Serve `services`, pairs of full name and what adds it to a server, until the block ends.
+
+    `activity` is told of users' calls.
 
     Raises BadSetting where the address is beyond loopback, or taken.
     """
@@ -51,7 +55,7 @@ async def listening(
             f"DPU_LISTEN={settings.listen.text!r}: refused, because beyond loopback a service needs TLS, "
             "which this version does not serve yet"
         )
-    server = aio.server(interceptors=[CallInterceptor(Tokens.read(settings.tokens))], options=OPTIONS)
+    server = aio.server(interceptors=[CallInterceptor(Tokens.read(settings.tokens), activity)], options=OPTIONS)
     health = health_aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     names = [name for name, _ in services]
