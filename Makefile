@@ -1,0 +1,76 @@
+# The only door: CI and developers run the same targets. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+BIN := .venv/bin
+DATA ?=
+BENCH ?= all
+PYTEST := $(BIN)/pytest -q
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/.run: deploy/locks/run.txt pyproject.toml $(wildcard protos/dpu_api/v1/*.proto) protos/generate.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv || { echo 'No venv: on Debian, apt-get install python3-venv' >&2; exit 1; }
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r deploy/locks/run.txt
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.dev: .venv/.run deploy/locks/dev.txt
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r deploy/locks/dev.txt
+	@touch $@
+
+setup: .venv/.dev ## Make .venv with everything that development needs, at locked versions
+
+demo: .venv/.run ## Reduce a simulated night on an embedded DPU (DATA=folder: your raw frames)
+	$(BIN)/awe demo --folder build/demo $(if $(DATA),--data "$(DATA)")
+
+test: .venv/.dev ## Run the tests
+	$(PYTEST)
+
+check: lint types layers protos test ## Everything that must hold before a commit
+
+lint: .venv/.dev ## Style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.dev ## Types, strictly
+	$(BIN)/mypy
+
+layers: .venv/.dev ## Who may import whom
+	$(BIN)/lint-imports --no-logo
+
+protos: .venv/.dev ## Generate the contracts' code, lint them, compare them with the last release
+	$(BIN)/python protos/generate.py
+	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf breaking --against released.binpb
+
+released: .venv/.dev ## Record the contracts of a release, which later ones must not break
+	cd protos && ../$(BIN)/buf build -o released.binpb
+
+wheel: .venv/.dev ## Build the wheel and run a job with it, in an empty environment outside the checkout
+	$(BIN)/python -m build --wheel --outdir build/wheel --no-isolation .
+	$(PYTEST) tests/wheel --wheel build/wheel
+
+bench: .venv/.dev ## Measure: make bench BENCH=name prints JSON lines
+	@$(BIN)/python -m tests.benchmarks $(BENCH)
+
+bars: .venv/.dev ## Measure everything, as the table of docs/discussion/performance.md
+	@$(BIN)/python -m tests.benchmarks --table
+
+docs: .venv/.dev ## Run the examples of the documentation and check its links
+	$(PYTEST) tests/docs
+
+lock: .venv/.dev ## Lock the versions anew (asks for uv in .venv)
+	$(BIN)/pip install -q uv
+	$(BIN)/uv pip compile $(LOCK) --all-extras --group build -o deploy/locks/dev.txt
+	$(BIN)/uv pip compile $(LOCK) --extra services --extra recipes --group build -c deploy/locks/dev.txt -o deploy/locks/run.txt
+LOCK := -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url pyproject.toml
+
+clean: ## Remove what was built
+	rm -rf build dist .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: help setup demo test check lint types layers protos released wheel bench bars docs lock clean
