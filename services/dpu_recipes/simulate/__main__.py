@@ -1,0 +1,66 @@
+"""The command line: `python -m dpu_recipes.simulate FOLDER --instrument WFI --chips 3 --scale 0.25`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dpu_recipes.instrument import InstrumentError, load
+from dpu_recipes.night import BadNight as BadDate
+from dpu_recipes.night import parse_night
+from dpu_recipes.simulate import BadNight, Night, write_night
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write a night and say where it is; return 0, or 1 after one line about what is wrong."""
+    asked = _parser().parse_args(arguments)
+    try:
+        night = _night(asked)
+        truth = write_night(night, asked.folder)
+    except (BadNight, BadDate, InstrumentError, OSError) as error:
+        print(f"simulate: {error}", file=sys.stderr)
+        return 1
+    frames = f"{night.biases} biases and {night.domes} dome flats of {', '.join(truth.chips)}"
+    print(f"{truth.instrument} {truth.night}: {frames} in {asked.folder}/raw, the truth in {asked.folder}/truth")
+    return 0
+
+
+def _night(asked: argparse.Namespace) -> Night:
+    instrument = load(asked.instruments).get(asked.instrument)
+    chips = instrument.chip_names()
+    if asked.chips is not None and not 1 <= asked.chips <= len(chips):
+        raise BadNight(f"{asked.chips} chips were asked for: {instrument.name} has {len(chips)}")
+    return Night(
+        instrument=instrument,
+        chips=chips[: asked.chips],
+        scale=asked.scale,
+        seed=asked.seed,
+        biases=asked.biases,
+        domes=asked.domes,
+        date=parse_night(asked.night),
+        filter=asked.filter,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m dpu_recipes.simulate", description="Simulate a night of a mosaic.")
+    parser.add_argument("folder", type=Path, help="new or empty: frames go to raw/ in it, the truth to truth/")
+    parser.add_argument("--instrument", default="WFI", help="name of a known camera (default: %(default)s)")
+    parser.add_argument("--instruments", type=Path, metavar="FOLDER", help="further TOML files of cameras")
+    parser.add_argument("--chips", type=int, help="how many of its CCDs (default: all)")
+    parser.add_argument("--scale", type=float, default=0.25, help="of each side of a CCD (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of the random numbers (default: %(default)s)")
+    parser.add_argument("--biases", type=int, default=10, help="how many (default: %(default)s)")
+    parser.add_argument("--domes", type=int, default=0, help="how many dome flats (default: %(default)s)")
+    parser.add_argument("--night", default="2000-04-28", help="the date of its evening (default: %(default)s)")
+    parser.add_argument("--filter", default="#842", help="of the dome flats (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""The truth of one simulated CCD: what it adds to an exposure, and how its light is lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from dpu_recipes.frames import Regions, Strips
+
+Image: TypeAlias = "NDArray[np.float32]"
+
+#: Variance that rounding to whole ADU adds, ADU^2 (a uniform error of one ADU's width).
+ROUNDING = 1 / 12
+
+#: By overscan method: the axes that it averages along, both for a constant, and the strip that it looks at.
+METHODS: Mapping[int, tuple[tuple[int, ...], str]] = {
+    1: ((0, 1), "prescan_x"),
+    2: ((0, 1), "overscan_x"),
+    3: ((0, 1), "prescan_y"),
+    4: ((0, 1), "overscan_y"),
+    5: ((1,), "prescan_x"),
+    6: ((1,), "overscan_x"),
+    7: ((0,), "prescan_y"),
+    8: ((0,), "overscan_y"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Where on a raw frame the light falls. Pixels as read out."""
+
+    #: Rows and columns that see light.
+    rows: int
+    columns: int
+    strips: Strips
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return (y, x) of the whole raw frame."""
+        strips = self.strips
+        return (
+            strips.prescan_y + self.rows + strips.overscan_y,
+            strips.prescan_x + self.columns + strips.overscan_x,
+        )
+
+    @property
+    def regions(self) -> Regions:
+        """Return where light and strips are, as (y, x) slices of the whole raw frame."""
+        return self.strips.regions(self.shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detector:
+    """One CCD with everything about it that a recipe may find out. Arrays are (y, x), ADU where not said."""
+
+    chip: str
+    layout: Layout
+    #: ADU and electrons per ADU.
+    read_noise: float
+    gain: float
+    #: Mean of the bias, ADU.
+    level: float
+    #: Noise of a pixel in the mean of the night's biases by method 6, fixed pattern included: the unit of `hot`.
+    sigma: float
+    #: (y of the whole frame,) float32: what a row has in light and strips alike, so that strips in x carry it.
+    row_pattern: Image
+    #: (x of the whole frame,) float32: what a column has, zero in the strips in x; strips in y carry it.
+    column_pattern: Image
+    #: float32, of the pixels that see light: smooth, and carried by no strip.
+    surface: Image
+    #: float32, of the pixels that see light: mean signal of hot pixels without light, 0 for the others.
+    hot: Image
+    #: float32, of the pixels that see light: how much of the light each gives; the mean is 1.
+    flat: Image
+
+    @property
+    def effective_read_noise(self) -> float:
+        """Return the noise of a pixel without light, rounding included, ADU."""
+        return float(np.sqrt(self.read_noise**2 + ROUNDING))
+
+    def bias_noise(self, frames: int) -> float:
+        """Return the noise of a pixel in the mean of `frames` biases by method 6, ADU.
+
+        The mean of n overscan columns, taken off each row, adds 1/n of a pixel's variance.
+        """
+        columns = self.layout.strips.overscan_x
+        excess = 1 / columns if columns else 0.0
+        return float(self.effective_read_noise * np.sqrt((1 + excess) / frames))
+
+    def pattern(self) -> Image:
+        """Return the whole frame of a bias without noise and without drift."""
+        frame = np.full(self.layout.shape, self.level, dtype=np.float32)
+        frame += self.row_pattern[:, None]
+        frame += self.column_pattern[None, :]
+        light: Image = frame[self.layout.regions.data]
+        light += self.surface
+        light += self.hot
+        return frame
+
+    def bias(self, method: int = 6) -> Image:
+        """Return the light's part of a bias without noise, the overscan taken off by method 0 ... 8 (DOMAIN's list)."""
+        frame = self.pattern()
+        light: Image = frame[self.layout.regions.data]
+        if method == 0:
+            return light
+        if method not in METHODS:
+            raise ValueError(f"overscan method {method} is not one of 0 ... 8, whose truth is known")
+        axes, strip = METHODS[method]
+        values: Image = frame[getattr(self.layout.regions, strip)]
+        if not values.size:
+            raise ValueError(f"overscan method {method} needs {strip}, and {self.chip} has none")
+        light -= values.mean(axis=axes, keepdims=True, dtype=np.float64).astype(np.float32)
+        return light

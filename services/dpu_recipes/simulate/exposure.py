@@ -1,0 +1,119 @@
+"""What one CCD gives for one exposure: counts as its converter writes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from dpu_recipes.frames import EPOCH
+from dpu_recipes.simulate import rays
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from numpy.random import Generator
+    from numpy.typing import NDArray
+
+    from dpu_recipes.simulate.detector import Detector, Image
+    from dpu_recipes.simulate.rays import Rays
+
+#: From the shutter's closing to the last row, seconds: cosmic rays go on, light does not.
+READ_OUT = 27.0
+#: The converter's last count.
+CEILING = 65535
+
+#: Rms of the level's step from one exposure to the next, ADU.
+LEVEL_STEP = 0.1
+#: Rms of a slope that changes from frame to frame, over the whole height, and of a pick-up that changes from row to
+#: row, both in units of the read noise. Strips in x carry both. They add 0.03 % to the noise of a pair that is not
+#: corrected with its overscan: a tenth of what ReadNoise may be off.
+SLOPE = 0.05
+PICK_UP = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exposure:
+    """One exposure of the whole mosaic."""
+
+    #: 'RawBiasFrame', 'RawDomeFlatFrame'
+    frame_class: str
+    #: Start, UTC.
+    date_obs: datetime = EPOCH
+    #: Seconds.
+    exptime: float = 0.0
+    filter: str = ""
+    object: str = ""
+    #: Mean of the light, ADU.
+    light: float = 0.0
+
+    def at(self, date_obs: datetime) -> Self:
+        """Return the same exposure at another time."""
+        return replace(self, date_obs=date_obs)
+
+    def started(self) -> str:
+        """Return its start as headers and file names have it: '2000-04-28T19:42:56.000'."""
+        return self.date_obs.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What befell one CCD in one exposure: what no other frame tells of."""
+
+    #: By how much the level was off the CCD's, and the slope over the whole height, ADU.
+    drift: float
+    slope: float
+    rays: Rays
+
+
+def drifts(count: int, generator: Generator) -> Image:
+    """Return by how much each exposure's level is off the CCD's, ADU: a walk that begins anywhere."""
+    return np.cumsum(generator.normal(0, LEVEL_STEP, count)).astype(np.float32)
+
+
+def expose(
+    detector: Detector, exposure: Exposure, drift: float, generator: Generator
+) -> tuple[NDArray[np.uint16], Circumstances]:
+    """Return the frame that a CCD gives, (y, x) uint16, ADU, and what befell it.
+
+    Light and dark charge are counted in electrons (Poisson); cosmic rays, patterns and read noise are added in ADU
+    (Gaussian); the sum is rounded. Values beyond the converter's range stop at its ends.
+    """
+    layout = detector.layout
+    slope = float(generator.normal(0, SLOPE * detector.read_noise))
+    frame = generator.standard_normal(layout.shape, dtype=np.float32)
+    frame *= np.float32(detector.read_noise)
+    frame += np.float32(detector.level + drift)
+    frame += _rows(detector, slope, generator)[:, None]
+    frame += detector.column_pattern[None, :]
+    light = frame[layout.regions.data]
+    light += detector.surface
+    light += _charge(detector, exposure.light, generator)
+    noise = float(np.sqrt(detector.read_noise**2 + exposure.light / detector.gain))
+    hits = rays.thrown(layout, exposure.exptime + READ_OUT, noise, generator)
+    light[hits.y, hits.x] += hits.signal
+    np.rint(frame, out=frame)
+    image = np.clip(frame, 0, CEILING, out=frame).astype(np.uint16)
+    return image, Circumstances(drift=drift, slope=slope, rays=hits)
+
+
+def _rows(detector: Detector, slope: float, generator: Generator) -> Image:
+    """Return what each row has in this frame: the CCD's pattern, a slope and a pick-up."""
+    height = detector.layout.shape[0]
+    tilt = slope * np.linspace(-0.5, 0.5, height)
+    pick_up = generator.normal(0, PICK_UP * detector.read_noise, height)
+    return (detector.row_pattern + tilt + pick_up).astype(np.float32)
+
+
+def _charge(detector: Detector, light: float, generator: Generator) -> Image:
+    """Return light and the hot pixels' own signal, ADU, with their Poisson noise."""
+    gain = detector.gain
+    if light:
+        expected = (detector.flat * light + detector.hot) * gain
+        return (generator.poisson(expected) / gain).astype(np.float32)
+    charge = np.zeros_like(detector.hot)
+    hot = detector.hot > 0
+    charge[hot] = generator.poisson(detector.hot[hot] * gain) / gain
+    return charge
