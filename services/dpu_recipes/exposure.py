@@ -1,0 +1,262 @@
+"""Takes a raw exposure apart: one FITS file and one Frame a CCD, with its header understood."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import warnings
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from astropy.io import fits
+from astropy.io.fits.verify import VerifyError
+
+from dpu_recipes import header as headers
+from dpu_recipes.header import HeaderError
+from dpu_recipes.instrument import InstrumentError
+from dpu_recipes.translation import translate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from dpu_recipes.frames import Frame
+    from dpu_recipes.instrument import Instrument, Instruments
+
+_BLOCK: Final = 2880
+_PLANE: Final = 2
+
+#: Cards that say how the exposure's own file was laid out, and nothing of what was observed.
+_LAYOUT: Final = frozenset(
+    ["SIMPLE", "XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "PCOUNT", "GCOUNT", "GROUPS", "EXTEND", "INHERIT"]
+    + ["NEXTEND", "BSCALE", "BZERO", "CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM", "TFIELDS", "END"]
+)
+#: Comments that libraries put into headers that they make.
+_BOILERPLATE: Final = ("FITS (Flexible Image Transport System)", "volume 376, page 359")
+_REPEATED: Final = ("COMMENT", "HISTORY", "")
+#: How files begin that astropy unpacks by itself: gzip, bzip2, zip.
+_PACKED: Final = (b"\x1f\x8b", b"BZh", b"PK\x03\x04")
+#: Sign of BITPIX by the kind of number.
+_BITPIX: Final = {"i": 1, "u": 1, "f": -1}
+
+#: What astropy raises, beside OSError, where bytes are not what they should be.
+_UNREADABLE: Final = (
+    ValueError, TypeError, LookupError, AttributeError, EOFError, OverflowError, VerifyError, struct.error, zlib.error
+)  # fmt: skip
+
+
+class BadExposure(Exception):
+    """A file is no raw exposure of a known instrument; the message names it and says why, in one line."""
+
+
+def split(file: Path, name: str, instruments: Instruments, folder: Path) -> list[tuple[Frame, Path]]:
+    """Split a raw FITS file into one uncompressed single-image FITS file a CCD in `folder`, and describe each.
+
+    The same exposure always gives the same bytes, whether it came Rice-compressed or not, so a frame's identifier,
+    the digest of its file, is that of its content. `name` is what the user calls the file. One CCD is in memory at a
+    time.
+
+    Raises
+    ------
+    BadExposure
+        Nothing is left in `folder` then.
+    OSError
+        The folder cannot be written, or the file cannot be read. Nothing is left either.
+    """
+    made: list[tuple[Frame, Path]] = []
+    try:
+        with _named(name):
+            for frame, cards, unit in _described(file, instruments):
+                path = folder / frame.file_name
+                made.append((frame, path))
+                digest, size = _write(path, cards, unit)
+                values = {**frame.values, "EXPOSURE": PurePath(name).name}
+                made[-1] = (frame.evolve(id=digest, digest=digest, size=size, values=values), path)
+    except BaseException:
+        for _, path in made:
+            path.unlink(missing_ok=True)
+        raise
+    return made
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Turn what is wrong with a file into one line that names it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            raise  # the disk's or the folder's fault, not the file's
+        raise BadExposure(f"{name}: is no readable FITS file: {_line(error)}") from error
+    except (HeaderError, InstrumentError, BadExposure) as error:
+        raise BadExposure(f"{name}: {_line(error)}") from error
+    except _UNREADABLE as error:
+        raise BadExposure(f"{name}: is corrupt: {type(error).__name__}: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _described(file: Path, instruments: Instruments) -> Iterator[tuple[Frame, _Cards, Any]]:
+    """Yield record, cards and image of each CCD of a file."""
+    with _opened(file) as units:
+        primary = _Cards.of(units[0].header)
+        instrument: Instrument | None = None
+        chips: set[str] = set()
+        for unit in _images(units):
+            own = _Cards.of(unit.header)
+            cards = own if unit is units[0] else own.over(primary)
+            if instrument is None:
+                instrument = instruments.recognise(cards.values)
+                _refuse_missing(instrument, units)
+            if instrument.skips(cards.values):
+                continue
+            _refuse_contradiction(instrument, primary, own)
+            frame = _frame(instrument, cards, unit, len(chips) + 1)
+            if frame.chip in chips:
+                raise BadExposure(f"contradicts itself: two images of chip {frame.chip!r}")
+            chips.add(frame.chip)
+            yield frame, cards, unit
+        if not chips:
+            raise BadExposure("holds no image of a CCD")
+
+
+def _frame(instrument: Instrument, cards: _Cards, unit: Any, number: int) -> Frame:
+    try:
+        frame = translate(instrument, cards.values, unit.shape)
+    except ValueError as error:
+        raise HeaderError(f"image {number}: {error}") from error
+    began = frame.date_obs.replace(tzinfo=None).isoformat(timespec="milliseconds")
+    return frame.evolve(
+        file_name=f"{frame.instrument}.{began}_{number}.fits", values={**frame.values, "EXTENSION": number}
+    )
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[fits.HDUList]:
+    """Open a FITS file whose units are whole and whose checksums agree."""
+    _refuse_other(file)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        with fits.open(file, memmap=True, lazy_load_hdus=False, checksum=True, do_not_scale_image_data=True) as units:
+            _refuse_damage(units, [str(item.message) for item in heard])
+            yield units
+
+
+def _refuse_other(file: Path) -> None:
+    with file.open("rb") as stream:
+        start = stream.read(_BLOCK)
+    if not start:
+        raise BadExposure("is empty")
+    if not start.startswith((b"SIMPLE  =", *_PACKED)):
+        raise BadExposure(f"is no FITS file: it begins with {start[:9]!r}")
+    if len(start) < _BLOCK and not start.startswith(_PACKED):
+        raise BadExposure(f"is truncated: it ends after {len(start)} bytes, in its first header")
+
+
+def _refuse_damage(units: fits.HDUList, heard: list[str]) -> None:
+    """Raise BadExposure for what astropy only warns of."""
+    for message in heard:
+        if "truncated" in message or "Error validating header" in message:
+            raise BadExposure(f"is truncated or corrupt after HDU {len(units) - 1}: {message.splitlines()[0]}")
+        if "sum verification failed" in message:
+            raise BadExposure(f"is corrupt: {message.strip()}")
+
+
+def _refuse_missing(instrument: Instrument, units: fits.HDUList) -> None:
+    told = headers.whole(units[0].header, instrument.keys["extensions"], len(units) - 1)
+    if told > len(units) - 1:
+        raise BadExposure(f"is truncated: its header tells of {told} extensions, there are {len(units) - 1}")
+
+
+def _images(units: fits.HDUList) -> Iterator[Any]:
+    """Yield the units that hold an image. Raises BadExposure for one that is no plane."""
+    for place, unit in enumerate(units):
+        axes = unit.header.get("NAXIS", 0)
+        if not unit.is_image or axes == 0:
+            continue
+        if axes != _PLANE or 0 in unit.shape:
+            raise BadExposure(f"HDU {place} is no image of two axes: {' x '.join(map(str, unit.shape[::-1]))}")
+        yield unit
+
+
+@dataclass(frozen=True, slots=True)
+class _Cards:
+    """Cards of a header, and their values by keyword."""
+
+    images: tuple[tuple[str, str], ...]
+    values: dict[str, Any]
+
+    @classmethod
+    def of(cls, header: fits.Header) -> _Cards:
+        """Take in a header, less what concerns only the layout of its file."""
+        images, values = [], {}
+        for card in header.cards:
+            if card.keyword in _LAYOUT or _is_boilerplate(card):
+                continue
+            images.append((card.keyword, card.image))
+            values[card.keyword] = _value(card)
+        return cls(tuple(images), values)
+
+    def over(self, primary: _Cards) -> _Cards:
+        """Return the cards of the exposure's primary header, then these, which win."""
+        kept = (card for card in primary.images if card[0] in _REPEATED or card[0] not in self.values)
+        return _Cards((*kept, *self.images), {**primary.values, **self.values})
+
+
+def _is_boilerplate(card: fits.Card) -> bool:
+    return card.keyword == "COMMENT" and any(text in card.image for text in _BOILERPLATE)
+
+
+def _value(card: fits.Card) -> Any:
+    try:
+        return card.value
+    except VerifyError:
+        return None  # a card that nobody can read says nothing
+
+
+def _refuse_contradiction(instrument: Instrument, primary: _Cards, extension: _Cards) -> None:
+    for key in ("INSTRUME", *instrument.keys["date_obs"]):
+        one, other = primary.values.get(key), extension.values.get(key)
+        if one and other and one != other:
+            raise BadExposure(f"contradicts itself: {key} is {one!r} in its first header and {other!r} in another")
+
+
+def _write(path: Path, cards: _Cards, unit: Any) -> tuple[str, int]:
+    """Write one CCD as FITS and return digest (SHA-256, hexadecimal) and size of the file."""
+    stored = unit.data
+    big_endian = np.ascontiguousarray(stored, dtype=stored.dtype.newbyteorder(">"))
+    head = _head(cards, unit, big_endian)
+    tail = bytes(-big_endian.nbytes % _BLOCK)
+    digest = hashlib.sha256()
+    with path.open("wb") as stream:
+        for piece in (head, big_endian.data.cast("B"), tail):
+            digest.update(piece)
+            stream.write(piece)
+    return digest.hexdigest(), len(head) + big_endian.nbytes + len(tail)
+
+
+def _head(cards: _Cards, unit: Any, stored: npt.NDArray[Any]) -> bytes:
+    """Return the header: layout, then the exposure's own cards as they were written."""
+    height, width = stored.shape
+    layout = [
+        ("SIMPLE", True),
+        ("BITPIX", _BITPIX[stored.dtype.kind] * stored.dtype.itemsize * 8),
+        ("NAXIS", _PLANE),
+        ("NAXIS1", width),
+        ("NAXIS2", height),
+    ]
+    for key, neutral in (("BZERO", 0), ("BSCALE", 1)):
+        value = unit.header.get(key, neutral)
+        if value != neutral:
+            layout.append((key, int(value) if value == int(value) else value))
+    images = [fits.Card(key, value).image for key, value in layout] + [image for _, image in cards.images]
+    head = "".join(images) + "END".ljust(80)
+    return head.ljust(-(-len(head) // _BLOCK) * _BLOCK).encode("ascii")
