@@ -34,8 +34,8 @@ _PLANE: Final = 2
 
 #: Cards that say how the exposure's own file was laid out, and nothing of what was observed.
 _LAYOUT: Final = frozenset(
-    ["SIMPLE", "XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "PCOUNT", "GCOUNT", "GROUPS", "EXTEND", "INHERIT"]
-    + ["NEXTEND", "BSCALE", "BZERO", "CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM", "TFIELDS", "END"]
+    {"SIMPLE", "XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "PCOUNT", "GCOUNT", "GROUPS", "EXTEND", "INHERIT"}
+    | {"NEXTEND", "BSCALE", "BZERO", "CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM", "TFIELDS", "END"}
 )
 #: Comments that libraries put into headers that they make.
 _BOILERPLATE: Final = ("FITS (Flexible Image Transport System)", "volume 376, page 359")
