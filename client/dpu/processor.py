@@ -1,5 +1,307 @@
 """The object `dpu` at the prompt."""
 
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dpu import report
+from dpu.config import Config
+from dpu.errors import UsageError
+from dpu.report import Reporter
+from dpu.sessionlog import Logs, SessionLog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import TypeAlias
+
+    from dpu.link import Link
+    from dpu.products import Product
+    from dpu.submission import Recipes
+    from dpu_api.v1.catalogue_pb2 import Sequence
+    from dpu_api.v1.job_pb2 import Job
+    from dpu_api.v1.scheduler_pb2 import ListJobsRequest
+
+    JobIds: TypeAlias = "int | Iterable[int] | None"
+
+#: `get_jobids` and `get_logs` without argument go back so far.
+RECENT = timedelta(days=7)
+PAGE = 1000
+
 
 class Processor:
-    """The Distributed Processing Unit."""
+    """The Distributed Processing Unit: submits jobs, and tells what became of them.
+
+        dpu.run('Bias', i='WFI', d='2000-04-28', C=1)   submit a job; its identifier is returned
+        dpu.get_status()                                a line for each of your jobs
+        dpu.get_logs(82382)                             what its tasks printed
+        dpu.get_job_result(82382)                       what it has made and committed
+        dpu.cancel_job(82382)                           stop it, also while it runs
+        dpu.wait(82382)                                 wait for its end
+
+    Nothing is connected before the first call that needs it. May be used by several threads.
+    """
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        environ: Mapping[str, str] = os.environ,
+        reporter: Reporter | None = None,
+    ) -> None:
+        self.config = config or Config.read(environ)
+        self._environ = environ
+        self._reporter = reporter or Reporter()
+        self._name = self.config.dpu_name
+        self._links: dict[str, Link] = {}
+        self._submitted: list[int] = []
+        self._log = SessionLog.of(Path.cwd(), self._reporter.clock())
+
+    def __repr__(self) -> str:
+        return f"<Processor of DPU {self._name!r}, project {self.config.project!r}: dpu.help() tells what it can do>"
+
+    def help(self) -> None:
+        """Print what `dpu` can do."""
+        self._reporter.show(_help())
+
+    # Jobs
+
+    def run(self, sequence: str, *, follow: bool = False, **options: object) -> int:
+        """Submit a job and return its identifier (0 for a dry run).
+
+        `options` are those of the sequence, by short or long name (`show_sequence_options`), and those of the DPU:
+        send_code, dpu_time, dpu_mem, dpu_priority, dpu_dryrun, dpu_aweversion. With `follow` it shows progress and
+        logs until the job has ended; Ctrl-C leaves the following, and the job goes on.
+        Raises a UsageError, or NothingSelected, before anything is submitted.
+        """
+        from dpu.submission import Submission
+
+        link = self.link
+        submission = Submission.checked(link, self._recipes(options), sequence, options)
+        self._reporter.say(report.calling(sequence, self.config.project, options))
+        job = submission.submit(link, self._reporter.say)
+        if submission.dpu_options.dpu_dryrun:
+            self._reporter.say("Dry run: all is well, and nothing was submitted")
+            return 0
+        self._submitted.append(job.id)
+        self._reporter.say(report.estimate(job.estimate_s))
+        self._reporter.say(f"Sending job with identifier {job.id} to DPU")
+        if follow:
+            self._follow(job.id)
+        return job.id
+
+    def wait(self, jobid: int, timeout: float | None = None) -> str:
+        """Wait until a job has ended and return its state: 'FINISHED', 'FAILED' or 'CANCELLED'.
+
+        Shows its progress. Raises TimedOut after `timeout` seconds, NotFound for an unknown job.
+        """
+        from dpu.follow import watch
+        from dpu.screen import screen_for
+
+        with screen_for(self._reporter) as screen:
+            return report.state_of(watch(self.link, _one(jobid), screen, timeout=timeout))
+
+    def get_jobids(self, *, all: bool = False) -> list[int]:  # noqa: A002 (the prompt's own word)
+        """Return the identifiers of your jobs: those that have not ended, of this session, and of the last 7 days.
+
+        With `all`, every one that the DPU remembers.
+        """
+        return [job.id for job in self._jobs(everything=all)]
+
+    def get_status(self, jobids: JobIds = None) -> None:
+        """Print a line for each of your jobs, or for those given.
+
+        N/E/A/S/U counts a job's tasks: ended normally, with an error, aborted, submitted (waiting or running), unknown.
+        """
+        if jobids is None:
+            jobs = self._jobs()
+            missing: list[int] = []
+        else:
+            wanted = _several(jobids)
+            found = {job.id: job for job in self._named(wanted)}
+            jobs = [found[jobid] for jobid in wanted if jobid in found]
+            missing = [jobid for jobid in wanted if jobid not in found]
+        for job in jobs:
+            self._reporter.say(report.status(job))
+        for jobid in missing:
+            self._reporter.say(f"Jobid {jobid} is unknown")
+        if not jobs and not missing:
+            self._reporter.say("No jobs")
+
+    def get_logs(self, jobids: JobIds = None, *, all: bool = False) -> Logs:  # noqa: A002 (the prompt's own word)
+        """Print the logs of all your jobs, or of those given, and return them; a block a task.
+
+        They are also appended to the session's log file in the folder where the session was started.
+        Raises NotFound for an unknown job.
+        """
+        from dpu.joblog import blocks
+
+        wanted = self.get_jobids(all=all) if jobids is None else _several(jobids)
+        lines = [line for jobid in wanted for line in blocks(self.link, jobid, self._reporter.clock())]
+        text = "".join(f"{line}\n" for line in lines)
+        if text:
+            self._reporter.show(text.removesuffix("\n"))
+            self._log.append(text, self._reporter.say)
+        else:
+            self._reporter.say("No logs")
+        return Logs(text)
+
+    def cancel_job(self, jobid: int, reason: str = "") -> None:
+        """Cancel a job, also while it runs. One that has ended stays as it is. Raises NotFound."""
+        from dpu_api.v1.scheduler_pb2 import CancelJobRequest
+
+        request = CancelJobRequest(job_id=_one(jobid), reason=reason)
+        answer = self.link.ask(lambda services: services.scheduler.CancelJob, request)
+        if answer.accepted:
+            self._reporter.say(f"Cancelling job {jobid}")
+        else:
+            self._reporter.say(f"Job {jobid} is not cancelled: it has ended as {report.state_of(answer.job)}")
+
+    def get_job_result(self, jobid: int) -> list[Product]:
+        """Return the main objects that a job has committed, sorted by chip: what is there so far while it runs.
+
+        Empty for a job without commit (C=0). Raises NotFound for an unknown job.
+        """
+        from dpu.products import results
+
+        return results(self.link, _one(jobid))
+
+    # Sequences
+
+    def get_sequence_identifiers(self) -> list[str]:
+        """Return the known sequences."""
+        return [sequence.name for sequence in self._recipes().catalogue.sequences]
+
+    def show_sequence_identifiers(self) -> None:
+        """Print the known sequences, a line each."""
+        sequences = self._recipes().catalogue.sequences
+        width = max((len(sequence.name) for sequence in sequences), default=0)
+        self._reporter.show("Known sequences are:")
+        for sequence in sequences:
+            self._reporter.show(f"  {sequence.name:{width}}  {sequence.summary}")
+
+    def get_sequence_options(self, sequence: str) -> list[str]:
+        """Return the options of a sequence: all short names, then all long names. Raises UnknownSequence."""
+        from dpu.options import names_of
+
+        return names_of(self._sequence(sequence))
+
+    def show_sequence_options(self, sequence: str) -> None:
+        """Print the options of a sequence with their defaults. Raises UnknownSequence."""
+        for line in report.recognised(self._sequence(sequence)):
+            self._reporter.show(line)
+
+    # DPUs
+
+    def get_dpu_identifiers(self) -> list[str]:
+        """Return the known DPUs."""
+        return list(self.config.dpus)
+
+    def show_dpu_identifiers(self) -> None:
+        """Print the known DPUs; '*' is the one in use."""
+        self._reporter.show("Known DPUs are:")
+        for name, known in self.config.dpus.items():
+            place = "on this machine" if known.is_local else known.address
+            self._reporter.show(f"{'*' if name == self._name else ' '} {name} ({place})")
+
+    def select_dpu(self, name: str) -> None:
+        """Use another DPU from now on. Raises UsageError that lists the known ones."""
+        self._name = self.config.find(name).name
+
+    @property
+    def link(self) -> Link:
+        """The way to the DPU in use."""
+        from dpu.link import Link
+
+        known = self.config.find(self._name)
+        if known.name not in self._links:
+            fresh = Link(known, self.config.project, home=self.config.home, say=self._reporter.say)
+            # One step, so that two threads get the same.
+            self._links.setdefault(known.name, fresh)
+        return self._links[known.name]
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        for link in list(self._links.values()):
+            link.close()
+
+    def _follow(self, jobid: int) -> None:
+        from dpu.follow import follow
+        from dpu.screen import screen_for
+
+        try:
+            with screen_for(self._reporter) as screen:
+                follow(self.link, jobid, screen, self._reporter.clock)
+        except KeyboardInterrupt:
+            self._reporter.say(
+                f"Job {jobid} goes on: dpu.wait({jobid}), dpu.get_logs({jobid}), dpu.cancel_job({jobid})"
+            )
+
+    def _recipes(self, options: Mapping[str, object] | None = None) -> Recipes:
+        from dpu.bundle import find_checkout
+        from dpu.options import DpuOptions
+        from dpu.submission import find_recipes
+
+        send = DpuOptions.of(options or {}).send_code
+        checkout = find_checkout(self._environ) if send else None
+        return find_recipes(self.link, checkout, self.config.home / "cache" / "catalogues")
+
+    def _sequence(self, name: str) -> Sequence:
+        from dpu.options import find_sequence
+
+        return find_sequence(self._recipes().catalogue, name)
+
+    def _jobs(self, *, everything: bool = False) -> list[Job]:
+        """Return your jobs by identifier, as `get_jobids` says."""
+        from dpu_api.v1.scheduler_pb2 import ListJobsRequest
+
+        request = ListJobsRequest(user=self.config.username, page_size=PAGE)
+        if not everything:
+            request.ended_after.FromDatetime(datetime.now(UTC) - RECENT)
+        listed = {job.id: job for job in self._listed(request)}
+        older = [jobid for jobid in self._submitted if jobid not in listed]
+        listed |= {job.id: job for job in self._named(older)}
+        return [listed[jobid] for jobid in sorted(listed)]
+
+    def _named(self, jobids: list[int]) -> list[Job]:
+        """Return those of the jobs that are known."""
+        from dpu_api.v1.scheduler_pb2 import ListJobsRequest
+
+        if not jobids:
+            return []
+        return self._listed(ListJobsRequest(job_ids=jobids, page_size=PAGE))
+
+    def _listed(self, request: ListJobsRequest) -> list[Job]:
+        jobs: list[Job] = []
+        while True:
+            page = self.link.ask(lambda services: services.scheduler.ListJobs, request)
+            jobs.extend(page.jobs)
+            if not page.next_page_token:
+                return jobs
+            request.page_token = page.next_page_token
+
+
+def _one(jobid: int) -> int:
+    if isinstance(jobid, bool) or not isinstance(jobid, int):
+        raise UsageError(f"jobid={jobid!r}: must be a job identifier, a whole number as `run` returns it")
+    return jobid
+
+
+def _several(jobids: JobIds) -> list[int]:
+    if jobids is None or isinstance(jobids, int) or not hasattr(jobids, "__iter__"):
+        jobids = [jobids]  # type: ignore[list-item]  # _one refuses None
+    return [_one(jobid) for jobid in jobids]
+
+
+def _help() -> str:
+    """Return the class's own words, then every method with its first line."""
+    from inspect import getdoc, signature
+
+    rows = [getdoc(Processor) or "", ""]
+    for name, member in vars(Processor).items():
+        if callable(member) and not name.startswith("_"):
+            shown = str(signature(member)).replace("self, ", "").replace("self", "").partition(" ->")[0]
+            rows += [f"dpu.{name}{shown}", f"    {(getdoc(member) or '').splitlines()[0]}"]
+    return "\n".join(rows)

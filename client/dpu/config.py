@@ -1,0 +1,156 @@
+"""Which DPUs there are, which one is used, by whom and in which project: a file, overridden by the environment."""
+
+from __future__ import annotations
+
+import getpass
+import tomllib
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpu.errors import NotLoggedIn, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: The embedded DPU of this user on this machine: there without any configuration.
+LOCAL = "local"
+DEFAULT_PROJECT = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownDpu:
+    """One DPU of the configuration."""
+
+    name: str
+    #: 'unix:/path' or 'host:port'; '' for the embedded one, which says where it listens when it has started.
+    address: str = ""
+    #: Where its other services are; '': where the DPU itself says.
+    archive: str = ""
+    logs: str = ""
+    code: str = ""
+    #: Holds the token; None for the embedded one.
+    token_file: Path | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this is the embedded DPU."""
+        return self.name == LOCAL
+
+    def token(self) -> str:
+        """Return the token to call it with. Raises NotLoggedIn."""
+        if self.token_file is None:
+            raise NotLoggedIn(f"no token_file is configured for DPU {self.name!r}: see docs/how-to/log-in.md")
+        try:
+            return self.token_file.read_text().strip()
+        except OSError as error:
+            raise NotLoggedIn(
+                f"the token of DPU {self.name!r} cannot be read from {str(self.token_file)!r}: {error.strerror}"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What a session of the client goes by."""
+
+    home: Path
+    username: str
+    project: str = DEFAULT_PROJECT
+    dpu_name: str = LOCAL
+    dpus: Mapping[str, KnownDpu] = field(default_factory=lambda: {LOCAL: KnownDpu(name=LOCAL)})
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Config:
+        """Return the configuration file with the environment over it. Raises UsageError naming file, key and value."""
+        path = _path_of(environ)
+        table = _Table(path, _load(path, required="DPU_CONFIG" in environ))
+        table.refuse_unknown(("default", "project", "username", "dpus"))
+        dpus = {LOCAL: KnownDpu(name=LOCAL)} | {name: _known(path, name, row) for name, row in table.tables("dpus")}
+        config = cls(
+            home=_home_of(environ),
+            username=environ.get("DPU_USER") or table.text("username") or getpass.getuser(),
+            project=environ.get("DPU_PROJECT") or table.text("project") or DEFAULT_PROJECT,
+            dpu_name=environ.get("DPU_DPU_NAME") or table.text("default") or LOCAL,
+            dpus=dpus,
+        )
+        config.find(config.dpu_name)
+        return config
+
+    def find(self, name: str) -> KnownDpu:
+        """Return a DPU by name. Raises UsageError that lists the known ones."""
+        if name not in self.dpus:
+            raise UsageError(f"there is no DPU {name!r}; known are {', '.join(self.dpus)}")
+        return self.dpus[name]
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A table of the file: look-ups that name what is wrong."""
+
+    path: Path
+    values: Mapping[str, Any]
+    prefix: str = ""
+
+    def text(self, key: str) -> str:
+        value = self.values.get(key, "")
+        if not isinstance(value, str):
+            raise UsageError(f"{self.path}: {self.prefix}{key} = {value!r}: must be a text")
+        return value
+
+    def tables(self, key: str) -> list[tuple[str, Mapping[str, Any]]]:
+        value = self.values.get(key, {})
+        if not isinstance(value, dict) or not all(isinstance(row, dict) for row in value.values()):
+            raise UsageError(f"{self.path}: {key} must hold a table for each DPU, [{key}.NAME]")
+        return list(value.items())
+
+    def refuse_unknown(self, known: tuple[str, ...]) -> None:
+        for key in self.values:
+            if key not in known:
+                close = get_close_matches(key, known, n=1)
+                hint = f" (did you mean {close[0]!r}?)" if close else ""
+                raise UsageError(f"{self.path}: {self.prefix}{key} is unknown{hint}; known are {', '.join(known)}")
+
+
+def _known(path: Path, name: str, row: Mapping[str, Any]) -> KnownDpu:
+    table = _Table(path, row, f"dpus.{name}.")
+    if name == LOCAL:
+        raise UsageError(f"{path}: [dpus.{LOCAL}]: this name is the embedded DPU's: choose another")
+    table.refuse_unknown(("address", "archive", "logs", "code", "token_file"))
+    if not table.text("address"):
+        raise UsageError(f"{path}: dpus.{name}.address is missing: 'host:port' or 'unix:/path'")
+    token_file = table.text("token_file")
+    return KnownDpu(
+        name=name,
+        address=table.text("address"),
+        archive=table.text("archive"),
+        logs=table.text("logs"),
+        code=table.text("code"),
+        token_file=path.parent / Path(token_file).expanduser() if token_file else None,
+    )
+
+
+def _path_of(environ: Mapping[str, str]) -> Path:
+    if path := environ.get("DPU_CONFIG"):
+        return Path(path).expanduser()
+    folder = Path(environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
+    return folder / "dpu" / "config.toml"
+
+
+def _home_of(environ: Mapping[str, str]) -> Path:
+    if home := environ.get("DPU_HOME"):
+        return Path(home).expanduser().absolute()
+    return Path(environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "dpu"
+
+
+def _load(path: Path, *, required: bool) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError as error:
+        if required:
+            raise UsageError(f"DPU_CONFIG={str(path)!r}: there is no such file") from error
+        return {}
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: is not TOML: {error}") from error

@@ -1,0 +1,183 @@
+"""`awe ingest`: brings raw FITS files into the archive, several at a time."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dpu.channel import CHUNK
+from dpu.errors import Exhausted, InternalError, NotAllowed, Unreachable, UsageError
+from dpu_api.v1.archive_pb2 import IngestFile, IngestRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from dpu.link import Link
+    from dpu.report import Reporter
+
+SUFFIXES = (".fits", ".fit", ".fts", ".fits.fz", ".fit.fz", ".fits.gz")
+AT_A_TIME = 3
+#: A whole mosaic over a slow line.
+DEADLINE_S = 600.0
+#: What is no fault of the file: nothing more is tried.
+FATAL = (Unreachable, Exhausted, NotAllowed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one file."""
+
+    path: Path
+    frames: int = 0
+    already: bool = False
+    #: Why it was refused; '' where it was taken.
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What became of all files, in the order in which they were named."""
+
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def refused(self) -> list[Outcome]:
+        """The files that were not taken."""
+        return [outcome for outcome in self.outcomes if outcome.reason]
+
+    def lines(self) -> list[str]:
+        """Return the summary: a line of figures, then one for each refused file."""
+        taken = [outcome for outcome in self.outcomes if not outcome.reason]
+        fresh = [outcome for outcome in taken if not outcome.already]
+        counts = [
+            _count(len(self.outcomes), "file"),
+            _count(sum(outcome.frames for outcome in fresh), "new frame"),
+            f"{len(taken) - len(fresh)} already there",
+            f"{len(self.refused)} refused",
+        ]
+        return [
+            ", ".join(counts),
+            *(f"Refused {str(outcome.path)!r}: {outcome.reason}" for outcome in self.refused),
+        ]
+
+
+def find_files(paths: Iterable[Path]) -> list[Path]:
+    """Return the files to take: those named, and the FITS files in the folders named, at any depth.
+
+    Raises UsageError for a path that is not there and for a folder without any.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(item for item in path.rglob("*") if item.name.lower().endswith(SUFFIXES) and item.is_file())
+            if not inside:
+                raise UsageError(f"{str(path)!r} holds no FITS file ({', '.join(SUFFIXES)})")
+            found |= dict.fromkeys(inside)
+        elif path.exists():
+            found[path] = None
+        else:
+            raise UsageError(f"{str(path)!r} does not exist")
+    return list(found)
+
+
+def ingest(link: Link, files: Sequence[Path], done: Callable[[Outcome], None]) -> Summary:
+    """Bring files in; `done` hears of each as it is settled. A bad file is refused and the rest go in.
+
+    Raises what is no fault of a file (Unreachable, StorageFull, NotLoggedIn): what went in before stays in.
+    """
+    outcomes: list[Outcome] = []
+    pool = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="ingest")
+    try:
+        for outcome in pool.map(lambda path: take(link, path), files):
+            done(outcome)
+            outcomes.append(outcome)
+    except BaseException:
+        # Ctrl-C, or nobody there: what is on its way is broken off, and the archive keeps nothing of it.
+        link.close()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return Summary(tuple(outcomes))
+
+
+def take(link: Link, path: Path) -> Outcome:
+    """Bring one file in. The embedded DPU reads it in place; to another its bytes travel."""
+    try:
+        with path.open("rb"):
+            pass  # the reason is better told from here
+        answer = link.attempt(
+            # May be repeated: a file of the same content changes nothing.
+            lambda services: services.archive.Ingest(_requests(path, in_place=link.is_local), timeout=DEADLINE_S)
+        )
+    except OSError as error:
+        return Outcome(path=path, reason=f"cannot be read: {error.strerror}")
+    except FATAL:
+        raise
+    except (UsageError, InternalError) as error:
+        return Outcome(path=path, reason=error.message)
+    return Outcome(path=path, frames=len(answer.frames), already=answer.already)
+
+
+def _requests(path: Path, *, in_place: bool) -> Iterator[IngestRequest]:
+    if in_place:
+        yield IngestRequest(file=IngestFile(name=str(path), path=str(path.absolute())))
+        return
+    yield IngestRequest(file=IngestFile(name=str(path)))
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield IngestRequest(chunk=chunk)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+@contextmanager
+def progress(total: int, reporter: Reporter) -> Iterator[Callable[[Outcome], None]]:
+    """Give what shows each outcome: it moves a bar on a terminal, and prints a line elsewhere."""
+    if not (reporter.out or sys.stdout).isatty():
+        count = iter(range(1, total + 1))
+        yield lambda outcome: reporter.say(f"{next(count)}/{total} {outcome.path.name}: {_word(outcome)}")
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(file=reporter.out)) as bars:
+        bar = bars.add_task("Ingesting", total=total)
+        yield lambda outcome: bars.update(bar, advance=1, description=f"Ingesting {outcome.path.name}")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `awe ingest` and return its exit code: 1 where a file was refused."""
+    from dpu.processor import Processor
+    from dpu.report import Reporter
+
+    files = find_files(_parser().parse_args(arguments).paths)
+    reporter = Reporter()
+    link = Processor(reporter=reporter).link
+    with progress(len(files), reporter) as done:
+        summary = ingest(link, files, done)
+    for line in summary.lines():
+        reporter.say(line)
+    return 1 if summary.refused else 0
+
+
+def _word(outcome: Outcome) -> str:
+    if outcome.reason:
+        return "refused"
+    return "already there" if outcome.already else _count(outcome.frames, "frame")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="awe ingest",
+        description="Bring raw FITS files into the archive: single, multi-extension or Rice-compressed.",
+        epilog="exit codes: 0 all are in, 1 a file was refused, 2 used wrongly, 4 the DPU cannot be reached",
+    )
+    parser.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="a file, or a folder with FITS files")
+    return parser

@@ -1,0 +1,131 @@
+"""The log of a job: read from the log service without loss or repeat, and told a task."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from dpu.errors import TimedOut, Unreachable
+from dpu.report import block, log_line
+from dpu_api.v1.job_pb2 import Task, TaskState
+from dpu_api.v1.logs_pb2 import ReadRequest, ReadResponse
+from dpu_api.v1.scheduler_pb2 import ListTasksRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from dpu.link import Link
+    from dpu_api.v1.logs_pb2 import LogBatch, TaskEnd
+
+#: One stream of the log service lasts no longer; what follows goes on from its offset.
+STREAM_S = 3600.0
+
+
+class Reading:
+    """One reading of a job's log. It resumes by offset when the connection is lost."""
+
+    def __init__(self, link: Link, job_id: int, *, follow: bool) -> None:
+        self._link = link
+        self._request = ReadRequest(job_id=job_id, follow=follow, newest_attempt=not follow)
+        self._call: Any = None
+        self._stopped = threading.Event()
+
+    def __iter__(self) -> Iterator[ReadResponse]:
+        """Yield what the service sends, up to and with the job's end; after `stop`, nothing more."""
+        patience = self._link.patience()
+        while not self._stopped.is_set():
+            try:
+                self._call = self._link.services().logs.Read(self._request, timeout=STREAM_S)
+                if self._stopped.is_set():  # between the loop's look and the call
+                    self._call.cancel()
+                for answer in self._call:
+                    patience.regained()
+                    self._link.worked()
+                    self._request.offset = answer.offset
+                    yield answer
+                    if answer.HasField("end"):
+                        return
+                # A stream that ends well without the end record was broken all the same.
+                patience.lost(Unreachable(f"the log of job {self._request.job_id} broke off"))
+            except (grpc.RpcError, Unreachable) as error:
+                if self._stopped.is_set():
+                    return  # it was us who cancelled the call
+                meant = self._link.meaning(error)
+                if not (isinstance(meant, TimedOut) and self._request.follow):
+                    patience.lost(meant)
+
+    def stop(self) -> None:
+        """End the iteration, from another thread too."""
+        self._stopped.set()
+        if self._call is not None:
+            self._call.cancel()
+
+
+@dataclass(slots=True)
+class TaskLog:
+    """What is known of one task's log."""
+
+    lines: list[str] = field(default_factory=list)
+    #: Which lines are missing and why; '' for none.
+    missing: str = ""
+
+
+def tasks_of(link: Link, job_id: int) -> list[Task]:
+    """Return all tasks of a job in order of their numbers. Raises NotFound."""
+    tasks: list[Task] = []
+    request = ListTasksRequest(job_id=job_id)
+    while True:
+        page = link.ask(lambda services: services.scheduler.ListTasks, request)
+        tasks.extend(page.tasks)
+        if not page.next_page_token:
+            return tasks
+        request.page_token = page.next_page_token
+
+
+def lines_of(batch: LogBatch) -> Iterator[str]:
+    """Yield the lines of a batch as they are printed, with the local time."""
+    for time_us, text in zip(batch.time_us, batch.texts, strict=True):
+        yield log_line(datetime.fromtimestamp(time_us / 1e6, UTC).astimezone(), text)
+
+
+def blocks(link: Link, job_id: int, now: datetime) -> list[str]:
+    """Return a job's log as lines, a block a task. Raises NotFound."""
+    tasks = tasks_of(link, job_id)
+    logs = _collect(Reading(link, job_id, follow=False))
+    shown: list[str] = []
+    for task in tasks:
+        log = logs.get(task.ref.task, TaskLog())
+        if not task.plan or log.lines or task.state == TaskState.TASK_STATE_FAILED:
+            shown += block(now, task.state, [*log.lines, *_remarks(task, log, now)])
+    return shown
+
+
+def _collect(reading: Reading) -> dict[int, TaskLog]:
+    logs: dict[int, TaskLog] = defaultdict(TaskLog)
+    for answer in reading:
+        match answer.WhichOneof("item"):
+            case "batch":
+                logs[answer.batch.ref.task].lines.extend(lines_of(answer.batch))
+            case "task_end":
+                logs[answer.task_end.ref.task].missing = missing(answer.task_end)
+            case _:
+                pass
+    return logs
+
+
+def missing(end: TaskEnd) -> str:
+    """Return what a task's end says of missing lines, or ''."""
+    return "" if end.complete else f"the log is not complete: {end.missing or 'lines are missing'}"
+
+
+def _remarks(task: Task, log: TaskLog, now: datetime) -> Sequence[str]:
+    """Return what the task's own lines do not tell."""
+    texts = [log.missing] if log.missing else []
+    if task.failure.message and not any(task.failure.message in line for line in log.lines):
+        texts.append(task.failure.message)
+    return [log_line(now, text) for text in texts]

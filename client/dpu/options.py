@@ -1,0 +1,250 @@
+"""Options of `run`: those of the DPU taken apart from those of a sequence, and both checked against the catalogue."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from dpu.errors import BadOption, UnknownOption, UnknownSequence, UsageError
+from dpu.values import Plain, from_map, from_value
+from dpu_api.v1.catalogue_pb2 import OptionKind
+
+if TYPE_CHECKING:
+    from dpu_api.v1 import catalogue_pb2 as pb
+
+INSTRUMENT = "instrument"
+#: As many MiB as any machine of ours may have.
+MOST_MEMORY_MIB = 16 * 1024 * 1024
+LONGEST_S = 366 * 24 * 3600.0
+PRIORITIES = (-100, 100)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DpuOptions:
+    """How a job runs, whatever its sequence is."""
+
+    #: Ship the local checkout, where there is one.
+    send_code: bool = True
+    #: Seconds that a task may run, and MiB that it may use; 0: the sequence's own figures.
+    dpu_time: float = 0.0
+    dpu_mem: int = 0
+    #: Higher runs earlier, within one's own jobs.
+    dpu_priority: int = 0
+    #: Check everything, submit nothing.
+    dpu_dryrun: bool = False
+    #: Version of the code on the cluster.
+    dpu_aweversion: str = "current"
+
+    @classmethod
+    def of(cls, given: Mapping[str, object]) -> DpuOptions:
+        """Return the DPU's own options among those `given`. Raises BadOption."""
+        convert: dict[str, Callable[[str, object], object]] = {
+            "send_code": lambda name, value: bool(_flag(name, value)),
+            "dpu_time": lambda name, value: _number(name, value, 0, LONGEST_S),
+            "dpu_mem": lambda name, value: _integer(name, value, 0, MOST_MEMORY_MIB),
+            "dpu_priority": lambda name, value: _integer(name, value, *PRIORITIES),
+            "dpu_dryrun": lambda name, value: bool(_flag(name, value)),
+            "dpu_aweversion": _version,
+        }
+        return cls(**{name: convert[name](name, given[name]) for name in convert if name in given})  # type: ignore[arg-type]  # each converted to its field's type
+
+
+DPU_OPTIONS = tuple(DpuOptions.__dataclass_fields__)
+
+
+def find_sequence(catalogue: pb.Catalogue, name: str) -> pb.Sequence:
+    """Return a sequence by its identifier. Raises UnknownSequence with the nearest, or with all that there are."""
+    for sequence in catalogue.sequences:
+        if sequence.name == name:
+            return sequence
+    known = [sequence.name for sequence in catalogue.sequences]
+    raise UnknownSequence(f"there is no sequence {name!r}{_nearest(name, known)}; known are {_listed(known)}")
+
+
+def names_of(sequence: pb.Sequence) -> list[str]:
+    """Return the names of a sequence's options: all short ones, then all long ones."""
+    return [option.short_name for option in sequence.options] + [option.long_name for option in sequence.options]
+
+
+def check(sequence: pb.Sequence, given: Mapping[str, object]) -> dict[str, Plain]:
+    """Return the options `given` for a sequence by long name, converted to their kinds.
+
+    None and '' stand for not given. Raises UnknownOption, BadOption, or UsageError where one is missing.
+    """
+    found: dict[str, Plain] = {}
+    names: dict[str, str] = {}
+    for name, value in given.items():
+        if name in DPU_OPTIONS:
+            continue
+        option = _find(sequence, name)
+        if option.long_name in names:
+            raise BadOption(
+                f"{names[option.long_name]!r} and {name!r} are one option of {sequence.name}: give it only once"
+            )
+        names[option.long_name] = name
+        if value is not None and value != "":
+            found[option.long_name] = convert(sequence, option, name, value)
+    _require(sequence, found)
+    return found
+
+
+def convert(sequence: pb.Sequence, option: pb.Option, name: str, value: object) -> Plain:
+    """Return `value`, given for `option` under `name`, as the option's kind wants it. Raises BadOption."""
+    low = option.minimum if option.HasField("minimum") else None
+    high = option.maximum if option.HasField("maximum") else None
+    match option.kind:
+        case OptionKind.OPTION_KIND_INTEGER:
+            return _integer(name, value, low, high)
+        case OptionKind.OPTION_KIND_FLOAT:
+            return _number(name, value, low, high)
+        case OptionKind.OPTION_KIND_FLAG:
+            return _flag(name, value)
+        case OptionKind.OPTION_KIND_DATE:
+            return _date(name, value)
+        case OptionKind.OPTION_KIND_LIST:
+            return _texts(name, value)
+        case OptionKind.OPTION_KIND_PARAMETERS:
+            return _parameters(sequence, name, value)
+        case _:
+            return _text(name, value)
+
+
+def default_of(option: pb.Option) -> Plain:
+    """Return an option's default; '' where it has none, 0 or 1 for a flag."""
+    plain = from_value(option.default)
+    if option.kind == OptionKind.OPTION_KIND_FLAG:
+        return int(bool(plain))
+    if option.kind == OptionKind.OPTION_KIND_PARAMETERS:
+        return plain or {}
+    return "" if plain is None else plain
+
+
+def _find(sequence: pb.Sequence, name: str) -> pb.Option:
+    for option in sequence.options:
+        if name in {option.short_name, option.long_name}:
+            return option
+    known = [*names_of(sequence), *DPU_OPTIONS]
+    raise UnknownOption(
+        f"{sequence.name} has no option {name!r}{_nearest(name, known)}; it knows {_listed(names_of(sequence))}"
+    )
+
+
+def _require(sequence: pb.Sequence, found: Mapping[str, Plain]) -> None:
+    shorts = {option.long_name: option.short_name for option in sequence.options}
+    if INSTRUMENT in shorts and INSTRUMENT not in found:
+        raise UsageError(f"{sequence.name} needs an instrument: give i=, as in i='WFI'")
+    if sequence.one_of and not any(name in found for name in sequence.one_of):
+        ways = " or ".join(f"{shorts.get(name, name)}= ({name})" for name in sequence.one_of)
+        raise UsageError(f"{sequence.name} needs to know what to select: give {ways}")
+
+
+def _parameters(sequence: pb.Sequence, name: str, value: object) -> dict[str, Plain]:
+    """Return process parameters, checked against those that the stages have."""
+    if not isinstance(value, Mapping):
+        raise BadOption(f"{name}={value!r}: must be a dictionary of process parameters by name, as Pars.get() gives")
+    known: dict[str, Plain] = {}
+    for stage in sequence.stages:
+        known |= from_map(stage.parameters)
+    return {str(key): _parameter(sequence, str(key), item, known) for key, item in value.items()}
+
+
+def _parameter(sequence: pb.Sequence, key: str, value: object, known: Mapping[str, Plain]) -> Plain:
+    if key not in known:
+        raise UnknownOption(
+            f"{sequence.name} has no process parameter {key!r}{_nearest(key, list(known))}; it knows {_listed(known)}"
+        )
+    match known[key]:
+        case bool():
+            return bool(_flag(key, value))
+        case int():
+            return _integer(key, value, None, None)
+        case float():
+            return _number(key, value, None, None)
+        case list():
+            return _texts(key, value)
+        case _:
+            return _text(key, value)
+
+
+def _flag(name: str, value: object) -> int:
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]  # tells by TypeError; True and False are 1 and 0
+    except TypeError:
+        number = -1
+    if number in {0, 1}:
+        return number
+    raise BadOption(f"{name}={value!r}: must be 0 or 1")
+
+
+def _integer(name: str, value: object, low: float | None, high: float | None) -> int:
+    try:
+        # What counts as an index is whole: an int, or numpy's.
+        number = operator.index(value)  # type: ignore[arg-type]  # tells by TypeError
+    except TypeError:
+        raise BadOption(f"{name}={value!r}: must be a whole number") from None
+    return int(_bounded(name, number, low, high))
+
+
+def _number(name: str, value: object, low: float | None, high: float | None) -> float:
+    if isinstance(value, str | bytes | bool):
+        raise BadOption(f"{name}={value!r}: must be a number")
+    try:
+        number = float(value)  # type: ignore[arg-type]  # tells by TypeError
+    except (TypeError, ValueError, OverflowError):
+        raise BadOption(f"{name}={value!r}: must be a number") from None
+    return _bounded(name, number, low, high)
+
+
+def _bounded(name: str, number: float, low: float | None, high: float | None) -> float:
+    # Written so that NaN is refused, bounds or none.
+    if (low is None or number >= low) and (high is None or number <= high) and number - number == 0:
+        return number
+    least, most = ("any" if bound is None else f"{bound:g}" for bound in (low, high))
+    raise BadOption(f"{name}={number!r}: must be between {least} and {most}")
+
+
+def _date(name: str, value: object) -> str:
+    if type(value) is date:  # a datetime is no night
+        return value.isoformat()
+    try:
+        night = date.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        night = None
+    # fromisoformat also takes '20000428' and week dates.
+    if night is None or night.isoformat() != value:
+        raise BadOption(f"{name}={value!r}: must be a date 'CCYY-MM-DD', the night that begins that evening")
+    return night.isoformat()
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    raise BadOption(f"{name}={value!r}: must be a text")
+
+
+def _texts(name: str, value: object) -> list[Plain]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Sequence) and value and all(isinstance(item, str) and item for item in value):
+        return list(value)
+    raise BadOption(f"{name}={value!r}: must be a list of texts")
+
+
+def _version(name: str, value: object) -> str:
+    if value == "current":
+        return "current"
+    raise BadOption(f"{name}={value!r}: only 'current' is installed; other code travels with send_code=True")
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    by_lower = {item.lower(): item for item in known}
+    close = get_close_matches(name.lower(), by_lower, n=1)
+    return f" (did you mean {by_lower[close[0]]!r}?)" if close else ""
+
+
+def _listed(known: Sequence[str] | Mapping[str, object]) -> str:
+    return ", ".join(known) or "none"

@@ -1,0 +1,158 @@
+"""What happens between `run` and a job: code, options and frames are checked, code is shipped, the job is submitted."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dpu.catalogue import describe, describe_installed
+from dpu.errors import BadTree, Unreachable
+from dpu.options import DpuOptions, check, find_sequence
+from dpu.values import Plain, to_map
+from dpu_api.v1.archive_pb2 import PreviewRequest, Selection
+from dpu_api.v1.job_pb2 import Limits
+from dpu_api.v1.scheduler_pb2 import GetCatalogueRequest, SubmitJobRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from dpu.bundle import Bundle
+    from dpu.link import Link
+    from dpu_api.v1.catalogue_pb2 import Catalogue, Sequence
+    from dpu_api.v1.job_pb2 import Job
+
+#: Reading a night's headers, or writing a large job to the journal, may take its time.
+SLOW_S = 60.0
+#: Long names of options that give file names: they override the rest of a selection.
+FILE_OPTIONS = ("raw_filenames", "red_filenames", "reg_filenames")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipes:
+    """The recipes that a job is to use: the local checkout's, or those of the cluster."""
+
+    catalogue: Catalogue
+    #: None: the cluster's own.
+    bundle: Bundle | None = None
+
+
+def find_recipes(link: Link, checkout: Path | None, cache: Path) -> Recipes:
+    """Return the recipes of the checkout; without one the cluster's, as it or else this machine describes them.
+
+    Raises BadTree when a checkout cannot be described, Unreachable when nobody can describe any recipes.
+    """
+    if checkout is not None:
+        from dpu.bundle import bundle
+
+        packed = bundle(checkout)
+        return Recipes(describe(packed.import_root, cache), packed)
+    try:
+        asked = link.ask(lambda services: services.scheduler.GetCatalogue, GetCatalogueRequest()).catalogue
+    except Unreachable as unreachable:
+        try:
+            return Recipes(describe_installed(cache))
+        except BadTree:
+            raise unreachable from None
+    # The answer is empty before the first worker has registered.
+    return Recipes(asked if asked.sequences else describe_installed(cache))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """One call of `run`, checked: nothing of it is wrong that can be known before it is submitted."""
+
+    sequence: Sequence
+    options: Mapping[str, Plain]
+    dpu_options: DpuOptions
+    recipes: Recipes
+
+    @classmethod
+    def checked(cls, link: Link, recipes: Recipes, name: str, given: Mapping[str, object]) -> Submission:
+        """Return the submission of sequence `name` with the options `given`.
+
+        Raises a UsageError for a wrong name or value, NothingSelected where no frame fits.
+        """
+        sequence = find_sequence(recipes.catalogue, name)
+        options = check(sequence, given)
+        preview(link, recipes.catalogue, sequence, options)
+        return cls(sequence=sequence, options=options, dpu_options=DpuOptions.of(given), recipes=recipes)
+
+    def submit(self, link: Link, say: Callable[[str], None]) -> Job:
+        """Ship the code, submit, and return the job; of a dry run, one without an identifier."""
+        request = SubmitJobRequest(
+            request_id=str(uuid.uuid4()),
+            sequence=self.sequence,
+            options=to_map(self.options),
+            code_digest=self._ship(link, say),
+            limits=Limits(time_s=self.dpu_options.dpu_time, memory_mib=self.dpu_options.dpu_mem),
+            priority=self.dpu_options.dpu_priority,
+            commit=bool(self.options.get("commit")),
+            validate_only=self.dpu_options.dpu_dryrun,
+        )
+        # May be repeated: the request_id makes one job of it.
+        return link.ask(lambda services: services.scheduler.SubmitJob, request, deadline=SLOW_S).job
+
+    def _ship(self, link: Link, say: Callable[[str], None]) -> str:
+        """Send what the cluster does not have of the code; return its digest, or '' for the cluster's own."""
+        packed = self.recipes.bundle
+        if packed is None or self.dpu_options.dpu_dryrun:
+            return ""
+        from dpu.bundle import ship
+
+        shipped = link.attempt(lambda services: ship(packed, services.code))
+        if shipped.files:
+            say(f"Sent {shipped.files} files of local code ({packed.description})")
+        return shipped.digest
+
+
+def preview(link: Link, catalogue: Catalogue, sequence: Sequence, options: Mapping[str, Plain]) -> None:
+    """Ask the archive whether each stage has frames to start from. Raises what it answers when there are none.
+
+    Stages that start from what an earlier stage makes are not asked for.
+    """
+    made: set[str] = set()
+    for stage in sequence.stages:
+        if stage.selects and stage.selects not in made:
+            request = PreviewRequest(
+                frame_class=stage.selects,
+                selection=selection_of(options),
+                makers=maker_of(catalogue, stage.selects, options),
+            )
+            link.ask(lambda services: services.archive.Preview, request, deadline=SLOW_S)
+        made |= {stage.selects, stage.makes}
+
+
+def selection_of(options: Mapping[str, Plain]) -> Selection:
+    """Return the frames that the options of a sequence select."""
+    names = [name for option in FILE_OPTIONS for name in _texts(options.get(option))]
+    return Selection(
+        instrument=_text(options.get("instrument")),
+        night=_text(options.get("date")),
+        chips=_texts(options.get("chip")),
+        filter=_text(options.get("filter")),
+        object=_text(options.get("object")),
+        file_names=names,
+    )
+
+
+def maker_of(catalogue: Catalogue, frame_class: str, options: Mapping[str, Plain]) -> str:
+    """Return the call that makes frames of a class; for raw frames, the command that brings them in."""
+    for sequence in catalogue.sequences:
+        if sequence.stages and sequence.stages[-1].makes == frame_class:
+            shorts = {option.long_name: option.short_name for option in sequence.options}
+            kept = {shorts[name]: value for name, value in options.items() if name in ("instrument", "date", "chip")}
+            shown = [f"{name}={value!r}" for name, value in kept.items()]
+            return f"dpu.run({', '.join([repr(sequence.name), *shown, 'C=1'])})"
+    return "awe ingest PATH..."
+
+
+def _text(value: Plain) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _texts(value: Plain) -> list[str]:
+    if isinstance(value, list):
+        return [str(item) for item in value]
+    return [value] if isinstance(value, str) and value else []
