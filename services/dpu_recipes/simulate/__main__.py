@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (BadNight, BadDate, InstrumentError, OSError) as error:
         print(f"simulate: {error}", file=sys.stderr)
         return 1
-    frames = f"{night.biases} biases and {night.domes} dome flats of {', '.join(truth.chips)}"
+    frames = f"{night.biases} RawBiasFrame and {night.domes} RawDomeFlatFrame of {', '.join(truth.chips)}"
     print(f"{truth.instrument} {truth.night}: {frames} in {asked.folder}/raw, the truth in {asked.folder}/truth")
     return 0
 

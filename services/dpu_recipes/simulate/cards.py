@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from astropy.io import fits
 
 from dpu_recipes import header as headers
+from dpu_recipes.instrument import InstrumentError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,7 +88,7 @@ def _rule(instrument: Instrument, frame_class: str) -> TypeRule:
     for rule in instrument.types:
         if rule.frame_class == frame_class:
             return rule
-    raise ValueError(f"{instrument.source} has no rule for {frame_class}: no header would make one")
+    raise InstrumentError(f"{instrument.source} has no rule for {frame_class}: no header would make one")
 
 
 def _header(cards: Mapping[str, Any]) -> fits.Header:

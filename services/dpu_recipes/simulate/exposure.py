@@ -78,8 +78,8 @@ def expose(
 ) -> tuple[NDArray[np.uint16], Circumstances]:
     """Return the frame that a CCD gives, (y, x) uint16, ADU, and what befell it.
 
-    Light and dark charge are counted in electrons (Poisson); cosmic rays, patterns and read noise are added in ADU
-    (Gaussian); the sum is rounded. Values beyond the converter's range stop at its ends.
+    Light is counted in electrons (Poisson); patterns, hot pixels, cosmic rays and read noise (Gaussian) are added in
+    ADU; the sum is rounded. Values beyond the converter's range stop at its ends.
     """
     layout = detector.layout
     slope = float(generator.normal(0, SLOPE * detector.read_noise))
@@ -90,7 +90,11 @@ def expose(
     frame += detector.column_pattern[None, :]
     light = frame[layout.regions.data]
     light += detector.surface
-    light += _charge(detector, exposure.light, generator)
+    # A constant, as a trap's or an amplifier's: charge would bring shot noise, and then no pair of biases could give
+    # the read noise of a CCD with hot columns to better than a per cent.
+    light += detector.hot
+    if exposure.light:
+        light += _lit(detector, exposure.light, generator)
     noise = float(np.sqrt(detector.read_noise**2 + exposure.light / detector.gain))
     hits = rays.thrown(layout, exposure.exptime + READ_OUT, noise, generator)
     light[hits.y, hits.x] += hits.signal
@@ -107,13 +111,7 @@ def _rows(detector: Detector, slope: float, generator: Generator) -> Image:
     return (detector.row_pattern + tilt + pick_up).astype(np.float32)
 
 
-def _charge(detector: Detector, light: float, generator: Generator) -> Image:
-    """Return light and the hot pixels' own signal, ADU, with their Poisson noise."""
-    gain = detector.gain
-    if light:
-        expected = (detector.flat * light + detector.hot) * gain
-        return (generator.poisson(expected) / gain).astype(np.float32)
-    charge = np.zeros_like(detector.hot)
-    hot = detector.hot > 0
-    charge[hot] = generator.poisson(detector.hot[hot] * gain) / gain
-    return charge
+def _lit(detector: Detector, light: float, generator: Generator) -> Image:
+    """Return the light that each pixel gives, ADU, with its Poisson noise."""
+    electrons = generator.poisson(detector.flat * (light * detector.gain))
+    return (electrons / detector.gain).astype(np.float32)

@@ -1,0 +1,348 @@
+"""The simulator: what it declares is what its frames hold, and ingest reads them as real ones."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from datetime import date
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from dpu_recipes import header as headers
+from dpu_recipes.exposure import split
+from dpu_recipes.frames import Strips
+from dpu_recipes.instrument import InstrumentError, load
+from dpu_recipes.simulate import BadNight, Detector, Exposure, Layout, Night, Truth, write_night
+from dpu_recipes.simulate.__main__ import main
+from dpu_recipes.simulate.cards import example
+from dpu_recipes.simulate.draw import HOT_AMPLITUDE, HOT_FRACTION
+from dpu_recipes.simulate.exposure import drifts, expose
+from dpu_recipes.simulate.rays import thrown
+from dpu_recipes.testing import Allowance, assert_agrees
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+INSTRUMENTS = load()
+WFI = INSTRUMENTS.get("WFI")
+SMALL = 1 / 32
+BIAS = Exposure(frame_class="RawBiasFrame")
+
+
+def night(**changes: object) -> Night:
+    """Return a tiny night of two chips, with `changes`."""
+    return Night(**{"instrument": WFI, "chips": ("ccd50", "ccd51"), "scale": SMALL, "biases": 2, **changes})
+
+
+def a_detector(**changes: object) -> Detector:
+    """Return a featureless CCD of 200 x 300 pixels with strips on all sides, with `changes`."""
+    layout = Layout(rows=200, columns=300, strips=Strips(prescan_x=10, overscan_x=20, prescan_y=5, overscan_y=15))
+    height, width = layout.shape
+    light = (layout.rows, layout.columns)
+    known = {
+        "chip": "ccd50",
+        "layout": layout,
+        "read_noise": 2.5,
+        "gain": 2.0,
+        "level": 200.0,
+        "sigma": 0.8,
+        "row_pattern": np.zeros(height, np.float32),
+        "column_pattern": np.zeros(width, np.float32),
+        "surface": np.zeros(light, np.float32),
+        "hot": np.zeros(light, np.float32),
+        "flat": np.ones(light, np.float32),
+    }
+    return Detector(**{**known, **changes})
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    """Return the contents of all files by name."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_same_night_is_the_same_bytes(tmp_path: Path) -> None:
+    write_night(night(domes=1), tmp_path / "a")
+    write_night(night(domes=1), tmp_path / "b")
+    first = everything(tmp_path / "a")
+    assert len(first) == 3 + 2 + 1
+    assert first == everything(tmp_path / "b")
+
+
+def test_another_seed_is_another_night(tmp_path: Path) -> None:
+    write_night(night(), tmp_path / "a")
+    write_night(night(seed=2), tmp_path / "b")
+    first, second = everything(tmp_path / "a"), everything(tmp_path / "b")
+    assert first.keys() == second.keys()
+    assert not any(first[name] == second[name] for name in first)
+
+
+def test_a_chip_does_not_depend_on_its_neighbours_nor_a_frame_on_those_after_it(tmp_path: Path) -> None:
+    write_night(night(), tmp_path / "both")
+    write_night(night(chips=("ccd51",), domes=1), tmp_path / "one")
+    name = "raw/WFI.2000-04-28T19:42:56.000.fits"
+    both, one = (fits.getdata(tmp_path / which / name, "ccd51") for which in ("both", "one"))
+    np.testing.assert_array_equal(both, one)
+
+
+@pytest.mark.parametrize("name", INSTRUMENTS.names())
+def test_ingest_reads_the_frames_as_real_ones(name: str, tmp_path: Path) -> None:
+    instrument = INSTRUMENTS.get(name)
+    chips = instrument.chip_names()[:2]
+    wanted = night(instrument=instrument, chips=chips, biases=1, domes=1, filter="V", date=date(2004, 2, 29))
+    truth = write_night(wanted, tmp_path / "night")
+    files = sorted((tmp_path / "night" / "raw").iterdir())
+    for file, exposure in zip(files, truth.exposures, strict=True):
+        frames = [frame for frame, _ in split(file, file.name, INSTRUMENTS, tmp_path)]
+        assert [frame.chip for frame in frames] == list(chips)
+        for frame in frames:
+            assert frame.frame_class == exposure.frame_class
+            assert (frame.instrument, frame.filter, frame.night) == (name, "V", date(2004, 2, 29))
+            assert frame.date_obs == exposure.date_obs
+            assert frame.exptime == exposure.exptime
+            assert Strips.of(frame) == instrument.strips
+    assert [exposure.frame_class for exposure in truth.exposures] == ["RawBiasFrame", "RawDomeFlatFrame"]
+
+
+@pytest.mark.parametrize("pattern", ["BIAS*", "DARK | BIAS", "0", "<= 0.01", "> 0", "< 5", "dome*flat*", "FLAT,???"])
+def test_an_example_fits_its_pattern(pattern: str) -> None:
+    assert headers.fits(example(pattern), pattern)
+
+
+def test_an_instrument_without_a_rule_for_a_class_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    blind = replace(WFI, types=WFI.types[:1])
+    with pytest.raises(InstrumentError, match=r"WFI.toml has no rule for RawDomeFlatFrame"):
+        write_night(night(instrument=blind, domes=1), tmp_path / "night")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_truth_read_back_is_what_was_drawn(tmp_path: Path) -> None:
+    asked = night(domes=1)
+    written = write_night(asked, tmp_path / "night")
+    read = Truth.read(tmp_path / "night")
+    assert read == written
+    assert list(read.exposures) == asked.exposures()
+    drawn, found = (asdict(source.detector("ccd51")) for source in (asked, read))
+    for name, value in drawn.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def test_exposures_follow_each_other_in_the_night_asked_for() -> None:
+    exposures = night(domes=2).exposures()
+    assert [exposure.frame_class for exposure in exposures] == ["RawBiasFrame"] * 2 + ["RawDomeFlatFrame"] * 2
+    assert [exposure.started() for exposure in exposures] == [
+        "2000-04-28T19:42:56.000",
+        "2000-04-28T19:43:26.141",
+        "2000-04-28T19:43:56.282",
+        "2000-04-28T19:44:38.923",
+    ]
+
+
+def test_the_noise_is_the_read_noise_and_that_of_rounding() -> None:
+    detector = a_detector(read_noise=2.0, level=200.3)
+    frame, _ = expose(detector, BIAS, 0.0, np.random.default_rng(1))
+    noise = np.std(frame[detector.layout.regions.data].astype(float))
+    expected = np.sqrt(2.0**2 + 1 / 12)
+    pixels = 200 * 300
+    allowance = Allowance(error=expected / np.sqrt(2 * pixels), times=4, systematic=0.002 * expected, because="drifts")
+    assert_agrees("noise", float(noise), expected, allowance)
+
+
+def test_the_mean_is_not_moved_by_rounding() -> None:
+    detector = a_detector(read_noise=2.0, level=200.3)
+    frame, befell = expose(detector, BIAS, 0.4, np.random.default_rng(2))
+    assert befell.drift == 0.4
+    assert_agrees("mean", float(frame.mean()), 200.7, Allowance(error=2.0 / np.sqrt(frame.size), times=4))
+
+
+def test_strips_see_neither_light_nor_surface_nor_hot_pixels() -> None:
+    light = (200, 300)
+    detector = a_detector(surface=np.full(light, 50, np.float32), hot=np.full(light, 90, np.float32))
+    flat = Exposure(frame_class="RawDomeFlatFrame", light=1000.0, exptime=1.0)
+    frame, _ = expose(detector, flat, 0.0, np.random.default_rng(3))
+    regions = detector.layout.regions
+    assert frame[regions.data].mean() == pytest.approx(200 + 50 + 90 + 1000, abs=1)
+    for name in ("prescan_x", "overscan_x", "prescan_y", "overscan_y"):
+        assert frame[getattr(regions, name)].mean() == pytest.approx(200, abs=0.3), name
+
+
+def test_each_overscan_method_takes_off_what_its_strip_carries() -> None:
+    rows = np.arange(220, dtype=np.float32)
+    columns = np.zeros(330, np.float32)
+    columns[10:310] = np.arange(300)
+    detector = a_detector(row_pattern=rows, column_pattern=columns, hot=np.ones((200, 300), np.float32))
+    y, x = rows[5:205, None], columns[None, 10:310]
+    np.testing.assert_allclose(detector.bias(0), 201 + y + x, rtol=1e-6)
+    for method, left in {
+        1: 1 + y - y.mean() + x,
+        2: 1 + y - y.mean() + x,
+        3: 1 + y - rows[:5].mean() + x - x.mean(),
+        4: 1 + y - rows[205:].mean() + x - x.mean(),
+        5: 1 + 0 * y + x,
+        6: 1 + 0 * y + x,
+        7: 1 + y - rows[:5].mean() + 0 * x,
+        8: 1 + y - rows[205:].mean() + 0 * x,
+    }.items():
+        np.testing.assert_allclose(detector.bias(method), left, atol=1e-3, err_msg=f"method {method}")
+
+
+def test_a_method_without_truth_or_without_its_strip_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"overscan method 9 is not one of 0 ... 8, whose truth is known"):
+        a_detector().bias(9)
+    bare = a_detector()
+    bare = replace(bare, layout=replace(bare.layout, strips=replace(bare.layout.strips, overscan_x=0, prescan_x=30)))
+    with pytest.raises(ValueError, match=r"overscan method 6 needs overscan_x, and ccd50 has none"):
+        bare.bias(6)
+
+
+def test_photons_give_the_gain() -> None:
+    detector = a_detector(gain=1.6)
+    flat = Exposure(frame_class="RawDomeFlatFrame", light=20_000.0)
+    data = detector.layout.regions.data
+    first, second = (expose(detector, flat, 0.0, np.random.default_rng(seed))[0][data].astype(float) for seed in (4, 5))
+    kept = np.abs(first - second) < 5 * np.sqrt(2 * 20_000 / 1.6)
+    variance = np.var((first - second)[kept]) / 2 - detector.effective_read_noise**2
+    level = (first + second)[kept].mean() / 2 - detector.level
+    assert_agrees("gain", level / variance, 1.6, Allowance(error=1.6 * np.sqrt(2 / kept.sum()), times=4))
+
+
+def test_counts_stop_at_the_ends_of_the_converter() -> None:
+    bright, _ = expose(a_detector(level=70_000.0), BIAS, 0.0, np.random.default_rng(6))
+    dark, _ = expose(a_detector(level=-500.0), BIAS, 0.0, np.random.default_rng(6))
+    assert (bright.min(), dark.max()) == (65535, 0)
+
+
+def test_cosmic_rays_are_where_the_truth_says() -> None:
+    # The same random numbers, and an exposure so long that rays are many: what differs is the rays.
+    long = Exposure(frame_class="RawDarkFrame", exptime=36_000.0)
+    detector = a_detector()
+    frame, befell = expose(detector, long, 0.0, np.random.default_rng(7))
+    quiet, _ = expose(detector, BIAS, 0.0, np.random.default_rng(7))
+    light = frame[detector.layout.regions.data].astype(float) - quiet[detector.layout.regions.data]
+    hit = np.zeros(light.shape, np.float32)
+    hit[befell.rays.y, befell.rays.x] = befell.rays.signal
+    assert (hit > 0).sum() > 100
+    np.testing.assert_allclose(light, hit, atol=1)
+
+
+def test_no_time_brings_no_cosmic_rays() -> None:
+    assert thrown(a_detector().layout, 0.0, 2.5, np.random.default_rng(8)).signal.size == 0
+
+
+def test_levels_walk() -> None:
+    walk = drifts(10_000, np.random.default_rng(9))
+    assert np.std(np.diff(walk)) == pytest.approx(0.1, rel=0.03)
+    assert np.std(walk) > 1
+
+
+def test_hot_pixels_span_their_range_evenly_in_the_logarithm() -> None:
+    detector = night(scale=1 / 8).detector("ccd50")
+    amplitudes = detector.hot / np.float32(detector.sigma)
+    lines = (amplitudes > 0).mean(axis=0) > 0.1
+    single = amplitudes[:, ~lines]
+    single = single[single > 0]
+    low, high = HOT_AMPLITUDE
+    assert low <= single.min() < 1.1 * low
+    assert 0.9 * high < single.max() <= high * 1.0001
+    assert single.size == pytest.approx(HOT_FRACTION * detector.hot.size, rel=0.05)
+    middle = np.sqrt(low * high)
+    assert_agrees("half of them", np.mean(single < middle), 0.5, Allowance(error=0.5 / np.sqrt(single.size), times=4))
+
+
+def test_hot_columns_are_whole_and_partial_to_the_last_row() -> None:
+    detector = night(scale=1 / 8).detector("ccd50")
+    hot = detector.hot > 0
+    assert hot.all(axis=0).sum() == 2
+    # A hot pixel may lie in the clean part; the column itself goes from its first row to the last.
+    runs = [np.argmin(hot[::-1, column]) for column in range(hot.shape[1])]
+    assert sum(run >= 5 for run in runs) == 4
+
+
+def test_responses_and_dust_leave_the_mean_of_the_flat_at_one() -> None:
+    detector = night(scale=1 / 8, domes=1).detector("ccd50")
+    assert detector.flat.mean(dtype=float) == pytest.approx(1, abs=1e-5)
+    assert detector.flat.min() < 0.6
+    assert detector.flat.max() > 1.2
+
+
+def test_light_falls_off_to_the_corners_of_the_mosaic() -> None:
+    # ccd50 is at the upper left: its own upper left is the mosaic's corner, its lower right is near the middle.
+    flat = night(scale=1 / 8, domes=1).detector("ccd50").flat
+    part = flat.shape[0] // 8
+    corner, inner = np.median(flat[-part:, :part]), np.median(flat[:part, -part:])
+    assert corner / inner == pytest.approx(0.87, abs=0.02)
+
+
+def test_a_ccd_is_drawn_within_the_ranges() -> None:
+    for seed in range(20):
+        detector = night(seed=seed).detector("ccd50")
+        assert 2 <= detector.read_noise <= 8
+        assert 1.5 <= detector.gain <= 3
+
+
+def test_strips_keep_their_width_at_any_scale(tmp_path: Path) -> None:
+    write_night(night(), tmp_path / "night")
+    file = min((tmp_path / "night" / "raw").iterdir())
+    assert fits.getdata(file, "ccd50").shape == (4096 // 32 + 32, 2048 // 32 + 48 + 46)
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("precious")
+    with pytest.raises(BadNight, match=r"is there and not empty: name a new folder"):
+        write_night(night(), tmp_path)
+    assert everything(tmp_path) == {"mine": b"precious"}
+
+
+def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
+    write_night(night(), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["raw", "truth"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"biases": 0}, "0 biases and 0 dome flats: at least one exposure is needed"),
+        ({"biases": -1, "domes": 3}, "-1 biases and 3 dome flats: at least one exposure is needed"),
+        ({"scale": 0.01}, "scale 0.01 is not in 0 ... 1 or leaves less than 64 pixels on a side"),
+        ({"scale": 2.0}, "scale 2 is not in 0 ... 1"),
+        ({"scale": float("nan")}, "scale nan is not in 0 ... 1"),
+        ({"chips": ()}, "no chip was asked for"),
+        ({"seed": -1}, "seed -1 is negative"),
+    ],
+)
+def test_a_night_that_cannot_be_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(BadNight, match=message):
+        night(**changes)
+
+
+def test_an_unknown_chip_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(InstrumentError, match=r"chip 'ccd58' is not one of WFI's ccd50, .*ccd57"):
+        night(chips=("ccd58",))
+
+
+def test_the_command_says_where_the_night_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "night"
+    assert main([str(folder), "--chips", "1", "--scale", str(SMALL), "--biases", "1"]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert said.out == (
+        f"WFI 2000-04-28: 1 RawBiasFrame and 0 RawDomeFlatFrame of ccd50 in {folder}/raw, the truth in {folder}/truth\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--instrument", "WFC"], "simulate: instrument 'WFC' is not one of NICKEL, OMEGACAM, WFI\n"),
+        (["--chips", "9"], "simulate: 9 chips were asked for: WFI has 8\n"),
+        (["--night", "28 April"], "simulate: '28 April' is not a night: write it as 'CCYY-MM-DD', e.g. '2000-04-28'\n"),
+        (["--biases", "0"], "simulate: 0 biases and 0 dome flats: at least one exposure is needed\n"),
+    ],
+)
+def test_the_command_refuses_in_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path / "night"), *arguments]) == 1
+    assert capsys.readouterr().err == message
+    assert list(tmp_path.iterdir()) == []
