@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from enum import IntFlag
     from pathlib import Path
 
     from dpu_recipes.archive import Archive
     from dpu_recipes.frames import Plain
+    from dpu_recipes.instrument import Instrument
 
 
 class RecipeError(Exception):
@@ -47,6 +49,9 @@ class Request:
 
     #: By long name, with the defaults filled in: {'instrument': 'WFI', 'date': '2000-04-28', 'overscan': 6, ...}.
     options: Mapping[str, Any]
+    instrument: Instrument
+    #: The recipe's process parameters: an instance of its `parameters`.
+    parameters: Any
     archive: Archive
     #: An empty folder of the task's own, removed after it.
     scratch: Path
@@ -60,6 +65,10 @@ class Recipe(ABC):
     #: Class of the frames that it starts from, and of the product that it makes.
     selects: ClassVar[str]
     makes: ClassVar[str]
+    #: Process parameters of the product: a frozen dataclass of fields made by dpu_recipes.pars.parameter.
+    parameters: ClassVar[type]
+    #: The product's quality flags: a bit a limit, by the limit's name.
+    flags: ClassVar[type[IntFlag]]
     #: Declared figures of one task, until there is a history.
     seconds: ClassVar[float]
     memory_mib: ClassVar[int]

@@ -1,0 +1,136 @@
+"""The mean of many frames of one CCD, with rejection of what the read noise cannot explain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+#: Bytes of the block of rows that is worked on at a time: what stays in a processor's cache.
+BLOCK_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One frame of a stack: pixels that may still lie on disk, and how they become ADU."""
+
+    #: (y, x), any type and byte order; a memory map is read block by block.
+    pixels: NDArray[Any]
+    #: Broadcasts against `pixels`: subtracted from each (the overscan's level).
+    level: NDArray[np.float32]
+    #: ADU = pixels + zero - level: the BZERO of stored unsigned numbers.
+    zero: float = 0.0
+
+    def rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Return rows `start` to `stop`, in ADU, as a new array."""
+        block = self.pixels[start:stop].astype(np.float32, order="C")
+        level = self.level[start:stop] if self.level.shape[0] > 1 else self.level
+        # First the whole number, which float32 holds to the last digit, then the fraction.
+        block += np.float32(self.zero)
+        block -= level
+        return block
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The mean of some layers, and how many of them each pixel's is made of."""
+
+    #: (y, x), float32, ADU.
+    mean: NDArray[np.float32]
+    #: (y, x), uint16.
+    count: NDArray[np.uint16]
+
+
+def clipped_mean(layers: Sequence[Layer], *, noise: float, threshold: float) -> Stack:
+    """Return the mean of `layers`, pixel by pixel, of what lies near their median.
+
+    Parameters
+    ----------
+    layers : of one shape, at least one. Only a block of rows of each is in memory at a time, so memory does not
+        grow with their number.
+    noise : ADU, of one pixel of one layer: its read noise, and the noise of the level that was subtracted.
+    threshold : a value further than `threshold * noise` from its pixel's median is rejected.
+
+    Raises
+    ------
+    ValueError : for layers of different shapes, or none.
+
+    Notes
+    -----
+    The scatter of ten values says too little of their noise to clip by (the largest of ten can lie at most 2.85 of
+    their own standard deviations from the mean), so the limit is the read noise. The centre is the median, which
+    fewer than half of the values cannot carry away.
+    """
+    shapes = {layer.pixels.shape for layer in layers}
+    if len(shapes) != 1:
+        raise ValueError(f"layers of one shape are needed, not {sorted(shapes)}")
+    (shape,) = shapes
+    mean = np.empty(shape, np.float32)
+    count = np.empty(shape, np.uint16)
+    limit = np.float32(threshold * noise)
+    network = list(_network(len(layers)))
+    for start, stop in blocks(shape, len(layers)):
+        values = [layer.rows(start, stop) for layer in layers]
+        _sort(values, network)
+        mean[start:stop], count[start:stop] = _mean_near_median(values, limit)
+    return Stack(mean, count)
+
+
+def blocks(shape: tuple[int, ...], layers: int) -> Iterator[tuple[int, int]]:
+    """Yield the first row, and the one behind the last, of blocks of which `layers` fit into BLOCK_BYTES."""
+    rows = max(1, BLOCK_BYTES // (4 * shape[1] * layers))
+    for start in range(0, shape[0], rows):
+        yield start, min(start + rows, shape[0])
+
+
+def _mean_near_median(values: list[NDArray[np.float32]], limit: np.float32) -> tuple[NDArray[np.float32], Any]:
+    """Return mean and number of the sorted `values` within `limit` of their median.
+
+    Residuals are summed, not levels: float32 keeps their last digits.
+    """
+    half = len(values) // 2
+    median = values[half] if len(values) % 2 else (values[half - 1] + values[half]) * np.float32(0.5)
+    total = np.zeros_like(median)
+    count = np.zeros(median.shape, np.uint16)
+    for value in values:
+        residual = value - median
+        kept = np.abs(residual) <= limit
+        residual *= kept
+        total += residual
+        count += kept
+    # Two values far apart may both lie too far from the point between them: then the median stands for them.
+    total /= np.maximum(count, 1)
+    total += median
+    return total, count
+
+
+def _sort(values: list[NDArray[np.float32]], network: Sequence[tuple[int, int]]) -> None:
+    """Sort `values` pixel by pixel, in place.
+
+    A sorting network of whole-block minima and maxima runs at the cache's speed: several times faster than
+    numpy's sort, partition or median along a short first axis.
+    """
+    for low, high in network:
+        smaller = np.minimum(values[low], values[high])
+        np.maximum(values[low], values[high], out=values[high])
+        values[low] = smaller
+
+
+def _network(size: int) -> Iterator[tuple[int, int]]:
+    """Yield the comparisons of Batcher's odd-even merge sort for `size` values (Knuth, TAOCP 3, 5.2.2 M)."""
+    top = 1 << max(size - 1, 0).bit_length() >> 1
+    p = top
+    while p > 0:
+        q, r, d = top, 0, p
+        while True:
+            yield from ((i, i + d) for i in range(size - d) if i & p == r)
+            if q == p:
+                break
+            d, q, r = q - p, q >> 1, p
+        p >>= 1

@@ -1,0 +1,105 @@
+"""HotPixels: the map of pixels that stand out of a master bias."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import TYPE_CHECKING, Any
+
+from dpu_recipes.frames import Frame, read_image, write_image
+from dpu_recipes.pars import parameter
+from dpu_recipes.task import Recipe, RecipeError, Request, TaskSpec
+from dpu_recipes.tasks import raw_frames
+from dpu_recipes.tasks.product import product, save
+from dpu_recipes.tasks.quality import change, earlier, quality_flags
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+
+class HotPixelFlag(IntFlag):
+    """Which limit a HotPixelMap missed."""
+
+    MAXIMUM_COUNT = 1
+    MAXIMUM_COUNT_DIFFERENCE = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HotPixelParameters:
+    """Process parameters of a HotPixelMap."""
+
+    REJECTION_THRESHOLD: float = parameter(5.0, "pixels further from the background are bad", unit="sigma", minimum=1)
+    MAXIMUM_ITERATIONS: int = parameter(5, "of the clipping", minimum=1)
+    BACKGROUND_SIZE: int = parameter(64, "mesh of the background", unit="pixels", minimum=8)
+    MAXIMUM_COUNT: int = parameter(100000, "limit of the number of bad pixels")
+    MAXIMUM_COUNT_DIFFERENCE: int = parameter(50000, "limit of its change since the earlier HotPixelMap")
+
+
+class HotPixels(Recipe):
+    """The bad-pixel map of a chip, 1 good and 0 bad: what stands out of the smooth background of its bias."""
+
+    name = "HotPixels"
+    selects = "BiasFrame"
+    makes = "HotPixelMap"
+    parameters = HotPixelParameters
+    flags = HotPixelFlag
+    seconds = 3.0
+    memory_mib = 512
+
+    def plan(self, request: Request) -> list[TaskSpec]:
+        """Return a task a chip and read-out mode: its newest good bias of the night."""
+        newest: dict[tuple[str, str], Frame] = {}
+        for bias in sorted(raw_frames.selected(request, self.selects), key=lambda frame: frame.creation_date):
+            if bias.is_valid and not bias.quality_flags:
+                newest[bias.chip, bias.readout] = bias
+            else:
+                log.warning("HotPixels leaves out %s: quality flags %d", bias.file_name, bias.quality_flags)
+        if not newest:
+            call = f"dpu.run('Bias', i={request.instrument.name!r}, d={request.options['date']!r}, C=1)"
+            raise RecipeError(f"every BiasFrame of night {request.options['date']} is flagged; make others with {call}")
+        chips = [chip for chip, _ in newest]
+        return [
+            TaskSpec(label=chip if chips.count(chip) == 1 else f"{chip} {mode}", inputs=(bias.id,))
+            for (chip, mode), bias in sorted(newest.items())
+        ]
+
+    def run(self, request: Request, spec: TaskSpec) -> None:
+        """Map the hot pixels of one bias, and save the map."""
+        from dpu_recipes.ccd.hot_pixels import hot_pixels
+
+        (bias,) = raw_frames.inputs(request, self, spec)
+        log.info("Making HotPixelMap object")
+        log.info("Using %s %s", bias.frame_class, bias.file_name)
+        parameters = request.parameters
+        found = hot_pixels(
+            _image(request, bias),
+            threshold=parameters.REJECTION_THRESHOLD,
+            iterations=parameters.MAXIMUM_ITERATIONS,
+            mesh=parameters.BACKGROUND_SIZE,
+        )
+        count = int(found.hot.sum())
+        log.info("Threshold : %.1f x %.3f ADU", parameters.REJECTION_THRESHOLD, found.sigma)
+        log.info("The number of hot pixels for ccd %s is : %d", bias.chip, count)
+        changed = change(count, earlier(request, self.makes, bias), "COUNT")
+        values = {"COUNT": count, "STDEV": found.sigma, **changed}
+        limits = {f"MAXIMUM_{name}": value for name, value in {"COUNT": count, **changed}.items()}
+        flags = quality_flags(self.flags, parameters, limits)
+        record = product(self, request, [bias], values=values).evolve(quality_flags=flags)
+        file = request.scratch / "hot_pixels.fits"
+        write_image(file, (~found.hot).astype("uint8"), record)
+        save(request, record, file)
+
+
+def _image(request: Request, bias: Frame) -> NDArray[Any]:
+    """Return the pixels of a bias. Raises RecipeError where they are no good."""
+    import numpy as np
+
+    image, _ = read_image(request.archive.open(bias))
+    if not np.isfinite(image).all():
+        raise RecipeError(f"{bias.file_name} has pixels that are not a number: make another bias")
+    if not image.any():
+        raise RecipeError(f"{bias.file_name} is zero everywhere: make another bias")
+    return image.astype(np.float32, copy=False)

@@ -1,0 +1,52 @@
+"""The record of a product: where it comes from, how it was made, and when it may be used."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from dpu_recipes.frames import RAW, Frame
+from dpu_recipes.validity import window
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from dpu_recipes.frames import Plain
+    from dpu_recipes.task import Recipe, Request
+
+log = logging.getLogger(__name__)
+
+
+def product(
+    recipe: Recipe,
+    request: Request,
+    made_from: Sequence[Frame],
+    *,
+    values: Mapping[str, Plain],
+    overscan: int = RAW,
+) -> Frame:
+    """Return the record of what `recipe` makes from some frames; the first of them gives chip, night and mode."""
+    first = made_from[0]
+    start, end = window(recipe.makes, first.night, request.instrument.longitude_deg)
+    return Frame(
+        frame_class=recipe.makes,
+        instrument=first.instrument,
+        chip=first.chip,
+        night=first.night,
+        date_obs=first.date_obs,
+        readout=first.readout,
+        overscan=overscan,
+        values=values,
+        timestamp_start=start,
+        timestamp_end=end,
+        inputs=tuple(frame.id for frame in made_from),
+        parameters=asdict(request.parameters),
+    )
+
+
+def save(request: Request, record: Frame, file: Path | None = None) -> None:
+    """Stage a product."""
+    saved = request.archive.save(record, file)
+    log.info("Made %s %s", saved.frame_class, saved.file_name or saved.id)
