@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from dpu.errors import NotAllowed, NotLoggedIn
+from dpud.hosting.settings import BadSetting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -74,18 +75,25 @@ class Tokens:
 
     @classmethod
     def read(cls, path: Path) -> Tokens:
-        """Read a TOML file of [[token]] tables: sha256, user, projects, roles."""
-        rows = tomllib.loads(path.read_text())["token"]
-        return cls(
-            {
-                row["sha256"]: Identity(
-                    user=row["user"],
-                    projects=frozenset(row["projects"]),
-                    roles=frozenset(map(Role, row["roles"])),
-                )
-                for row in rows
-            }
-        )
+        """Read a TOML file of [[token]] tables: sha256, user, projects, roles. Raises BadSetting."""
+        try:
+            rows = tomllib.loads(path.read_text())["token"]
+            return cls(
+                {
+                    row["sha256"]: Identity(
+                        user=row["user"],
+                        projects=frozenset(row["projects"]),
+                        roles=frozenset(map(Role, row["roles"])),
+                    )
+                    for row in rows
+                }
+            )
+        except OSError as error:
+            raise BadSetting(f"DPU_TOKENS_FILE={str(path)!r}: cannot be read: {error.strerror}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadSetting(
+                f"DPU_TOKENS_FILE={str(path)!r}: must be [[token]] tables of sha256, user, projects, roles: {error}"
+            ) from error
 
     def identify(self, authorization: str) -> Identity:
         """Return whom an authorization header stands for. Raises NotLoggedIn."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -16,7 +16,7 @@ from dpu.status import to_status
 from dpud.hosting import caller, metrics
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 log = structlog.get_logger(__name__)
 
@@ -103,13 +103,15 @@ class _Guard:
 
         return handle
 
-    def streaming(self, behaviour: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+    def streaming(self, behaviour: Callable[..., AsyncGenerator[Any, None]]) -> Callable[..., AsyncIterator[Any]]:
         async def handle(request: Any, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             begun = time.perf_counter()
             try:
                 self._enter()
-                async for answer in behaviour(request, context):
-                    yield answer
+                # Closed here, not when the garbage is collected: a caller who left holds nothing.
+                async with aclosing(behaviour(request, context)) as answers:
+                    async for answer in answers:
+                        yield answer
             except Exception as error:  # noqa: BLE001 (every fault becomes a status)
                 await self._fail(context, error, begun)
             else:
@@ -118,7 +120,7 @@ class _Guard:
         return handle
 
     async def _fail(self, context: aio.ServicerContext[Any, Any], error: Exception, begun: float) -> None:
-        if isinstance(error, aio.AbortError | asyncio.CancelledError):
+        if isinstance(error, aio.AbortError):
             raise error
         if not isinstance(error, DpuError):
             log.error("call failed", method=self._method, exc_info=error)

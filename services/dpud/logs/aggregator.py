@@ -1,0 +1,233 @@
+"""The jobs that are at work: commands become records in groups, one commit for all that waits."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+import structlog
+
+from dpu.errors import DpuError
+from dpud.logs.ledger import SECOND_US, CloseJob, CloseTask, Ledger, TakeLines
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from dpud.logs.record import Record
+    from dpud.logs.store import LogStore, Placed
+
+log = structlog.get_logger(__name__)
+
+Command: TypeAlias = TakeLines | CloseTask | CloseJob
+
+#: How many jobs stay in memory when nobody reads them; the rest is replayed when it is asked for.
+RESTING = 256
+#: How long an end that could not be stored waits for its next try.
+_AGAIN_US = SECOND_US
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What readers may know of a job: what is durable."""
+
+    project: str | None = None
+    end: int = 0
+    #: A number of dpu_api.v1.JobState, once the job ended and its lines are settled.
+    ended: int | None = None
+    complete: bool = False
+
+
+@dataclass(slots=True)
+class Job:
+    """One job in memory."""
+
+    id: int
+    ledger: Ledger
+    view: View = View()
+    #: Set, and replaced, when the view changes.
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    holders: int = 0
+
+    def publish(self) -> None:
+        """Show readers what the ledger says by now."""
+        ledger = self.ledger
+        ended = ledger.closed.state if ledger.closed is not None and ledger.ended else None
+        self.view = View(ledger.project, ledger.end, ended, complete=ended is not None and ledger.complete)
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """A command that waits for its commit."""
+
+    job_id: int
+    project: str
+    command: Command
+    done: asyncio.Future[None]
+
+
+class Aggregator:
+    """Takes commands and answers when they are durable. `now` gives microseconds since 1970."""
+
+    def __init__(self, store: LogStore, now: Callable[[], int]) -> None:
+        self._store = store
+        self._now = now
+        self._jobs: dict[int, Job] = {}
+        self._orders: list[_Order] = []
+        self._due: list[tuple[int, int]] = []
+        self._awake = asyncio.Event()
+        # A job that is being removed must not be appended to meanwhile.
+        self._writing = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Commit whatever waits, for ever."""
+        while True:
+            await self._something()
+            async with self._writing:
+                await self._commit()
+
+    async def order(self, job_id: int, project: str, command: Command) -> None:
+        """Carry out a command; durable on return. Raises UsageError or StorageFull, and then nothing was kept."""
+        done = asyncio.get_running_loop().create_future()
+        self._orders.append(_Order(job_id, project, command, done))
+        self._awake.set()
+        await done
+
+    async def take(self, job_id: int, project: str, command: TakeLines) -> int:
+        """Take lines; return the number below which every line that was sent is durable."""
+        async with self.holding(job_id) as job:
+            await self.order(job_id, project, command)
+            return job.ledger.acknowledged(command.task, command.attempt)
+
+    @asynccontextmanager
+    async def holding(self, job_id: int) -> AsyncIterator[Job]:
+        """Keep a job in memory, known or not, while the block runs."""
+        job = await self._job(job_id)
+        job.holders += 1
+        try:
+            yield job
+        finally:
+            job.holders -= 1
+
+    async def read(self, job: Job, offset: int, budget: int) -> list[Placed]:
+        """Return records of the job from `offset` on."""
+        return await self._store.read(job.id, offset, budget)
+
+    async def remove_before(self, time_s: float) -> list[int]:
+        """Remove the jobs whose last record is older and that nobody reads; return their identifiers."""
+        removed = []
+        for job_id, age in (await self._store.ages()).items():
+            async with self._writing:
+                held = self._jobs.get(job_id)
+                if age >= time_s or (held is not None and held.holders):
+                    continue
+                self._jobs.pop(job_id, None)
+                await self._store.remove(job_id)
+                removed.append(job_id)
+        return removed
+
+    async def _something(self) -> None:
+        """Return when an order waits or an attempt's patience is over."""
+        try:
+            timeout = max(0.0, (self._due[0][0] - self._now()) / SECOND_US) if self._due else None
+            async with asyncio.timeout(timeout):
+                await self._awake.wait()
+        except TimeoutError:
+            pass
+        self._awake.clear()
+
+    async def _commit(self) -> None:
+        """Decide, apply, append, show, answer: in this order, for everything that waits."""
+        orders, self._orders = self._orders, []
+        now = self._now()
+        records: dict[int, list[Record]] = {}
+        touched = {job_id: await self._job(job_id) for job_id in self._overdue(now)}
+        taken = []
+        for order in orders:
+            try:
+                job = touched[order.job_id] = await self._job(order.job_id)
+                decided = [*job.ledger.open(order.project, now), *job.ledger.decide(order.command, now)]
+            except DpuError as error:
+                _answer(order, error)
+                continue
+            self._apply(job, decided, records)
+            taken.append(order)
+        for job in touched.values():
+            self._apply(job, job.ledger.settle(now), records)
+        failure = await self._append(records, touched)
+        for order in taken:
+            _answer(order, failure)
+        for job in touched.values():
+            self._schedule(job, now + _AGAIN_US if failure else now)
+        self._rest()
+
+    def _apply(self, job: Job, decided: list[Record], records: dict[int, list[Record]]) -> None:
+        for record in decided:
+            job.ledger.apply(record)
+        if decided:
+            records.setdefault(job.id, []).extend(decided)
+
+    async def _append(self, records: dict[int, list[Record]], touched: dict[int, Job]) -> DpuError | None:
+        """Make records durable and visible; where that fails, return why, with the ledgers as they were before."""
+        if not records:
+            return None
+        try:
+            await self._store.append(records)
+        except DpuError as error:
+            log.exception("nothing could be stored", jobs=sorted(records))
+            for job_id in records:
+                touched[job_id].ledger = await self._replayed(job_id)
+            return error
+        for job_id in records:
+            touched[job_id].publish()
+        return None
+
+    def _overdue(self, now: int) -> set[int]:
+        overdue = set()
+        while self._due and self._due[0][0] <= now:
+            overdue.add(heapq.heappop(self._due)[1])
+        return overdue
+
+    def _schedule(self, job: Job, earliest: int) -> None:
+        due = job.ledger.due()
+        if due is not None:
+            heapq.heappush(self._due, (max(due, earliest), job.id))
+
+    async def _job(self, job_id: int) -> Job:
+        job = self._jobs.get(job_id)
+        if job is None:
+            ledger = await self._replayed(job_id)
+            # Somebody else may have brought it in while the store was read.
+            job = self._jobs.setdefault(job_id, Job(job_id, ledger))
+            if job.ledger is ledger:
+                job.publish()
+                self._schedule(job, 0)
+                # The commit loop may sleep until a later time than this job's.
+                self._awake.set()
+        return job
+
+    async def _replayed(self, job_id: int) -> Ledger:
+        ledger = Ledger()
+        await self._store.replay(job_id, ledger.apply)
+        return ledger
+
+    def _rest(self) -> None:
+        """Let go of the jobs that nobody holds, the oldest first."""
+        if len(self._jobs) > RESTING:
+            free = [job_id for job_id, job in self._jobs.items() if not job.holders]
+            for job_id in free[: len(self._jobs) - RESTING]:
+                del self._jobs[job_id]
+
+
+def _answer(order: _Order, error: DpuError | None) -> None:
+    """Tell whoever ordered; nobody is there where the call was cancelled."""
+    if order.done.done():
+        return
+    if error is None:
+        order.done.set_result(None)
+    else:
+        order.done.set_exception(error)

@@ -1,0 +1,203 @@
+"""What is known of one job's log: pure, replayed from its records, and what decides the next ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dpu.errors import UsageError
+from dpud.logs.ranges import Ranges
+from dpud.logs.record import JobClosed, Key, Lines, Opened, Record, TaskClosed, TaskEnded, weight
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SECOND_US = 1_000_000
+#: How long after its end an attempt's lines are still taken.
+LATE_US = 24 * 3600 * SECOND_US
+#: How many holes a message about missing lines names.
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class TakeLines:
+    """Take `count` lines of one attempt from number `first` on."""
+
+    task: int
+    attempt: int
+    first: int
+    count: int
+    #: Returns the lines [start, stop), numbered within the attempt, serialised.
+    cut: Callable[[int, int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class CloseTask:
+    """Close an attempt that wrote `lines` lines (-1: unknown), waiting `patience_us` for those on their way."""
+
+    task: int
+    attempt: int
+    state: int
+    lines: int
+    patience_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseJob:
+    """Close the job."""
+
+    state: int
+
+
+@dataclass(slots=True)
+class _Attempt:
+    got: Ranges = field(default_factory=Ranges)
+    closed: TaskClosed | None = None
+    told: TaskEnded | None = None
+
+    @property
+    def complete(self) -> bool:
+        return self.closed is not None and self.closed.lines >= 0 and not self.got.missing(0, self.closed.lines)
+
+
+class Ledger:
+    """One job: decide returns records and changes nothing, apply takes any record that was decided."""
+
+    def __init__(self) -> None:
+        self.project: str | None = None
+        #: The offset behind the last record.
+        self.end = 0
+        self.closed: JobClosed | None = None
+        self._attempts: dict[Key, _Attempt] = {}
+        self._newest: dict[int, int] = {}
+        #: Attempts about which followers may have to be told something.
+        self._unsettled: set[Key] = set()
+
+    def open(self, project: str, now: int) -> list[Record]:
+        """Return what it takes to know the job as one of `project`. Raises UsageError where it is another's."""
+        if self.project is None:
+            return [Opened(now, project)]
+        if self.project != project:
+            raise UsageError(f"the job belongs to project {self.project!r}, not to {project!r}: nothing was taken")
+        return []
+
+    def decide(self, command: TakeLines | CloseTask | CloseJob, now: int) -> list[Record]:
+        """Return what the command adds; nothing where it was done before. Raises UsageError."""
+        match command:
+            case TakeLines():
+                return self._take(command, now)
+            case CloseTask():
+                closed = TaskClosed(
+                    now, command.task, command.attempt, command.state, command.lines, command.patience_us
+                )
+                known = self._attempts.get((command.task, command.attempt), _Attempt()).closed
+                same = known is not None and (known.state, known.lines) == (closed.state, closed.lines)
+                return [] if same else [closed]
+            case CloseJob():
+                same = self.closed is not None and self.closed.state == command.state
+                return [] if same else [JobClosed(now, command.state)]
+
+    def settle(self, now: int) -> list[Record]:
+        """Return the ends of attempts that are due: all lines are here, or the patience is over."""
+        return [end for key in sorted(self._unsettled) if (end := self._verdict(key, now)) is not None]
+
+    def due(self) -> int | None:
+        """Return when `settle` has something to say at the latest, without any further record."""
+        waiting = [attempt for key in self._unsettled if (attempt := self._attempts[key]).told is None]
+        # An attempt that was never closed waits for nothing once its job is.
+        return min(
+            (each.closed.time_us + each.closed.patience_us if each.closed else 0 for each in waiting), default=None
+        )
+
+    def apply(self, record: Record) -> None:
+        """Take over one record."""
+        self.end += weight(record)
+        match record:
+            case Opened():
+                self.project = record.project
+            case Lines():
+                self._applied_lines(record)
+            case TaskClosed():
+                attempt = self._attempts.setdefault((record.task, record.attempt), _Attempt())
+                attempt.closed, attempt.told = record, None
+                self._unsettled.add((record.task, record.attempt))
+            case TaskEnded():
+                self._attempts.setdefault((record.task, record.attempt), _Attempt()).told = record
+                self._unsettled.discard((record.task, record.attempt))
+            case JobClosed():
+                self.closed = record
+                self._unsettled |= {key for key, attempt in self._attempts.items() if attempt.closed is None}
+
+    def acknowledged(self, task: int, attempt: int) -> int:
+        """Return the number below which every line of the attempt that was sent is here."""
+        known = self._attempts.get((task, attempt))
+        return known.got.stop if known else 0
+
+    def is_newest(self, task: int, attempt: int) -> bool:
+        """Return whether no newer attempt of the task has printed."""
+        return attempt >= self._newest.get(task, 0)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job is closed and there is nothing more to wait for."""
+        return self.closed is not None and all(self._attempts[key].told is not None for key in self._unsettled)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every attempt is known to have all of its lines here."""
+        return all(attempt.told is not None and attempt.told.complete for attempt in self._attempts.values())
+
+    def _take(self, command: TakeLines, now: int) -> list[Record]:
+        known = self._attempts.get((command.task, command.attempt), _Attempt())
+        closed = known.closed or self.closed
+        stop = command.first + command.count
+        holes = known.got.missing(command.first, stop)
+        if holes and closed is not None and now > closed.time_us + LATE_US:
+            raise UsageError(
+                f"attempt {command.attempt} of task {command.task} ended more than 24 hours ago: "
+                f"its lines {command.first}-{stop - 1} come too late and are not taken"
+            )
+        return [
+            Lines(now, command.task, command.attempt, start, end - start, command.cut(start, end))
+            for start, end in holes
+        ]
+
+    def _applied_lines(self, record: Lines) -> None:
+        key = (record.task, record.attempt)
+        attempt = self._attempts.setdefault(key, _Attempt())
+        attempt.got.add(record.first, record.first + record.count)
+        self._newest[record.task] = max(record.attempt, self._newest.get(record.task, 0))
+        if (attempt.told is not None and not attempt.told.complete) or (attempt.told is None and self.closed):
+            # Late lines may fill the holes that followers were told about.
+            self._unsettled.add(key)
+
+    def _verdict(self, key: Key, now: int) -> TaskEnded | None:
+        attempt = self._attempts[key]
+        closed = attempt.closed
+        if closed is None:
+            # Told once: the scheduler closed the job and never spoke of this attempt.
+            missing = f"nobody said how this attempt ended; {_arrived(attempt.got)}"
+            return None if attempt.told else TaskEnded(now, *key, 0, -1, complete=False, missing=missing)
+        if attempt.complete:
+            return TaskEnded(now, *key, closed.state, closed.lines, complete=True, missing="")
+        if attempt.told is None and now >= closed.time_us + closed.patience_us:
+            missing = _missing(closed, attempt.got)
+            return TaskEnded(now, *key, closed.state, closed.lines, complete=False, missing=missing)
+        return None
+
+
+def _arrived(got: Ranges) -> str:
+    return f"{len(got)} lines arrived, and whether there were more is not known"
+
+
+def _missing(closed: TaskClosed, got: Ranges) -> str:
+    """Return which lines are missing and why, for a person."""
+    if closed.lines < 0:
+        return f"the worker was lost; {_arrived(got)}"
+    holes = got.missing(0, closed.lines)
+    named = ", ".join(f"{start}-{stop - 1}" if stop - start > 1 else f"{start}" for start, stop in holes[:_NAMED])
+    more = f" and {len(holes) - _NAMED} more ranges" if len(holes) > _NAMED else ""
+    return (
+        f"lines {named}{more} of {closed.lines} did not arrive within {closed.patience_us / SECOND_US:g} s "
+        "after the end: the worker was lost or could not reach the log service"
+    )

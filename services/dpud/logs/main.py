@@ -1,0 +1,90 @@
+"""The log aggregator as a process: settings, wiring, retention."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from dpud.hosting.folder import owned
+from dpud.hosting.server import listening, until_stopped
+from dpud.hosting.settings import Environment, Listening
+from dpud.logs.aggregator import Aggregator
+from dpud.logs.service import NAME, LogServicer
+from dpud.logs.store_files import FileLogStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from grpc import aio
+
+log = structlog.get_logger(__name__)
+
+DAY_S = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the log aggregator is told."""
+
+    listening: Listening
+    #: The folder that holds the logs.
+    state: Path
+    #: Logs whose last line is older are removed.
+    days: float
+
+    @classmethod
+    def read(cls, environment: Environment) -> Settings:
+        """Read DPU_STATE, DPU_LOG_DAYS and what every service that listens reads."""
+        return cls(
+            listening=Listening.read(environment),
+            state=environment.get("DPU_STATE", Path),
+            days=environment.get("DPU_LOG_DAYS", _days, 90.0),
+        )
+
+
+@asynccontextmanager
+async def built(settings: Settings) -> AsyncIterator[list[tuple[str, Callable[[aio.Server], None]]]]:
+    """Open the store and start what runs in the background; yield what to put on a server."""
+    with owned(settings.state):
+        store = FileLogStore(settings.state / "jobs")
+        aggregator = Aggregator(store, lambda: time.time_ns() // 1000)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(aggregator.run()),
+                    group.create_task(_retire(aggregator, settings.days)),
+                ]
+                yield [(NAME, LogServicer(aggregator).add_to)]
+                for task in tasks:
+                    task.cancel()
+        finally:
+            store.close()
+
+
+async def main(environment: Environment) -> None:
+    """Serve until the process is told to stop."""
+    settings = Settings.read(environment)
+    async with built(settings) as services, listening(settings.listening, services):
+        await until_stopped()
+
+
+async def _retire(aggregator: Aggregator, days: float) -> None:
+    """Remove logs that are too old, now and once a day."""
+    while True:
+        removed = await aggregator.remove_before(time.time() - days * DAY_S)
+        if removed:
+            log.info("old logs removed", jobs=len(removed), days=days)
+        await asyncio.sleep(DAY_S)
+
+
+def _days(text: str) -> float:
+    days = float(text)
+    if days <= 0:
+        raise ValueError("must be a number of days above 0")
+    return days

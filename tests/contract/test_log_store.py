@@ -1,0 +1,216 @@
+"""What every place for logs must do; the folder's own promises after that."""
+
+import resource
+from contextlib import contextmanager
+
+import pytest
+
+from dpu.errors import InternalError, StorageFull
+from dpud.logs.record import JobClosed, Lines, Opened, TaskEnded
+from dpud.logs.store import MemoryLogStore, Placed
+from dpud.logs.store_files import FileLogStore
+
+LOTS = 1 << 30
+
+
+@pytest.fixture(params=["memory", "files", "small segments"])
+def store(request, tmp_path):
+    match request.param:
+        case "memory":
+            yield MemoryLogStore(lambda: 1.7e9)
+        case "files":
+            with closing_store(tmp_path) as opened:
+                yield opened
+        case _:
+            with closing_store(tmp_path, segment_bytes=100) as opened:
+                yield opened
+
+
+@contextmanager
+def closing_store(folder, **options):
+    opened = FileLogStore(folder / "jobs", **options)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def lines(first, count=1, text=b"some lines"):
+    return Lines(1, 0, 1, first, count, text)
+
+
+async def replayed(store, job_id):
+    records = []
+    await store.replay(job_id, records.append)
+    return records
+
+
+async def all_read(store, job_id, offset=0, budget=LOTS):
+    found = []
+    while placed := await store.read(job_id, offset, budget):
+        found += placed
+        offset = placed[-1].offset + getattr(placed[-1].record, "count", 1)
+    return found
+
+
+RECORDS = [
+    Opened(1, "KIDS"),
+    lines(0, 3),
+    lines(3, 2),
+    TaskEnded(2, 0, 1, 3, 5, complete=True, missing=""),
+    JobClosed(3, 4),
+    lines(5),
+]
+SEEN = [Placed(0, RECORDS[1]), Placed(3, RECORDS[2]), Placed(5, RECORDS[3]), Placed(6, RECORDS[5])]
+
+
+async def test_records_come_back_in_order(store):
+    for record in RECORDS:
+        await store.append({7: [record]})
+    assert await replayed(store, 7) == RECORDS
+    assert await all_read(store, 7) == SEEN
+
+
+async def test_a_group_of_several_jobs_is_kept_by_job(store):
+    await store.append({7: RECORDS, 8: RECORDS[:2]})
+    assert await replayed(store, 7) == RECORDS
+    assert await replayed(store, 8) == RECORDS[:2]
+
+
+@pytest.mark.parametrize(("offset", "first"), [(0, 0), (2, 0), (3, 1), (4, 1), (5, 2), (6, 3), (7, 4)])
+async def test_reading_begins_with_the_record_that_holds_the_offset(store, offset, first):
+    for record in RECORDS:
+        await store.append({7: [record]})
+    assert await all_read(store, 7, offset) == SEEN[first:]
+
+
+async def test_a_small_budget_brings_a_record_at_a_time(store):
+    await store.append({7: RECORDS})
+    assert await store.read(7, 0, 1) == SEEN[:1]
+    assert await all_read(store, 7, budget=1) == SEEN
+
+
+async def test_an_unknown_job_is_empty(store):
+    assert await replayed(store, 9) == []
+    assert await store.read(9, 0, LOTS) == []
+    assert await store.ages() == {}
+    await store.remove(9)
+
+
+async def test_a_removed_job_is_gone_and_may_come_again(store):
+    await store.append({7: RECORDS, 8: RECORDS})
+    assert set(await store.ages()) == {7, 8}
+    await store.remove(7)
+    assert set(await store.ages()) == {8}
+    assert await replayed(store, 7) == []
+    await store.append({7: RECORDS[:2]})
+    assert await all_read(store, 7) == SEEN[:1]
+
+
+async def test_any_offset_is_found_among_many_records(store):
+    for start in range(0, 3_000, 100):
+        await store.append({7: [lines(number, text=b"x" * 200) for number in range(start, start + 100)]})
+    for offset in (0, 1, 99, 100, 1_234, 2_999):
+        assert (await store.read(7, offset, 1))[0].offset == offset
+
+
+async def test_records_outlive_the_process(tmp_path):
+    with closing_store(tmp_path) as store:
+        await store.append({7: RECORDS})
+    with closing_store(tmp_path) as store:
+        assert await replayed(store, 7) == RECORDS
+        await store.append({7: [lines(6)]})
+        assert await all_read(store, 7) == [*SEEN, Placed(7, lines(6))]
+
+
+@pytest.mark.parametrize("cut", [1, 5, 8, 20, 50])
+async def test_a_torn_tail_is_passed_over_and_what_follows_is_found(tmp_path, cut):
+    with closing_store(tmp_path) as store:
+        await store.append({7: RECORDS[:2]})
+        await store.append({7: [lines(3, 2)]})
+    (path,) = (tmp_path / "jobs").glob("*/*.log")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-cut])
+    for _ in range(2):
+        with closing_store(tmp_path) as store:
+            assert await replayed(store, 7) == RECORDS[:2]
+    with closing_store(tmp_path) as store:
+        await store.append({7: [lines(3, 4)]})
+    with closing_store(tmp_path) as store:
+        assert await all_read(store, 7) == [SEEN[0], Placed(3, lines(3, 4))]
+
+
+async def test_a_torn_first_write_is_passed_over(tmp_path):
+    with closing_store(tmp_path) as store:
+        await store.append({7: [RECORDS[0]]})
+    (path,) = (tmp_path / "jobs").glob("*/*.log")
+    path.write_bytes(path.read_bytes()[:-1])
+    with closing_store(tmp_path) as store:
+        assert await replayed(store, 7) == []
+        await store.append({7: RECORDS})
+    with closing_store(tmp_path) as store:
+        assert await replayed(store, 7) == RECORDS
+
+
+async def test_damage_before_the_tail_is_named_and_never_read_as_lines(tmp_path):
+    with closing_store(tmp_path, segment_bytes=1) as store:
+        for record in RECORDS:
+            await store.append({7: [record]})
+    paths = sorted((tmp_path / "jobs").glob("*/*.log"))
+    damaged = bytearray(paths[1].read_bytes())
+    damaged[-1] ^= 1
+    paths[1].write_bytes(damaged)
+    with closing_store(tmp_path) as store, pytest.raises(InternalError, match="does not go on where"):
+        await replayed(store, 7)
+
+
+async def test_damage_that_comes_while_the_service_runs_is_named(tmp_path):
+    with closing_store(tmp_path) as store:
+        await store.append({7: RECORDS})
+        (path,) = (tmp_path / "jobs").glob("*/*.log")
+        damaged = bytearray(path.read_bytes())
+        damaged[60] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(InternalError, match="is damaged at byte"):
+            await all_read(store, 7)
+
+
+@contextmanager
+def disk_of(size):
+    """Let no file of this process grow beyond `size` bytes: writes end short, then fail, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+async def test_a_full_disk_keeps_nothing_of_a_group_and_recovers_by_itself(tmp_path):
+    with closing_store(tmp_path) as store:
+        await store.append({7: RECORDS[:2], 8: RECORDS[:2]})
+        with disk_of(2_000), pytest.raises(StorageFull, match="keep the lines and try again"):
+            await store.append({7: [lines(3)], 8: [lines(3, text=b"x" * 4_000)], 9: [RECORDS[0]]})
+        for job_id in (7, 8):
+            assert await replayed(store, job_id) == RECORDS[:2]
+        assert await replayed(store, 9) == []
+        await store.append({7: [lines(3)], 8: [lines(3)], 9: [RECORDS[0]]})
+    with closing_store(tmp_path) as store:
+        for job_id in (7, 8):
+            assert await replayed(store, job_id) == [*RECORDS[:2], lines(3)]
+        assert await replayed(store, 9) == RECORDS[:1]
+
+
+async def test_a_folder_that_cannot_be_written_is_a_fault_not_a_full_disk(tmp_path):
+    with closing_store(tmp_path) as store:
+        (tmp_path / "jobs" / "000000000007").write_text("in the way")
+        with pytest.raises(InternalError, match=r"the logs cannot be written: .*"):
+            await store.append({7: RECORDS})
+
+
+def test_what_a_removal_left_behind_is_removed_at_the_next_start(tmp_path):
+    left = tmp_path / "jobs" / "000000000007.removed"
+    left.mkdir(parents=True)
+    (left / "000000-00000000000000000000.log").write_bytes(b"x")
+    with closing_store(tmp_path):
+        assert list((tmp_path / "jobs").iterdir()) == []
