@@ -1,0 +1,248 @@
+"""The catalogue of frames: two ports, one that is asked and one that is told, and a memory adapter of both."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
+
+from dpu.errors import BadFrame, Conflict
+from dpu_recipes import validity
+from dpud.archive import fence
+from dpud.archive.records import Attempt, Position, Query, Record, View, position
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from datetime import datetime
+
+    from dpu_recipes.frames import Frame
+
+#: What frames can be counted by.
+Facet: TypeAlias = Literal["night", "chip", "filter", "object"]
+
+#: How many frames of other nights `calibrations` adds on each side, so that a refusal can name the nearest.
+NEAREST = 5
+
+
+class Change(NamedTuple):
+    """What a change did."""
+
+    #: The records that it was about, as they stand now.
+    records: list[Record]
+    #: Digests of files that no record names any more.
+    freed: frozenset[str]
+
+
+class Catalogue(Protocol):
+    """What can be asked. Every answer is of one moment, whole."""
+
+    def select(self, query: Query, *, after: Position | None = None, limit: int) -> list[Record]:
+        """Return the next records of a query in order, at most `limit`."""
+        ...
+
+    def counts(self, query: Query, by: Facet) -> dict[str, int]:
+        """Return how many frames of a query there are by night, chip, filter or object, sorted by it."""
+        ...
+
+    def find(self, view: View, ids: Sequence[str]) -> list[Record]:
+        """Return the records with these identifiers that the view shows, in no order."""
+        ...
+
+    def calibrations(self, view: View, frame_class: str, frame: Frame) -> list[Record]:
+        """Return every calibration of a class that may serve `frame`: same chip, its night's or covering DATE-OBS.
+
+        The nearest few of other nights are among them, for the message of a refusal.
+        """
+        ...
+
+    def unnamed(self, digests: Collection[str]) -> set[str]:
+        """Return those of `digests` that no record names."""
+        ...
+
+
+class Ledger(Protocol):
+    """What can be told. Each call is one transaction: durable when it returns, or as if it had never been made."""
+
+    def add(self, records: Sequence[Record]) -> int:
+        """Add raw frames and return how many were new; those that the project has already are passed over.
+
+        Raises BadFrame where the project has another frame of the same file name.
+        """
+        ...
+
+    def stage(self, record: Record) -> Change:
+        """Add a product of an attempt, or return the one it staged before under this number.
+
+        Raises StaleLease where the attempt is over, Conflict where that product has another content.
+        """
+        ...
+
+    def publish(self, attempt: Attempt, *, commit: bool) -> Change:
+        """Settle that an attempt ended well; its products become the project's, or without commit stay the job's.
+
+        Raises Conflict where it was discarded, or settled otherwise.
+        """
+        ...
+
+    def discard(self, attempt: Attempt) -> Change:
+        """Settle that an attempt counts for nothing, and forget its products. Raises Conflict where it was settled."""
+        ...
+
+    def expire(self, before: datetime) -> Change:
+        """Forget the unpublished products that were staged before a moment."""
+        ...
+
+
+def same_content(found: Record, asked: Record) -> Record:
+    """Return the product that was staged before. Raises Conflict where it is not the one that is staged again."""
+    if found.frame.digest != asked.frame.digest or found.frame.frame_class != asked.frame.frame_class:
+        raise Conflict(
+            f"product {asked.number} of {asked.attempt} was staged before as a {found.frame.frame_class} "
+            f"with digest {found.frame.digest or 'none'!r}, not {asked.frame.digest or 'none'!r}"
+        )
+    return found
+
+
+def refuse_namesake(found: Record) -> BadFrame:
+    """Return the error of a raw frame whose file name another content has."""
+    return BadFrame(
+        f"the archive has a {found.frame.file_name} of other content already (digest {found.frame.digest[:12]}...), "
+        f"from {found.frame.values.get('EXPOSURE', '')!r}: two exposures cannot have one name"
+    )
+
+
+@dataclass
+class MemoryCatalogue:
+    """Both ports over a list, for tests and for the suite that every adapter passes."""
+
+    _records: list[Record] = field(default_factory=list)
+    _fences: dict[tuple[int, int], fence.Fence] = field(default_factory=dict)
+    _arrivals: int = 0
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def select(self, query: Query, *, after: Position | None = None, limit: int) -> list[Record]:
+        """Return the next records of a query."""
+        keyed = sorted((position(record, only_job=query.only_job), record.sequence) for record in self._fitting(query))
+        by_arrival = {record.sequence: record for record in self._records}
+        return [by_arrival[number] for key, number in keyed if after is None or key > after][:limit]
+
+    def counts(self, query: Query, by: Facet) -> dict[str, int]:
+        """Return how many frames of a query there are."""
+        counted = Counter(str(getattr(record.frame, by)) for record in self._fitting(query))
+        return dict(sorted(counted.items()))
+
+    def find(self, view: View, ids: Sequence[str]) -> list[Record]:
+        """Return the records with these identifiers."""
+        return [record for record in self._records if record.frame.id in ids and view.shows(record)]
+
+    def calibrations(self, view: View, frame_class: str, frame: Frame) -> list[Record]:
+        """Return what may serve a frame, and the nearest others."""
+        same = [
+            record
+            for record in self._records
+            if view.shows(record)
+            and (record.frame.frame_class, record.frame.instrument, record.frame.chip)
+            == (frame_class, frame.instrument, frame.chip)
+        ]
+        serving = [record for record in same if may_serve(record.frame, frame)]
+        others = sorted((record for record in same if record not in serving), key=lambda record: record.frame.date_obs)
+        earlier = [record for record in others if record.frame.date_obs < frame.date_obs]
+        later = [record for record in others if record.frame.date_obs >= frame.date_obs]
+        return [*serving, *earlier[-NEAREST:], *later[:NEAREST]]
+
+    def unnamed(self, digests: Collection[str]) -> set[str]:
+        """Return the digests that no record names."""
+        return set(digests) - {record.frame.digest for record in self._records}
+
+    def add(self, records: Sequence[Record]) -> int:
+        """Add raw frames."""
+        with self._lock:
+            known = {(record.project, record.frame.id) for record in self._records}
+            new = [record for record in records if (record.project, record.frame.id) not in known]
+            names = {(record.project, record.frame.file_name): record for record in self._records}
+            for record in new:
+                if (found := names.get((record.project, record.frame.file_name))) is not None:
+                    raise refuse_namesake(found)
+            self._append(new)
+            return len(new)
+
+    def stage(self, record: Record) -> Change:
+        """Add a product."""
+        attempt = _attempt_of(record)
+        with self._lock:
+            for known in self._records:
+                if known.attempt == attempt and known.number == record.number:
+                    return Change([same_content(known, record)], frozenset())
+            freed = self._settle(fence.staged(self._fence(attempt), attempt))
+            return Change(self._append([record.evolve(published=False)]), freed)
+
+    def publish(self, attempt: Attempt, *, commit: bool) -> Change:
+        """Settle that an attempt ended well."""
+        with self._lock:
+            freed = self._settle(fence.published(self._fence(attempt), attempt, commit=commit))
+            self._records = [
+                record.evolve(published=commit) if record.attempt == attempt else record for record in self._records
+            ]
+            return Change([record for record in self._records if record.attempt == attempt], freed)
+
+    def discard(self, attempt: Attempt) -> Change:
+        """Settle that an attempt counts for nothing."""
+        with self._lock:
+            freed = self._settle(fence.discarded(self._fence(attempt), attempt))
+            return Change([], freed | self._forget(record for record in self._records if record.attempt == attempt))
+
+    def expire(self, before: datetime) -> Change:
+        """Forget what nobody published."""
+        with self._lock:
+            old = [record for record in self._records if not record.published and record.frame.creation_date < before]
+            return Change(old, self._forget(old))
+
+    def _fitting(self, query: Query) -> Iterator[Record]:
+        for record in self._records:
+            if query.only_job and (record.attempt is None or record.attempt.job != query.view.job):
+                continue
+            if query.frame_class and record.frame.frame_class != query.frame_class:
+                continue
+            if query.source and record.source != query.source:
+                continue
+            if query.view.shows(record) and validity.matches(record.frame, query.selection):
+                yield record
+
+    def _fence(self, attempt: Attempt) -> fence.Fence | None:
+        return self._fences.get((attempt.job, attempt.task))
+
+    def _settle(self, changed: fence.Fence) -> frozenset[str]:
+        job, task, newest = changed.newest
+        self._fences[job, task] = changed
+        return self._forget(
+            record
+            for record in self._records
+            if record.attempt is not None
+            and not record.published
+            and record.attempt[:2] == (job, task)
+            and record.attempt.attempt < newest
+        )
+
+    def _forget(self, records: Iterable[Record]) -> frozenset[str]:
+        gone = {record.sequence: record.frame.digest for record in records}
+        self._records = [record for record in self._records if record.sequence not in gone]
+        return frozenset(self.unnamed({digest for digest in gone.values() if digest}))
+
+    def _append(self, records: Sequence[Record]) -> list[Record]:
+        first = self._arrivals + 1
+        numbered = [record.evolve(sequence=number) for number, record in enumerate(records, first)]
+        self._arrivals += len(numbered)
+        self._records.extend(numbered)
+        return numbered
+
+
+def may_serve(candidate: Frame, frame: Frame) -> bool:
+    """Return whether a calibration is of the frame's night, or its window covers DATE-OBS."""
+    return candidate.night == frame.night or candidate.timestamp_start <= frame.date_obs < candidate.timestamp_end
+
+
+def _attempt_of(record: Record) -> Attempt:
+    if record.attempt is None:
+        raise ValueError(f"{record.frame.frame_class} has no attempt that made it: only products are staged")
+    return record.attempt

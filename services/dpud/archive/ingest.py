@@ -1,0 +1,80 @@
+"""Takes in raw exposures: split a chip, files made durable, all frames visible in one step."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+
+from dpud.archive.reception import examine
+from dpud.archive.records import Query, Record, View
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from datetime import datetime
+    from pathlib import Path
+
+    from dpu_recipes.frames import Frame
+    from dpud.archive.catalogue import Catalogue, Ledger
+    from dpud.archive.holdings import Holdings
+    from dpud.archive.reception import Received, Reception
+    from dpud.archive.splitter import Splitter
+    from dpud.hosting.caller import Caller
+
+log = structlog.get_logger(__name__)
+
+#: More chips than any camera has.
+_CHIPS = 10_000
+
+
+class Ingested(NamedTuple):
+    """The frames of an exposure, and whether the archive had all of them before."""
+
+    records: list[Record]
+    already: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intake:
+    """The way of raw exposures into the archive."""
+
+    catalogue: Catalogue
+    ledger: Ledger
+    holdings: Holdings
+    splitter: Splitter
+    reception: Reception
+    clock: Callable[[], datetime]
+
+    async def read(self, caller: Caller, name: str, path: Path) -> Ingested:
+        """Ingest a file in place. Raises BadFrame and StorageFull; nothing is left then."""
+        async with self.reception.room() as room:
+            return await self._ingest(caller, name, await asyncio.to_thread(examine, path), room)
+
+    async def receive(self, caller: Caller, name: str, chunks: AsyncIterator[bytes]) -> Ingested:
+        """Ingest a stream of bytes. Raises BadFrame and StorageFull; nothing is left then."""
+        async with self.reception.room() as room:
+            return await self._ingest(caller, name, await self.reception.receive(chunks, room / "exposure"), room)
+
+    async def _ingest(self, caller: Caller, name: str, exposure: Received, room: Path) -> Ingested:
+        view = View(caller.project)
+        before = Query(view=view, source=exposure.digest)
+        if known := await asyncio.to_thread(self.catalogue.select, before, limit=_CHIPS):
+            return Ingested(known, already=True)
+        pairs = await self.splitter.split(exposure.file, name, room)
+        files = {frame.digest: file for frame, file in pairs}
+        records = [self._record(caller, exposure.digest, frame) for frame, _ in pairs]
+        added = await self.holdings.keep(files, lambda: self.ledger.add(records), ours=True)
+        log.info("ingested", name=name, frames=len(records), added=added, project=caller.project, user=caller.user)
+        ids = [record.frame.id for record in records]
+        stored = await asyncio.to_thread(self.catalogue.find, view, ids)
+        return Ingested(sorted(stored, key=lambda record: record.sequence), already=added == 0)
+
+    def _record(self, caller: Caller, source: str, frame: Frame) -> Record:
+        return Record(
+            frame=frame.evolve(creation_date=self.clock()),
+            project=caller.project,
+            user=caller.user,
+            source=source,
+        )

@@ -1,0 +1,115 @@
+"""Starts the archive: settings, wiring, and what runs beside the calls."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+from uuid import uuid4
+
+from dpu_api.v1.archive_pb2_grpc import add_ArchiveServiceServicer_to_server
+from dpu_recipes import instrument
+from dpud.archive.catalogue_sql import SqlCatalogue
+from dpud.archive.holdings import Holdings
+from dpud.archive.ingest import Intake
+from dpud.archive.products import Products
+from dpud.archive.reception import Reception
+from dpud.archive.service import ArchiveService
+from dpud.archive.splitter import Splitter
+from dpud.archive.store_files import FolderStore
+from dpud.hosting.server import listening, until_stopped
+from dpud.hosting.settings import BadSetting, Environment, Listening
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from grpc import aio
+
+NAME = "dpu_api.v1.ArchiveService"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the archive is told."""
+
+    listening: Listening
+    #: Its own folder: catalogue, files, and bytes on their way in.
+    state: Path
+    #: A folder of further instruments.
+    instruments: Path | None
+
+    @classmethod
+    def read(cls, environment: Environment) -> Self:
+        """Read DPU_STATE and DPU_INSTRUMENTS, and what every service that listens is told."""
+        return cls(
+            listening=Listening.read(environment),
+            state=environment.get("DPU_STATE", Path),
+            instruments=environment.get("DPU_INSTRUMENTS", Path, None),
+        )
+
+
+@asynccontextmanager
+async def built(settings: Settings) -> AsyncIterator[list[tuple[str, Callable[[aio.Server], None]]]]:
+    """Open the stores, remove what a killed process left, and give what adds the service to a server."""
+    try:
+        instruments = instrument.load(settings.instruments)
+    except instrument.InstrumentError as error:
+        raise BadSetting(f"DPU_INSTRUMENTS={str(settings.instruments or '')!r}: {error}") from error
+    splitter = Splitter.of(settings.instruments)
+    with _locked(settings.state):
+        store, reception = FolderStore(settings.state / "files"), Reception(settings.state / "incoming")
+        catalogue = SqlCatalogue.on_file(settings.state / "catalogue.sqlite")
+        holdings = Holdings(store, catalogue)
+        try:
+            await holdings.sweep()
+            await splitter.start()
+            products = Products(
+                ledger=catalogue, holdings=holdings, reception=reception, clock=_now, new_id=lambda: uuid4().hex
+            )
+            intake = Intake(
+                catalogue=catalogue,
+                ledger=catalogue,
+                holdings=holdings,
+                splitter=splitter,
+                reception=reception,
+                clock=_now,
+            )
+            service = ArchiveService(
+                instruments=instruments, catalogue=catalogue, store=store, intake=intake, products=products
+            )
+            async with asyncio.TaskGroup() as group:
+                expiring = group.create_task(products.expire_for_ever())
+                yield [(NAME, lambda server: add_ArchiveServiceServicer_to_server(service, server))]
+                expiring.cancel()
+        finally:
+            await splitter.close()
+            catalogue.close()
+
+
+async def main(environment: Environment) -> None:
+    """Serve the archive until SIGTERM or SIGINT."""
+    settings = Settings.read(environment)
+    async with built(settings) as services, listening(settings.listening, services):
+        await until_stopped()
+
+
+@contextmanager
+def _locked(state: Path) -> Iterator[None]:
+    """Hold the state's folder: two archives over one would take each other's files for orphans."""
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        with (state / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+    except BlockingIOError as error:
+        raise BadSetting(f"DPU_STATE={str(state)!r}: another archive works there") from error
+    except OSError as error:
+        raise BadSetting(f"DPU_STATE={str(state)!r}: {error.strerror}") from error
+
+
+def _now() -> datetime:
+    return datetime.now(tz=UTC)

@@ -1,0 +1,54 @@
+"""The process that takes FITS files apart: a request a line on standard input, an answer a line on standard output.
+
+It has no database and no store. Whatever a file does to it, a crash or a flood of memory, the service survives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+from dpu_recipes import instrument
+from dpu_recipes.exposure import BadExposure, split
+
+#: Address space of this process: a file that unpacks to more is refused, not served.
+MEMORY_BYTES = 8 << 30
+
+
+def main(extra: str) -> None:
+    """Answer requests until standard input ends; `extra` is a folder of further instruments, or ''."""
+    instruments = instrument.load(Path(extra) if extra else None)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    # Nothing that a library prints may mix with the answers.
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+        os.dup2(2, 1)
+        for line in sys.stdin:
+            _answer(answers, _split(json.loads(line), instruments))
+
+
+def _answer(answers: IO[str], answer: dict[str, Any]) -> None:
+    answers.write(json.dumps(answer) + "\n")
+    answers.flush()
+
+
+def _split(request: dict[str, str], instruments: instrument.Instruments) -> dict[str, Any]:
+    name = request["name"]
+    try:
+        pairs = split(Path(request["file"]), name, instruments, Path(request["folder"]))
+    except BadExposure as error:
+        return {"bad": str(error)}
+    except OSError as error:
+        return {"errno": error.errno, "bad": f"{name}: {error.strerror}"}
+    except MemoryError:
+        return {"bad": f"{name}: it unpacks to more than {MEMORY_BYTES >> 30} GiB"}
+    except Exception as error:  # noqa: BLE001 (whatever a strange file makes a library raise is the file's fault)
+        return {"bad": f"{name}: it cannot be understood: {type(error).__name__}: {error}"}
+    return {"frames": [[frame.to_dict(), str(path)] for frame, path in pairs]}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,80 @@
+"""Where bytes wait that are not the archive's yet: a folder each, gone when its block ends."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import shutil
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import uuid4
+
+from dpu.errors import BadFrame
+from dpud.archive.store import read
+from dpud.archive.store_files import refusing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+class Received(NamedTuple):
+    """A file whose bytes are known."""
+
+    file: Path
+    digest: str
+    size: int
+
+
+class Reception:
+    """Folders for bytes on their way in, on the disk of the store."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        with refusing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            # What a killed process was receiving is nobody's.
+            for left in folder.iterdir():
+                shutil.rmtree(left)
+
+    @property
+    def folder(self) -> Path:
+        """Where all of it is, for messages."""
+        return self._folder
+
+    @asynccontextmanager
+    async def room(self) -> AsyncIterator[Path]:
+        """Give an empty folder until the block ends. Raises StorageFull."""
+        room = self._folder / uuid4().hex
+        with refusing(self._folder):
+            room.mkdir()
+        try:
+            yield room
+        finally:
+            await asyncio.to_thread(shutil.rmtree, room)
+
+    async def receive(self, chunks: AsyncIterator[bytes], file: Path) -> Received:
+        """Write a stream of bytes to `file`. Raises StorageFull."""
+        digest = hashlib.sha256()
+        size = 0
+
+        def take(chunk: bytes) -> None:
+            digest.update(chunk)
+            writing.write(chunk)
+
+        with refusing(self._folder), file.open("xb", buffering=0) as writing:
+            async for chunk in chunks:
+                await asyncio.to_thread(take, chunk)
+                size += len(chunk)
+        return Received(file, digest.hexdigest(), size)
+
+
+def examine(file: Path) -> Received:
+    """Read a file that a caller named, to its end. Raises BadFrame where that cannot be done."""
+    if not file.is_absolute():
+        raise BadFrame(f"{str(file)!r}: name the file by its absolute path")
+    # Whoever opened a pipe or a device would wait for it.
+    if file.exists() and not file.is_file():
+        raise BadFrame(f"{str(file)!r} is no file")
+    with read(file) as reading:
+        return Received(file, hashlib.file_digest(reading, "sha256").hexdigest(), reading.tell())

@@ -1,0 +1,141 @@
+"""The tables of the catalogue, as the newest migration leaves them; and how they are brought there."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Date,
+    Dialect,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+)
+from sqlalchemy.types import TypeDecorator
+
+from dpud.archive.records import microseconds
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Instant(TypeDecorator[datetime]):
+    """A UTC time as whole microseconds since 1970: exact, and in the same order on every database."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002 (its interface)
+        """Return what is stored."""
+        return None if value is None else microseconds(value)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 (its interface)
+        """Return the time."""
+        return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+class Json(TypeDecorator[Any]):
+    """Plain values as JSON text. Python's own dialect of it, because a measured value may be NaN."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any | None, dialect: Dialect) -> str:  # noqa: ARG002 (its interface)
+        """Return what is stored."""
+        return json.dumps(value, separators=(",", ":"))
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> Any:  # noqa: ARG002 (its interface)
+        """Return the values."""
+        return json.loads(value or "null")
+
+
+METADATA = MetaData()
+
+#: SQLite numbers rows by itself in a column that is INTEGER to the letter.
+_ROW_NUMBER = BigInteger().with_variant(Integer(), "sqlite")
+
+FRAMES = Table(
+    "frames",
+    METADATA,
+    Column("sequence", _ROW_NUMBER, primary_key=True, autoincrement=True),
+    Column("project", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("frame_class", Text, nullable=False),
+    Column("instrument", Text, nullable=False),
+    Column("chip", Text, nullable=False),
+    Column("filter", Text, nullable=False),
+    Column("object", Text, nullable=False),
+    Column("night", Date, nullable=False),
+    Column("date_obs", Instant, nullable=False),
+    Column("exptime", Float, nullable=False),
+    Column("readout", Text, nullable=False),
+    Column("overscan", Integer, nullable=False),
+    Column("file_name", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("values", Json, nullable=False),
+    Column("timestamp_start", Instant, nullable=False),
+    Column("timestamp_end", Instant, nullable=False),
+    Column("is_valid", Boolean, nullable=False),
+    Column("quality_flags", BigInteger, nullable=False),
+    Column("creation_date", Instant, nullable=False),
+    Column("inputs", Json, nullable=False),
+    Column("parameters", Json, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    # A raw frame has neither job nor task nor attempt.
+    Column("job", BigInteger),
+    Column("task", Integer),
+    Column("attempt", Integer),
+    Column("number", Integer, nullable=False),
+    Column("code_digest", Text, nullable=False),
+    Column("published", Boolean, nullable=False),
+    Index("frames_id", "project", "id", unique=True),
+    Index("frames_file_name", "project", "file_name", unique=True),
+    Index("frames_product", "job", "task", "attempt", "number", unique=True),
+    Index("frames_night", "project", "frame_class", "instrument", "night", "date_obs", "chip"),
+    Index("frames_time", "project", "frame_class", "instrument", "date_obs", "chip"),
+    Index("frames_object", "project", "frame_class", "instrument", "object", "date_obs"),
+    Index("frames_calibration", "project", "frame_class", "instrument", "chip", "date_obs"),
+    Index("frames_source", "project", "source"),
+    Index("frames_digest", "digest"),
+    Index("frames_unpublished", "published", "creation_date"),
+)
+
+#: Every name that finds a frame: its file's, and of a raw one its exposure's (dpu_recipes.validity.names_of).
+NAMES = Table(
+    "names",
+    METADATA,
+    Column("project", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Index("names_id", "project", "id"),
+)
+
+#: The newest attempt at each task (dpud.archive.fence).
+FENCES = Table(
+    "fences",
+    METADATA,
+    Column("job", BigInteger, primary_key=True, autoincrement=False),
+    Column("task", Integer, primary_key=True, autoincrement=False),
+    Column("attempt", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+)
+
+
+def upgrade(connection: Connection) -> None:
+    """Bring the database of a connection to the newest version, in the connection's own transaction."""
+    config = Config()
+    config.set_main_option("script_location", "dpud.archive:migrations")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

@@ -1,0 +1,113 @@
+"""Splits exposures in processes of their own: dpud.archive.parser, a few of them, replaced when they crash."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from dpu.errors import BadFrame, StorageFull
+from dpu_recipes.frames import Frame
+from dpud.archive.store_files import REFUSALS
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+    from collections.abc import Sequence
+
+#: Longer than this no file takes that we know of.
+LIMIT_S = 300.0
+#: Frames of one exposure in one answer.
+_LINE = 16 << 20
+
+
+class Splitter:
+    """A few parsers; each takes one file apart at a time."""
+
+    def __init__(self, command: Sequence[str], *, processes: int = 2, limit_s: float = LIMIT_S) -> None:
+        self._limit_s = limit_s
+        self._parsers = [_Parser(command) for _ in range(processes)]
+        self._idle: asyncio.Queue[_Parser] = asyncio.Queue()
+        for parser in self._parsers:
+            self._idle.put_nowait(parser)
+
+    @classmethod
+    def of(cls, instruments: Path | None) -> Self:
+        """Return the splitter that knows the instruments that ship, and those of a folder."""
+        return cls([sys.executable, "-m", "dpud.archive.parser", str(instruments or "")])
+
+    async def start(self) -> None:
+        """Start the parsers ahead of the first file: loading what they need takes most of a second."""
+        for parser in self._parsers:
+            await parser.start()
+
+    async def split(self, file: Path, name: str, folder: Path) -> list[tuple[Frame, Path]]:
+        """Return the frames of an exposure, each with its file in `folder`. Raises BadFrame and StorageFull."""
+        parser = await self._idle.get()
+        try:
+            async with asyncio.timeout(self._limit_s):
+                answer = await parser.ask({"file": str(file), "name": name, "folder": str(folder)})
+        except TimeoutError:
+            raise BadFrame(f"{name}: taking it apart took longer than {self._limit_s:.0f} s") from None
+        finally:
+            self._idle.put_nowait(parser)
+        if answer.get("errno") in REFUSALS:
+            raise StorageFull(f"{folder.parent} takes nothing more: {answer['bad']}: nothing was stored")
+        if "bad" in answer:
+            raise BadFrame(" ".join(answer["bad"].split()))
+        return [(Frame.from_dict(frame), Path(path)) for frame, path in answer["frames"]]
+
+    async def close(self) -> None:
+        """End the parsers."""
+        for parser in self._parsers:
+            await parser.stop()
+
+
+class _Parser:
+    """One process, started again after a crash."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+        self._process: Process | None = None
+
+    async def start(self) -> Process:
+        """Return the process, running."""
+        if self._process is None or self._process.returncode is not None:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command, stdin=PIPE, stdout=PIPE, cwd="/", limit=_LINE
+            )
+        return self._process
+
+    async def ask(self, request: dict[str, str]) -> dict[str, Any]:
+        """Return the answer to a request. Raises BadFrame where the process ended over it."""
+        process = await self.start()
+        stdin, stdout = process.stdin, process.stdout
+        if stdin is None or stdout is None:
+            raise RuntimeError("a process that was started with pipes has none")
+        try:
+            stdin.write(json.dumps(request).encode() + b"\n")
+            line = await stdout.readline()
+        except BaseException:
+            # Whoever asked has gone: what the process still writes would be the answer to the next request.
+            await self.stop()
+            raise
+        if not line:
+            raise BadFrame(f"{request['name']}: taking it apart ended the parser: {_end(await process.wait())}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    async def stop(self) -> None:
+        """End the process at once; it holds nothing."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def _end(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"

@@ -1,0 +1,142 @@
+"""The store in a folder: each file as aa/bb/DIGEST, whole or not there, read-only."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
+from uuid import uuid4
+
+from dpu.errors import NotFound, StorageFull
+from dpud.archive.store import PIECE, read, refuse_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from io import BufferedReader
+    from pathlib import Path
+
+#: What a file system says when it takes no more, or nothing from us.
+REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class FolderStore:
+    """Files under one folder of a local disk, which is this store's alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._partial = folder / "partial"
+        self._making = threading.Lock()
+        with refusing(folder):
+            self._partial.mkdir(parents=True, exist_ok=True)
+            # What a killed process was writing is nobody's.
+            for left in self._partial.iterdir():
+                left.unlink()
+
+    def put(self, file: Path, digest: str, *, ours: bool = False) -> None:
+        """Take in a file."""
+        target = self._place(digest)
+        with read(file) as reading, refusing(self._folder):
+            self._make(target.parent)
+            if not target.exists():
+                self._take(reading, file if ours else None, target)
+            # Also where it was there: another thread may have named it a moment ago.
+            sync(target.parent)
+            if ours:
+                file.unlink(missing_ok=True)
+
+    def open(self, digest: str) -> BinaryIO:
+        """Open a file."""
+        try:
+            return self._place(digest).open("rb")
+        except FileNotFoundError:
+            raise NotFound(f"no file has digest {digest!r}") from None
+
+    def path(self, digest: str) -> Path | None:
+        """Return where a file is."""
+        return self._place(digest)
+
+    def remove(self, digest: str) -> None:
+        """Remove a file."""
+        self._place(digest).unlink(missing_ok=True)
+
+    def digests(self) -> Iterator[str]:
+        """Give every digest."""
+        for file in self._folder.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*"):
+            if _DIGEST.fullmatch(file.name):
+                yield file.name
+
+    def _place(self, digest: str) -> Path:
+        return self._folder / digest[:2] / digest[2:4] / digest
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder of two levels, durably: who finds it there may rely on it."""
+        with self._making:
+            for level in (folder.parent, folder):
+                if not level.exists():
+                    level.mkdir()
+                    sync(level.parent)
+
+    def _take(self, reading: BufferedReader, ours: Path | None, target: Path) -> None:
+        """Move `ours`, or copy what is read, to a name of no meaning; check it; then give it its own."""
+        partial = self._partial / uuid4().hex
+        try:
+            if ours is not None:
+                ours.rename(partial)
+                found = _finished(reading)
+            else:
+                found = _copied(reading, partial)
+            if found != target.name:
+                raise refuse_digest(target.name, found)
+            partial.rename(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def refusing(folder: Path) -> Iterator[None]:
+    """Turn a disk's refusal inside the block into StorageFull, which names the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        raise StorageFull(f"{folder} takes nothing more: {error.strerror}: nothing was stored") from error
+
+
+def sync(folder: Path) -> None:
+    """Make the entries of a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _copied(reading: BufferedReader, target: Path) -> str:
+    """Return the digest of what was written, however the source changes meanwhile."""
+    digest = hashlib.sha256()
+    with target.open("xb", buffering=0) as writing:
+        while piece := reading.read(PIECE):
+            digest.update(piece)
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[writing.write(rest) :]
+        _settle(writing.fileno())
+    return digest.hexdigest()
+
+
+def _finished(reading: BufferedReader) -> str:
+    """Return the digest of a file of our own, made durable."""
+    digest = hashlib.file_digest(reading, "sha256").hexdigest()
+    _settle(reading.fileno())
+    return digest
+
+
+def _settle(descriptor: int) -> None:
+    os.fchmod(descriptor, 0o444)
+    os.fsync(descriptor)

@@ -1,0 +1,200 @@
+"""Messages to values and back; nothing else here knows both."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from datetime import UTC, date
+from typing import TYPE_CHECKING
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from dpu.errors import BadFrame, BadOption
+from dpu.values import from_map, to_map
+from dpu_api.v1 import archive_pb2, job_pb2
+from dpu_recipes.archive import Selection
+from dpu_recipes.frames import Frame
+from dpud.archive.records import Attempt, Position, Query, Record, View
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+    from pathlib import Path
+
+    from dpu_recipes.instrument import Instrument
+
+#: The largest page of a list.
+PAGE = 1000
+
+
+def to_frame(record: Record, path: Path | None = None) -> archive_pb2.Frame:
+    """Return a record as a message; `path` is where its file can be read in place."""
+    frame = record.frame
+    return archive_pb2.Frame(
+        id=frame.id,
+        frame_class=frame.frame_class,
+        instrument=frame.instrument,
+        chip=frame.chip,
+        filter=frame.filter,
+        object=frame.object,
+        night=frame.night.isoformat(),
+        date_obs=to_timestamp(frame.date_obs),
+        exptime_s=frame.exptime,
+        readout=frame.readout,
+        overscan=frame.overscan,
+        file_name=frame.file_name,
+        digest=frame.digest,
+        size=frame.size,
+        values=to_map(frame.values),
+        timestamp_start=to_timestamp(frame.timestamp_start),
+        timestamp_end=to_timestamp(frame.timestamp_end),
+        is_valid=frame.is_valid,
+        quality_flags=frame.quality_flags,
+        creation_date=to_timestamp(frame.creation_date),
+        user=record.user,
+        project=record.project,
+        ref=to_ref(record.attempt),
+        inputs=frame.inputs,
+        parameters=to_map(frame.parameters),
+        code_digest=record.code_digest,
+        published=record.published,
+        path=str(path or ""),
+    )
+
+
+def to_staged(product: archive_pb2.StagedProduct) -> Record:
+    """Return the record of a product that a task announces. Raises BadFrame where it does not say enough."""
+    frame = product.frame
+    for name in ("frame_class", "instrument", "night"):
+        if not getattr(frame, name):
+            raise BadFrame(f"a product was announced without {name}")
+    if not (product.user and product.project):
+        raise BadFrame(f"a {frame.frame_class} was announced without the user and the project of its job")
+    if frame.ref.attempt < 1:
+        raise BadFrame(f"a {frame.frame_class} was announced without the attempt that made it")
+    return Record(
+        frame=_from_frame(frame),
+        project=product.project,
+        user=product.user,
+        attempt=to_attempt(frame.ref),
+        number=product.number,
+        code_digest=frame.code_digest,
+        published=False,
+    )
+
+
+def _from_frame(frame: archive_pb2.Frame) -> Frame:
+    try:
+        night = date.fromisoformat(frame.night)
+    except ValueError:
+        raise BadFrame(f"a {frame.frame_class} was announced with night {frame.night!r}, which is none") from None
+    return Frame(
+        frame_class=frame.frame_class,
+        instrument=frame.instrument,
+        chip=frame.chip,
+        filter=frame.filter,
+        object=frame.object,
+        night=night,
+        date_obs=to_time(frame.date_obs),
+        exptime=frame.exptime_s,
+        readout=frame.readout,
+        overscan=frame.overscan,
+        digest=frame.digest,
+        size=frame.size,
+        values=from_map(frame.values),
+        timestamp_start=to_time(frame.timestamp_start),
+        timestamp_end=to_time(frame.timestamp_end),
+        is_valid=frame.is_valid,
+        quality_flags=frame.quality_flags,
+        inputs=tuple(frame.inputs),
+        parameters=from_map(frame.parameters),
+    )
+
+
+def to_timestamp(time: datetime) -> Timestamp:
+    """Return a UTC time as a message."""
+    message = Timestamp()
+    message.FromDatetime(time)
+    return message
+
+
+def to_time(message: Timestamp) -> datetime:
+    """Return a message as a UTC time; one that is not set is 1970."""
+    return message.ToDatetime(tzinfo=UTC)
+
+
+def to_attempt(ref: job_pb2.TaskRef) -> Attempt:
+    """Return an attempt."""
+    return Attempt(ref.job_id, ref.task, ref.attempt)
+
+
+def to_ref(attempt: Attempt | None) -> job_pb2.TaskRef | None:
+    """Return an attempt as a message, or None of a raw frame."""
+    return attempt and job_pb2.TaskRef(job_id=attempt.job, task=attempt.task, attempt=attempt.attempt)
+
+
+def to_selection(selection: archive_pb2.Selection) -> Selection:
+    """Return a selection."""
+    return Selection(
+        instrument=selection.instrument,
+        night=selection.night,
+        chips=tuple(selection.chips),
+        filter=selection.filter,
+        object=selection.object,
+        file_names=tuple(selection.file_names),
+    )
+
+
+def to_query(request: archive_pb2.ListFramesRequest, project: str) -> Query:
+    """Return what a list is asked for."""
+    return Query(
+        view=View(project, request.job_id),
+        frame_class=request.frame_class,
+        selection=to_selection(request.selection),
+        only_job=request.only_job,
+    )
+
+
+def to_instruments(instruments: Iterable[Instrument]) -> archive_pb2.ListInstrumentsResponse:
+    """Return the instruments as a message."""
+    messages = [
+        archive_pb2.Instrument(name=item.name, chips=item.chip_names(), telescope=item.telescope)
+        for item in instruments
+    ]
+    return archive_pb2.ListInstrumentsResponse(instruments=messages)
+
+
+def page_size(request: archive_pb2.ListFramesRequest) -> int:
+    """Return how many frames a page has. Raises BadOption."""
+    if request.page_size < 0:
+        raise BadOption(f"page_size {request.page_size} is negative: 0 asks for the largest page")
+    return min(request.page_size or PAGE, PAGE)
+
+
+def to_token(position: Position, request: archive_pb2.ListFramesRequest) -> str:
+    """Return where a page ended, as text that only means something for the same request."""
+    return base64.urlsafe_b64encode(json.dumps([_fingerprint(request), *position]).encode()).decode()
+
+
+def from_token(request: archive_pb2.ListFramesRequest) -> Position | None:
+    """Return where the page before ended; None for the first page. Raises BadOption for a token of another list."""
+    if not request.page_token:
+        return None
+    wrong = BadOption(f"page_token {request.page_token!r} is not one that this list gave: begin at the first page")
+    try:
+        fingerprint, *position = json.loads(base64.urlsafe_b64decode(request.page_token.encode()))
+    except (ValueError, TypeError, binascii.Error):
+        raise wrong from None
+    if fingerprint != _fingerprint(request) or [type(item) for item in position] != [int, str, int]:
+        raise wrong
+    return Position(*position)
+
+
+def _fingerprint(request: archive_pb2.ListFramesRequest) -> str:
+    same = archive_pb2.ListFramesRequest()
+    same.CopyFrom(request)
+    same.ClearField("page_token")
+    same.ClearField("page_size")
+    return hashlib.sha256(same.SerializeToString(deterministic=True)).hexdigest()[:16]
