@@ -26,7 +26,7 @@ READ_OUT = 27.0
 CEILING = 65535
 
 #: Rms of the level's step from one exposure to the next, ADU.
-LEVEL_STEP = 0.1
+LEVEL_STEP = 0.5
 #: Rms of a slope that changes from frame to frame, over the whole height, and of a pick-up that changes from row to
 #: row, both in units of the read noise. Strips in x carry both. They add 0.03 % to the noise of a pair that is not
 #: corrected with its overscan: a tenth of what ReadNoise may be off.

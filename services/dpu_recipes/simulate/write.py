@@ -30,7 +30,7 @@ def write_night(night: Night, folder: Path) -> Truth:
     """Write a night to `folder`, which must be new or empty, and return its truth.
 
     The frames go to raw/, a file an exposure, the truth to truth/. The same night is the same bytes. One CCD of one
-    exposure is in memory at a time. Nothing is left behind where writing fails. Raises BadNight, InstrumentError, OSError.
+    exposure is in memory at a time. Nothing is left behind where writing fails: BadNight, InstrumentError, OSError.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadNight(f"{folder} is there and not empty: name a new folder")
