@@ -8,7 +8,7 @@ import sys
 import traceback
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import dpu
 from dpu.errors import DpuError, Unreachable, UsageError
@@ -27,12 +27,13 @@ EPILOG = """\
 awe                        open the prompt
 awe -c CODE                run CODE, with dpu
 awe FILE.py [ARGUMENT...]  run a file, with dpu
+awe demo                   reduce a small night, on a DPU of its own
 awe ingest PATH...         bring raw FITS files into the archive (awe ingest --help)
 
 exit codes: 0 well, 1 failed, 2 used wrongly, 4 the DPU cannot be reached"""
 
 #: What `awe WORD` runs: the `main` of a module. A file of such a name is run as ./WORD.
-COMMANDS = {"ingest": "dpu.ingest"}
+COMMANDS = {"demo": "dpu.demo", "ingest": "dpu.ingest"}
 
 WELCOME = """\
                  Welcome to the Astro-WISE Environment
@@ -55,10 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         case [file, *rest] if not file.startswith("-"):
             return guarded(lambda: run_file(Path(file), rest))
         case _:
-            _explain(given)
+            return explain(given)
 
 
-def _explain(given: list[str]) -> NoReturn:
+def explain(given: list[str]) -> int:
     """Answer --help and --version; anything else is used wrongly."""
     parser = _parser()
     parser.parse_args(given)
@@ -140,11 +141,14 @@ def run_prompt() -> int:
     shell: Any = TerminalInteractiveShell.instance(
         banner1=banner(names["dpu"]),
         confirm_exit=False,
+        enable_tip=False,
         prompts_class=_prompts(),
         separate_in="",
+        term_title_format="awe: {cwd}",
         user_ns=names,
     )
     shell.set_custom_exc((DpuError,), _show)
+    shell.show_banner()
     shell.mainloop()
     return WELL
 
@@ -168,7 +172,8 @@ def profile(config: Config) -> str:
 
 def _prompts() -> type:
     """Return IPython's prompts, reading 'awe> '. Made here, since IPython takes its time to import."""
-    from IPython.terminal.prompts import Prompts, Token
+    from IPython.terminal.prompts import Prompts
+    from pygments.token import Token  # type: ignore[import-untyped]  # ships no types
 
     class AwePrompts(Prompts):
         """The prompts of `awe`: values are shown as they are, without a number."""
