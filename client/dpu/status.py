@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import grpc
 from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc import aio
 from grpc_status import rpc_status
 
 from dpu import errors
@@ -49,10 +50,11 @@ def to_status(error: errors.DpuError) -> status_pb2.Status:
 
 def from_rpc(rpc: Exception, service: str = "the DPU") -> errors.DpuError:
     """Return what a failed call (a grpc.RpcError) meant, as one of our errors; `service` names who was asked."""
-    if not isinstance(rpc, grpc.Call):
+    # An asynchronous call's error is no grpc.Call, but says the same.
+    if not isinstance(rpc, grpc.Call | aio.AioRpcError):
         return errors.Unreachable(f"{service} cannot be reached: {rpc}")
     text = rpc.details() or ""
-    status = rpc_status.from_call(rpc)
+    status = rpc_status.from_call(rpc)  # type: ignore[arg-type]  # asks only what both have
     for info in _infos(status):
         kind = _CLASSES.get(info.reason)
         if info.domain == DOMAIN and kind is not None:

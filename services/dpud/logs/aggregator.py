@@ -178,7 +178,7 @@ class Aggregator:
         try:
             await self._store.append(records)
         except DpuError as error:
-            log.exception("nothing could be stored", jobs=sorted(records))
+            log.warning("nothing could be stored", jobs=sorted(records), error=error.message)
             for job_id in records:
                 touched[job_id].ledger = await self._replayed(job_id)
             return error
