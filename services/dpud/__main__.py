@@ -37,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DpuError as error:
         print(f"dpud {options.command}: {error.message}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"dpud {options.command}: {error}", file=sys.stderr)
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -43,7 +43,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def dpu(home: Path, raw: Path) -> Iterator[Processor]:
     processor = Processor(Config(home=home, username="ann"), reporter=Reporter(out=io.StringIO()))
-    ingest(processor.link, find_files([raw]), lambda outcome: None)
+    ingest(processor.link, find_files([raw]), print)
     yield processor
     processor.close()
 
@@ -62,7 +62,7 @@ def kill(home: Path) -> None:
     children = psutil.Process(running.pid).children(recursive=True)
     os.kill(running.pid, signal.SIGKILL)
     until(lambda: not local.Home(home).is_alive(), "the lock is free")
-    gone, alive = psutil.wait_procs(children, timeout=20)
+    _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive, f"left behind: {[process.cmdline() for process in alive]}"
 
 
@@ -77,7 +77,7 @@ def state(processor: Processor, job: int) -> int:
 
 @pytest.mark.parametrize("tasks_ended", [None, 0, 1], ids=["queued", "running", "half done"])
 def test_a_job_outlives_a_kill_and_each_product_is_there_once(
-    dpu: Processor, home: Path, raw: Path, tasks_ended: int | None
+    dpu: Processor, home: Path, tasks_ended: int | None
 ) -> None:
     job = dpu.run("ReadNoise", **ASKED, C=1)
     if tasks_ended is not None:
