@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import shutil
 import struct
+import tempfile
 import warnings
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
 from astropy.io import fits
@@ -22,7 +25,6 @@ from dpu_recipes.translation import translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -40,8 +42,8 @@ _LAYOUT: Final = frozenset(
 #: Comments that libraries put into headers that they make.
 _BOILERPLATE: Final = ("FITS (Flexible Image Transport System)", "volume 376, page 359")
 _REPEATED: Final = ("COMMENT", "HISTORY", "")
-#: How files begin that astropy unpacks by itself: gzip, bzip2, zip.
-_PACKED: Final = (b"\x1f\x8b", b"BZh", b"PK\x03\x04")
+#: How a gzipped file begins.
+_GZIP: Final = b"\x1f\x8b"
 #: Sign of BITPIX by the kind of number.
 _BITPIX: Final = {"i": 1, "u": 1, "f": -1}
 
@@ -72,7 +74,7 @@ def split(file: Path, name: str, instruments: Instruments, folder: Path) -> list
     made: list[tuple[Frame, Path]] = []
     try:
         with _named(name):
-            for frame, cards, unit in _described(file, instruments):
+            for frame, cards, unit in _described(file, folder, instruments):
                 path = folder / frame.file_name
                 made.append((frame, path))
                 digest, size = _write(path, cards, unit)
@@ -104,9 +106,9 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _described(file: Path, instruments: Instruments) -> Iterator[tuple[Frame, _Cards, Any]]:
+def _described(file: Path, folder: Path, instruments: Instruments) -> Iterator[tuple[Frame, _Cards, Any]]:
     """Yield record, cards and image of each CCD of a file."""
-    with _opened(file) as units:
+    with _opened(file, folder) as units:
         primary = _Cards.of(units[0].header)
         instrument: Instrument | None = None
         chips: set[str] = set()
@@ -140,24 +142,42 @@ def _frame(instrument: Instrument, cards: _Cards, unit: Any, number: int) -> Fra
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[fits.HDUList]:
+def _opened(file: Path, folder: Path) -> Iterator[fits.HDUList]:
     """Open a FITS file whose units are whole and whose checksums agree."""
-    _refuse_other(file)
-    with warnings.catch_warnings(record=True) as heard:
+    # astropy leaves a file open that it cannot understand, so it gets one that is ours.
+    with _plain(file, folder) as stream, warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
-        with fits.open(file, memmap=True, lazy_load_hdus=False, checksum=True, do_not_scale_image_data=True) as units:
+        _refuse_other(stream)
+        with fits.open(stream, memmap=True, lazy_load_hdus=False, checksum=True, do_not_scale_image_data=True) as units:
             _refuse_damage(units, [str(item.message) for item in heard])
             yield units
 
 
-def _refuse_other(file: Path) -> None:
+@contextmanager
+def _plain(file: Path, folder: Path) -> Iterator[BinaryIO]:
+    """Open a file; a gzipped one is unpacked before, all of it, as its checksum comes last."""
     with file.open("rb") as stream:
-        start = stream.read(_BLOCK)
+        packed = stream.read(len(_GZIP)) == _GZIP
+        stream.seek(0)
+        if not packed:
+            yield stream
+            return
+        with tempfile.NamedTemporaryFile(dir=folder) as unpacked, gzip.open(stream) as content:
+            shutil.copyfileobj(content, unpacked)
+            unpacked.flush()
+            # Anew: astropy takes no file that it could write to.
+            with Path(unpacked.name).open("rb") as again:
+                yield again
+
+
+def _refuse_other(stream: BinaryIO) -> None:
+    start = stream.read(_BLOCK)
+    stream.seek(0)
     if not start:
         raise BadExposure("is empty")
-    if not start.startswith((b"SIMPLE  =", *_PACKED)):
+    if not start.startswith(b"SIMPLE  ="):
         raise BadExposure(f"is no FITS file: it begins with {start[:9]!r}")
-    if len(start) < _BLOCK and not start.startswith(_PACKED):
+    if len(start) < _BLOCK:
         raise BadExposure(f"is truncated: it ends after {len(start)} bytes, in its first header")
 
 
@@ -201,8 +221,8 @@ class _Cards:
         for card in header.cards:
             if card.keyword in _LAYOUT or _is_boilerplate(card):
                 continue
-            images.append((card.keyword, card.image))
             values[card.keyword] = _value(card)
+            images.append((card.keyword, _image(card)))
         return cls(tuple(images), values)
 
     def over(self, primary: _Cards) -> _Cards:
@@ -213,6 +233,11 @@ class _Cards:
 
 def _is_boilerplate(card: fits.Card) -> bool:
     return card.keyword == "COMMENT" and any(text in card.image for text in _BOILERPLATE)
+
+
+def _image(card: fits.Card) -> str:
+    # Packing programs give EXTNAME a comment of their own: without one, packed and plain are the same.
+    return str((fits.Card(card.keyword, card.value) if card.keyword == "EXTNAME" else card).image)
 
 
 def _value(card: fits.Card) -> Any:

@@ -103,8 +103,8 @@ def moment(header: Header, keys: Sequence[str], clock: Sequence[str] = ()) -> da
     if value is None:
         raise HeaderError(f"has no start of the exposure: none of {', '.join(keys)}")
     written = str(value)
-    if "T" not in written and clock:
-        written = f"{written}T{text(header, clock)}"
+    if "T" not in written and (time := text(header, clock)):
+        written = f"{written}T{time}"
     try:
         found = datetime.fromisoformat(written)
     except ValueError:

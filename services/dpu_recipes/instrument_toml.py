@@ -62,7 +62,7 @@ def read(path: Path) -> Instrument:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InstrumentError(f"{path}: no TOML: {error}") from error
+        raise InstrumentError(f"{path.name}: no TOML: {error}") from error
     return _instrument(_Table(table, path.name, ""), path.name)
 
 

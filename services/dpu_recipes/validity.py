@@ -47,8 +47,8 @@ CALIBRATIONS: Final[Mapping[str, Calibration]] = MappingProxyType(
     }
 )
 
-#: Classes of frames that no light has reached: filter and object of their headers mean nothing.
-DARK_CLASSES: Final = frozenset({"RawBiasFrame", "RawDarkFrame", "BiasFrame", "ReadNoise", "HotPixelMap"})
+#: Classes of frames that no light has reached: their headers carry whatever filter and object were set.
+IGNORING_FILTER_AND_OBJECT: Final = frozenset({"RawBiasFrame", "RawDarkFrame", "BiasFrame", "ReadNoise", "HotPixelMap"})
 
 #: A product whose window is longer is a bootstrap one: put there by hand, valid for ever.
 _BOOTSTRAP: Final = timedelta(days=3650)
@@ -148,29 +148,30 @@ def matches(frame: Frame, selection: Selection) -> bool:
     File names override the rest. Filter and object are ignored for frames that no light has reached.
     """
     if selection.file_names:
-        return not _names(frame).isdisjoint(map(_stem, selection.file_names))
+        return not names_of(frame).isdisjoint(map(stem, selection.file_names))
     if selection.instrument and frame.instrument != selection.instrument:
         return False
     if selection.night and frame.night.isoformat() != selection.night:
         return False
     if selection.chips and frame.chip not in selection.chips:
         return False
-    if frame.frame_class in DARK_CLASSES:
+    if frame.frame_class in IGNORING_FILTER_AND_OBJECT:
         return True
     if selection.filter and frame.filter != selection.filter:
         return False
     return not selection.object or glob(selection.object, frame.object)
 
 
-def _names(frame: Frame) -> set[str]:
+def names_of(frame: Frame) -> set[str]:
     """Return what a frame's file is called, and, of a raw one, the exposure that it came from."""
-    names = {_stem(frame.file_name)}
+    names = {stem(frame.file_name)}
     if exposure := frame.values.get("EXPOSURE"):
-        names |= {_stem(str(exposure)), _stem(frame.file_name).rpartition("_")[0]}
+        names |= {stem(str(exposure)), stem(frame.file_name).rpartition("_")[0]}
     return names - {""}
 
 
-def _stem(file_name: str) -> str:
+def stem(file_name: str) -> str:
+    """Return a file name without its folder and the endings that say how it is stored."""
     name = file_name.rpartition("/")[2]
     for ending in (".gz", ".bz2", ".fz", ".fits", ".fit"):
         name = name.removesuffix(ending)

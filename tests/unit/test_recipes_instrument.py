@@ -1,0 +1,244 @@
+from pathlib import Path
+
+import pytest
+
+from dpu_recipes.frames import BadImage, Strips
+from dpu_recipes.header import HeaderError, angle, fits, glob, moment, number
+from dpu_recipes.instrument import InstrumentError, Instruments, load
+from dpu_recipes.instrument_toml import RAW_CLASSES
+
+INSTRUMENTS = load()
+
+CAMERA = """
+name = "TESTCAM"
+telescope = "a telescope"
+longitude_deg = 20.8
+[[recognise]]
+INSTRUME = "testcam"
+[detector]
+chip_size = [100, 80]
+pixel_arcsec = 1.0
+gain = 1.0
+read_noise = 3
+saturation = 50000
+[[chips]]
+name = "one"
+[[types]]
+class = "RawBiasFrame"
+when = { IMAGETYP = "zero" }
+"""
+
+
+def camera(folder: Path, *changes: tuple[str, str]) -> Path:
+    text = CAMERA
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "testcam.toml").write_text(text)
+    return folder
+
+
+def test_the_cameras_that_ship_are_known() -> None:
+    assert INSTRUMENTS.names() == ("NICKEL", "OMEGACAM", "WFI")
+
+
+def test_the_mosaics_have_all_their_chips_each_at_a_place_of_its_own() -> None:
+    wfi, omegacam = INSTRUMENTS.get("WFI"), INSTRUMENTS.get("OMEGACAM")
+    assert wfi.chip_names() == tuple(f"ccd{number}" for number in range(50, 58))
+    assert omegacam.chip_names() == tuple(f"ESO_CCD_#{number}" for number in range(65, 97))
+    assert sorted((chip.column, chip.row) for chip in wfi.chips) == [(x, y) for x in range(4) for y in range(2)]
+    assert sorted((chip.column, chip.row) for chip in omegacam.chips) == [(x, y) for x in range(8) for y in range(4)]
+
+
+def test_the_overscan_method_is_6_but_10_for_the_nickel() -> None:
+    assert [INSTRUMENTS.get(name).overscan_method for name in INSTRUMENTS.names()] == [10, 6, 6]
+
+
+def test_minima_are_those_of_the_science_unless_the_file_says_otherwise(tmp_path: Path) -> None:
+    wfi = INSTRUMENTS.get("WFI")
+    assert [wfi.minimum(name) for name in ("ReadNoise", "BiasFrame", "DomeFlatFrame", "HotPixelMap")] == [2, 3, 3, 1]
+    mine = load(camera(tmp_path, ("[detector]", "[minima]\nBiasFrame = 2\n[detector]"))).get("TESTCAM")
+    assert [mine.minimum(name) for name in ("ReadNoise", "BiasFrame")] == [2, 2]
+
+
+def test_a_limit_is_the_recipes_unless_the_file_has_another(tmp_path: Path) -> None:
+    mine = load(camera(tmp_path, ("[detector]", "[limits.ReadNoise]\nMAXIMUM_READNOISE = 9\n[detector]"))).get(
+        "TESTCAM"
+    )
+    assert mine.limit("ReadNoise", "MAXIMUM_READNOISE", 5.0) == 9.0
+    assert mine.limit("ReadNoise", "MAXIMUM_BIAS_DIFFERENCE", 5.0) == 5.0
+
+
+def test_an_unknown_instrument_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(InstrumentError, match="^instrument 'WFC' is not one of NICKEL, OMEGACAM, WFI$"):
+        INSTRUMENTS.get("WFC")
+
+
+def test_an_unknown_chip_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(InstrumentError, match="^chip 'ccd58' is not one of WFI's ccd50, ccd51, .*, ccd57$"):
+        INSTRUMENTS.get("WFI").chip("ccd58")
+
+
+def test_a_header_is_recognised_by_its_instrument() -> None:
+    assert INSTRUMENTS.recognise({"INSTRUME": "WFI     "}).name == "WFI"
+    assert INSTRUMENTS.recognise({"INSTRUME": "Nickel Direct Camera"}).name == "NICKEL"
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({"INSTRUME": "STE3 CCD"}, "INSTRUME='STE3 CCD' is of no known instrument (NICKEL, OMEGACAM, WFI)"),
+        ({}, "its header has no INSTRUME and is of no known instrument (NICKEL, OMEGACAM, WFI)"),
+    ],
+)
+def test_a_header_of_no_known_instrument_is_refused(header: dict[str, str], message: str) -> None:
+    with pytest.raises(InstrumentError) as caught:
+        INSTRUMENTS.recognise(header)
+    assert str(caught.value) == message
+
+
+def test_a_header_that_fits_two_instruments_is_refused() -> None:
+    wfi = INSTRUMENTS.get("WFI")
+    twins = Instruments({"WFI": wfi, "WFI2": wfi})
+    with pytest.raises(InstrumentError, match="fits more than one instrument: WFI, WFI"):
+        twins.recognise({"INSTRUME": "WFI"})
+
+
+def test_a_camera_comes_in_by_a_file_of_its_own(tmp_path: Path) -> None:
+    found = load(camera(tmp_path))
+    assert found.names() == ("NICKEL", "OMEGACAM", "TESTCAM", "WFI")
+    assert found.recognise({"INSTRUME": "TestCam"}).longitude_deg == 20.8
+
+
+def test_a_file_of_the_users_own_wins_over_one_that_ships(tmp_path: Path) -> None:
+    assert load(camera(tmp_path, ('"TESTCAM"', '"WFI"'))).get("WFI").telescope == "a telescope"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("longitude_deg = 20.8", "", "testcam.toml: longitude_deg is missing"),
+        ("20.8", '"east"', "testcam.toml: longitude_deg = 'east': a number is needed"),
+        ("20.8", "true", "testcam.toml: longitude_deg = True: a number is needed"),
+        ("20.8", "400", "testcam.toml: longitude_deg = 400.0: degrees to the east are needed, -360 to 360"),
+        ("[100, 80]", "[100]", "testcam.toml: detector.chip_size = [100]: two whole numbers are needed, x and y"),
+        ("gain = 1.0", "", "testcam.toml: detector.gain is missing"),
+        (
+            "[detector]",
+            "[detector]\noverscan_method = 11",
+            "testcam.toml: detector.overscan_method = 11: it goes from 0 to 10",
+        ),
+        (
+            "[detector]",
+            "[detector]\nstrips = { overscan_x = -1 }",
+            "testcam.toml: detector.strips.overscan_x = -1: a width is not negative",
+        ),
+        ("[detector]", "[detector]\ngian = 2", "testcam.toml: detector.gian = 2: there is no such key"),
+        (
+            "[detector]",
+            "[minima]\nBiasFrame = 0\n[detector]",
+            "testcam.toml: minima.BiasFrame = 0: at least one frame is needed",
+        ),
+        ("[detector]", '[keys]\nfliter = "F"\n[detector]', "testcam.toml: keys.fliter = 'F': there is no such key"),
+        (
+            "[detector]",
+            "[keys]\nfilter = 3\n[detector]",
+            "testcam.toml: keys.filter = 3: a text or a list of texts is needed",
+        ),
+        (
+            'name = "one"',
+            'name = "one"\n[[chips]]\nname = "one"',
+            "testcam.toml: chips[1].name = 'one': there are two chips of that name",
+        ),
+        ("RawBiasFrame", "Bias", f"testcam.toml: types[0].class = 'Bias': it is not one of {', '.join(RAW_CLASSES)}"),
+        ('{ IMAGETYP = "zero" }', "{}", "testcam.toml: types[0].when has no pattern"),
+        ("name = ", "name = = ", None),
+    ],
+)
+def test_a_bad_file_is_refused_by_file_key_and_value(tmp_path: Path, old: str, new: str, message: str | None) -> None:
+    folder = camera(tmp_path, (old, new))
+    with pytest.raises(InstrumentError) as caught:
+        load(folder)
+    if message:
+        assert str(caught.value) == message
+    else:
+        assert str(caught.value).startswith("testcam.toml: no TOML: ")
+
+
+def test_a_folder_of_instruments_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InstrumentError, match="nowhere is no folder of instrument files"):
+        load(tmp_path / "nowhere")
+
+
+def test_strips_leave_the_data_area_of_a_frame_of_any_scale() -> None:
+    strips = INSTRUMENTS.get("WFI").strips
+    for width, height in ((2048, 4096), (512, 1024)):
+        regions = strips.regions((height + 32, width + 94))
+        assert regions.data == (slice(0, height), slice(48, 48 + width))
+        assert regions.prescan_x == (slice(0, height), slice(0, 48))
+        assert regions.overscan_x == (slice(0, height), slice(48 + width, 94 + width))
+        assert regions.prescan_y == (slice(0, 0), slice(48, 48 + width))
+        assert regions.overscan_y == (slice(height, height + 32), slice(48, 48 + width))
+
+
+def test_strips_shrink_with_the_binning() -> None:
+    expected = Strips(prescan_x=24, overscan_x=23, prescan_y=0, overscan_y=16)
+    assert INSTRUMENTS.get("WFI").strips.binned(2, 2) == expected
+
+
+def test_strips_that_leave_no_data_are_refused() -> None:
+    with pytest.raises(
+        BadImage, match=r"94 x 4128 pixels leave no data beside strips of 48 \+ 46 columns and 0 \+ 32 rows"
+    ):
+        INSTRUMENTS.get("WFI").strips.regions((4128, 94))
+
+
+@pytest.mark.parametrize(
+    ("value", "pattern", "expected"),
+    [
+        ("sky flat", "SKY*FLAT*", True),
+        ("bias", "dark | BIAS", True),
+        ("flat", "dark|bias", False),
+        (0, "0", True),
+        (0.0, "0", True),
+        ("0.0", "0", False),
+        (0.004, "<= 0.01", True),
+        (3, "> 3", False),
+        (3, ">= 3", True),
+        ("dome", "< 3", False),
+        (None, "*", False),
+        ("a[b]c", "a[b]?", True),
+    ],
+)
+def test_patterns_of_the_rules(value: object, pattern: str, *, expected: bool) -> None:
+    assert fits(value, pattern) is expected
+
+
+def test_only_star_and_question_mark_are_wildcards() -> None:
+    assert glob("CDF4_B_?", "CDF4_B_3")
+    assert not glob("CDF4_B_?", "CDF4_B_12")
+    assert not glob("CDF4.B*", "CDF4_B_3")
+
+
+def test_positions_are_read_as_hours_and_as_degrees() -> None:
+    header = {"RA": "13:25:39.47", "DEC": "-08:49:18.0", "BAD": "somewhere"}
+    assert angle(header, ["RA"], hours=True) == pytest.approx(201.4144583)
+    assert angle(header, ["DEC"]) == pytest.approx(-8.8216667)
+    assert angle(header, ["BAD"]) is angle(header, ["NONE"]) is None
+
+
+def test_a_date_and_a_time_apart_make_one_instant() -> None:
+    header = {"DATE-OBS": "2013-07-13", "UT": "00:57:33"}
+    assert moment(header, ["DATE-OBS"], ["UT"]).isoformat() == "2013-07-13T00:57:33+00:00"
+
+
+@pytest.mark.parametrize("value", ["NaN", "2013-13-13T00:00:00", "13/07/13", float("nan"), 56486.0])
+def test_a_value_that_is_no_date_is_refused_and_quoted(value: object) -> None:
+    with pytest.raises(HeaderError, match="DATE-OBS=.* is not a date such as"):
+        moment({"DATE-OBS": value}, ["DATE-OBS"])
+
+
+def test_a_value_that_is_no_number_is_refused_and_quoted() -> None:
+    for value in ("long", float("nan"), float("inf"), "nan"):
+        with pytest.raises(HeaderError, match="EXPTIME=.* is not a finite number"):
+            number({"EXPTIME": value}, ["EXPTIME"])
