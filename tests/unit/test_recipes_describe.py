@@ -1,0 +1,67 @@
+import json
+import subprocess
+import sys
+
+from google.protobuf.json_format import Parse
+
+import dpu_recipes
+from dpu.values import from_map, from_value
+from dpu_api.v1.catalogue_pb2 import Catalogue, OptionKind
+from dpu_recipes.__main__ import main
+from dpu_recipes.describe import describe
+
+
+def catalogue() -> Catalogue:
+    return Parse(describe(), Catalogue())
+
+
+def test_the_catalogue_accepts_what_it_prints():
+    found = catalogue()
+    assert found.version == dpu_recipes.__version__
+    assert [sequence.name for sequence in found.sequences] == ["HotPixels", "ReadNoise", "Bias"]
+    assert all(sequence.summary and "\n" not in sequence.summary for sequence in found.sequences)
+
+
+def test_options_keep_their_order_kinds_and_defaults():
+    hot_pixels = catalogue().sequences[0]
+    assert [
+        (option.short_name, option.long_name, OptionKind.Name(option.kind), from_value(option.default))
+        for option in hot_pixels.options
+    ] == [
+        ("i", "instrument", "OPTION_KIND_TEXT", ""),
+        ("d", "date", "OPTION_KIND_DATE", ""),
+        ("c", "chip", "OPTION_KIND_TEXT", ""),
+        ("p", "pars", "OPTION_KIND_PARAMETERS", {}),
+        ("C", "commit", "OPTION_KIND_FLAG", 0),
+    ]
+    assert list(hot_pixels.one_of) == ["date"]
+
+
+def test_bounds_travel():
+    (overscan,) = [option for option in catalogue().sequences[2].options if option.short_name == "oc"]
+    assert (overscan.minimum, overscan.maximum) == (0, 10)
+    assert not catalogue().sequences[2].options[0].HasField("minimum")
+
+
+def test_a_stage_says_what_it_needs_and_makes():
+    bias = catalogue().sequences[2]
+    (stage,) = bias.stages
+    assert list(bias.one_of) == ["date", "raw_filenames"]
+    assert (stage.recipe, stage.selects, stage.makes, stage.partial) == ("Bias", "RawBiasFrame", "BiasFrame", True)
+    assert stage.seconds > 0
+    assert stage.memory_mib > 0
+    assert from_map(stage.parameters)["BiasFrame.process_params.SIGMA_CLIP"] == 3.0
+
+
+def test_the_command_prints_the_catalogue_without_any_array_library():
+    report = "import sys, dpu_recipes.__main__ as m; m.main(['describe']); "
+    report += "print([n for n in ('numpy', 'astropy', 'scipy', 'sep') if n in sys.modules], file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == json.loads(describe())
+    assert done.stderr.strip() == "[]"
+
+
+def test_anything_else_is_a_usage_error(capsys):
+    assert main(["describe", "more"]) == 2
+    assert main([]) == 2
+    assert capsys.readouterr().err.startswith("usage: python -m dpu_recipes describe")
