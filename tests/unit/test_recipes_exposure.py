@@ -320,8 +320,10 @@ HEADERS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"MJD_OBS": 51660.0},
-        "image 1: contradicts itself: the exposure began 2000-04-28T22:01:03, "
-        "but MJD-OBS=51660.0 is 2000-04-26T00:00:00",
+        (
+            "image 1: contradicts itself: the exposure began 2000-04-28T22:01:03, "
+            "but MJD-OBS=51660.0 is 2000-04-26T00:00:00"
+        ),
     ),
     ({"MJD_OBS": "nan"}, "image 1: MJD-OBS='nan' is not a finite number"),
     ({"HIERARCH__ESO__DET__WIN1__BINX": 0}, "image 1: has a binning of 0 x 1"),

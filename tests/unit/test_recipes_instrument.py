@@ -114,55 +114,40 @@ def test_a_file_of_the_users_own_wins_over_one_that_ships(tmp_path: Path) -> Non
     assert load(camera(tmp_path, ('"TESTCAM"', '"WFI"'))).get("WFI").telescope == "a telescope"
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("longitude_deg = 20.8", "", "testcam.toml: longitude_deg is missing"),
-        ("20.8", '"east"', "testcam.toml: longitude_deg = 'east': a number is needed"),
-        ("20.8", "true", "testcam.toml: longitude_deg = True: a number is needed"),
-        ("20.8", "400", "testcam.toml: longitude_deg = 400.0: degrees to the east are needed, -360 to 360"),
-        ("[100, 80]", "[100]", "testcam.toml: detector.chip_size = [100]: two whole numbers are needed, x and y"),
-        ("gain = 1.0", "", "testcam.toml: detector.gain is missing"),
-        (
-            "[detector]",
-            "[detector]\noverscan_method = 11",
-            "testcam.toml: detector.overscan_method = 11: it goes from 0 to 10",
-        ),
-        (
-            "[detector]",
-            "[detector]\nstrips = { overscan_x = -1 }",
-            "testcam.toml: detector.strips.overscan_x = -1: a width is not negative",
-        ),
-        ("[detector]", "[detector]\ngian = 2", "testcam.toml: detector.gian = 2: there is no such key"),
-        (
-            "[detector]",
-            "[minima]\nBiasFrame = 0\n[detector]",
-            "testcam.toml: minima.BiasFrame = 0: at least one frame is needed",
-        ),
-        ("[detector]", '[keys]\nfliter = "F"\n[detector]', "testcam.toml: keys.fliter = 'F': there is no such key"),
-        (
-            "[detector]",
-            "[keys]\nfilter = 3\n[detector]",
-            "testcam.toml: keys.filter = 3: a text or a list of texts is needed",
-        ),
-        (
-            'name = "one"',
-            'name = "one"\n[[chips]]\nname = "one"',
-            "testcam.toml: chips[1].name = 'one': there are two chips of that name",
-        ),
-        ("RawBiasFrame", "Bias", f"testcam.toml: types[0].class = 'Bias': it is not one of {', '.join(RAW_CLASSES)}"),
-        ('{ IMAGETYP = "zero" }', "{}", "testcam.toml: types[0].when has no pattern"),
-        ("name = ", "name = = ", None),
-    ],
-)
-def test_a_bad_file_is_refused_by_file_key_and_value(tmp_path: Path, old: str, new: str, message: str | None) -> None:
+BAD_FILES = [
+    ("longitude_deg = 20.8", "", "longitude_deg is missing"),
+    ("20.8", '"east"', "longitude_deg = 'east': a number is needed"),
+    ("20.8", "true", "longitude_deg = True: a number is needed"),
+    ("20.8", "400", "longitude_deg = 400.0: degrees to the east are needed, -360 to 360"),
+    ("[100, 80]", "[100]", "detector.chip_size = [100]: two whole numbers are needed, x and y"),
+    ("gain = 1.0", "", "detector.gain is missing"),
+    ("gain = 1.0", "gain = 1.0\ngian = 2", "detector.gian = 2: there is no such key"),
+    ("gain = 1.0", "gain = 1.0\noverscan_method = 11", "detector.overscan_method = 11: it goes from 0 to 10"),
+    (
+        "gain = 1.0",
+        "gain = 1.0\nstrips = { overscan_x = -1 }",
+        "detector.strips.overscan_x = -1: a width is not negative",
+    ),
+    ("[detector]", "[minima]\nBiasFrame = 0\n[detector]", "minima.BiasFrame = 0: at least one frame is needed"),
+    ("[detector]", '[keys]\nfliter = "F"\n[detector]', "keys.fliter = 'F': there is no such key"),
+    ("[detector]", "[keys]\nfilter = 3\n[detector]", "keys.filter = 3: a text or a list of texts is needed"),
+    (
+        'name = "one"',
+        'name = "one"\n[[chips]]\nname = "one"',
+        "chips[1].name = 'one': there are two chips of that name",
+    ),
+    ("RawBiasFrame", "Bias", f"types[0].class = 'Bias': it is not one of {', '.join(RAW_CLASSES)}"),
+    ('{ IMAGETYP = "zero" }', "{}", "types[0].when has no pattern"),
+    ('name = "TESTCAM"', "name = ", "no TOML: Invalid value (at line 2, column 8)"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), BAD_FILES)
+def test_a_bad_file_is_refused_by_file_key_and_value(tmp_path: Path, old: str, new: str, message: str) -> None:
     folder = camera(tmp_path, (old, new))
     with pytest.raises(InstrumentError) as caught:
         load(folder)
-    if message:
-        assert str(caught.value) == message
-    else:
-        assert str(caught.value).startswith("testcam.toml: no TOML: ")
+    assert str(caught.value) == f"testcam.toml: {message}"
 
 
 def test_a_folder_of_instruments_that_is_not_there_is_refused(tmp_path: Path) -> None:
