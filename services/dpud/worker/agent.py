@@ -1,0 +1,280 @@
+"""The worker's agent: registers, keeps one Work call open, and runs what it leases."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+from google.protobuf.duration_pb2 import Duration
+from grpc import aio
+
+import dpu
+from dpu.channel import CHUNK
+from dpu.errors import DpuError, NotAllowed, StaleLease, UnknownSession, UsageError, VersionMismatch
+from dpu.status import from_rpc
+from dpu_api.v1.dispatch_pb2 import RegisterWorkerRequest, ReportPlanRequest, TaskReport, WorkRequest, WorkResponse
+from dpu_api.v1.dispatch_pb2_grpc import DispatchServiceStub
+from dpu_api.v1.job_pb2 import Failure, FailureCategory
+from dpud.worker.leases import Key, Leases, key_of
+from dpud.worker.outcome import Stop
+from dpud.worker.peers import pauses
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from dpu_api.v1.catalogue_pb2 import Catalogue
+    from dpu_api.v1.dispatch_pb2 import TaskLease
+    from dpu_api.v1.job_pb2 import TaskRef, TaskSpec
+    from dpud.worker.attempt import Attempt
+
+log = structlog.get_logger(__name__)
+
+#: Results wait so long for company, unless a slot is idle: a call costs more than a task in it.
+LINGER_S = 0.002
+#: Answers may take so much longer than the scheduler was asked to wait.
+LATE_S = 15.0
+CALL_S = 30.0
+#: A call, and the one that makes the scheduler answer it.
+CALLS = 2
+#: A scheduler that answers at once, and nothing, is not asked faster than this.
+PAUSE_S = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """What a worker says of itself."""
+
+    name: str
+    slots: int
+    memory_mib: int
+    catalogue: Catalogue
+
+    def registration(self) -> RegisterWorkerRequest:
+        """Return it as it travels."""
+        return RegisterWorkerRequest(
+            name=self.name,
+            slots=self.slots,
+            memory_mib=self.memory_mib,
+            version=dpu.__version__,
+            catalogue=self.catalogue,
+        )
+
+
+class Agent:
+    """Leases tasks for its slots and reports how they end."""
+
+    def __init__(self, worker: Worker, channel: aio.Channel, attempt: Callable[[TaskLease], Attempt]) -> None:
+        self._worker = worker
+        self._stub = DispatchServiceStub(channel)
+        self._attempt = attempt
+        self._leases = Leases(worker.slots, worker.memory_mib)
+        self._attempts: dict[Key, Attempt] = {}
+        self._session = ""
+        self._heartbeat_s = 10.0
+        self._calls = 0
+        self._draining = False
+        # Something ended: the scheduler wants to know, and a slot wants more.
+        self._news = asyncio.Event()
+
+    async def work(self, stop: asyncio.Event, grace_s: float) -> None:
+        """Work until `stop` is set; then hand back what has not started, and after `grace_s` what still runs.
+
+        Raises NotAllowed, UsageError or VersionMismatch where the scheduler will not have this worker.
+        """
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            draining = group.create_task(self._drain(stop, grace_s))
+            await self._register()
+            await self._keep_calling()
+            draining.cancel()
+
+    async def _register(self) -> None:
+        for pause in pauses():
+            try:
+                answer = await self._stub.RegisterWorker(self._worker.registration(), timeout=CALL_S)
+            except aio.AioRpcError as error:
+                reason = from_rpc(error, "the scheduler")
+                if isinstance(reason, NotAllowed | UsageError | VersionMismatch):
+                    raise reason from error
+                log.warning("not registered, trying again", reason=reason.message)
+            else:
+                self._session = answer.session
+                self._heartbeat_s = answer.heartbeat.ToTimedelta().total_seconds() or self._heartbeat_s
+                log.info("registered", session=self._session, name=self._worker.name, slots=self._worker.slots)
+                return
+            if self._draining:
+                return
+            await asyncio.sleep(pause)
+
+    async def _keep_calling(self) -> None:
+        """Keep a call open until everything is told after a stop; a newer call makes the older one come back."""
+        calls: set[asyncio.Task[None]] = set()
+        waits = pauses()
+        try:
+            while not (self._draining and self._leases.done):
+                if not calls or (self._news.is_set() and len(calls) < CALLS):
+                    self._news.clear()
+                    calls.add(asyncio.create_task(self._call()))
+                done = await self._first(calls)
+                calls -= done
+                try:
+                    for call in done:
+                        await call
+                        waits = pauses()
+                except UnknownSession:
+                    log.warning("the scheduler does not know this session: registering anew")
+                    await self._register()
+                except DpuError as error:
+                    log.warning("call failed, trying again", reason=error.message)
+                    await asyncio.sleep(next(waits))
+        finally:
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+
+    async def _first(self, calls: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
+        """Return the calls that came back, when one did; none when there is news for a further call."""
+        if len(calls) == CALLS:
+            return (await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED))[0]
+        news = asyncio.create_task(self._news.wait())
+        try:
+            done, _ = await asyncio.wait({*calls, news}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            news.cancel()
+        if news in done and not self._leases.dry:
+            await asyncio.sleep(LINGER_S)
+        return {call for call in calls if call.done()}
+
+    async def _call(self) -> None:
+        """Report, renew and claim, once."""
+        self._calls += 1
+        demand = self._leases.demand()
+        request = WorkRequest(
+            session=self._session,
+            call=self._calls,
+            ended=demand.ended,
+            held=demand.held,
+            room=0 if self._draining else demand.room,
+            memory_mib=demand.memory_mib,
+            draining=self._draining,
+        )
+        request.wait.CopyFrom(self._wait())
+        begun = asyncio.get_running_loop().time()
+        try:
+            answer = await self._stub.Work(request, timeout=self._heartbeat_s + LATE_S)
+        except BaseException as error:
+            self._leases.failed(demand)
+            if isinstance(error, aio.AioRpcError):
+                raise from_rpc(error, "the scheduler") from error
+            raise
+        self._leases.answered(demand, answer.acknowledged)
+        self._heed(answer)
+        if _says_nothing(answer) and asyncio.get_running_loop().time() - begun < PAUSE_S:
+            await asyncio.sleep(PAUSE_S)
+
+    def _wait(self) -> Duration:
+        wait = Duration()
+        wait.FromMilliseconds(round(self._heartbeat_s * 1000))
+        return wait
+
+    def _heed(self, answer: WorkResponse) -> None:
+        """Do what the scheduler says."""
+        for ref in answer.cancel:
+            self._stop(ref, Stop.CANCELLED)
+        for ref in answer.stale:
+            self._stop(ref, Stop.STALE)
+        self._leases.take(answer.leases)
+        if self._draining:
+            self._hand_back()
+        self._start()
+
+    def _stop(self, ref: TaskRef, why: Stop) -> None:
+        if attempt := self._attempts.get(key_of(ref)):
+            attempt.stop(why)
+            return
+        waiting = next((lease for lease in self._leases.waiting if lease.ref == ref), None)
+        if why is Stop.STALE:
+            self._leases.forget(ref)
+        elif waiting is not None:
+            self._leases.end(_unstarted(waiting, FailureCategory.FAILURE_CATEGORY_CANCELLED, "cancelled"))
+            self._news.set()
+
+    def _start(self) -> None:
+        """Start what waits, as far as slots and memory go."""
+        while lease := self._leases.start():
+            self._attempts[key_of(lease.ref)] = attempt = self._attempt(lease)
+            self._group.create_task(self._run(attempt))
+
+    async def _run(self, attempt: Attempt) -> None:
+        lease = attempt.lease
+        result = await attempt.run()
+        report: TaskReport | None = result.report
+        if result.plan is not None and not attempt.stale:
+            report = await self._tell_plan(lease, result.report, result.plan)
+        del self._attempts[key_of(lease.ref)]
+        if attempt.stale or report is None:
+            self._leases.forget(lease.ref)
+        else:
+            self._leases.end(report)
+        self._start()
+        self._news.set()
+
+    async def _tell_plan(self, lease: TaskLease, report: TaskReport, plan: list[TaskSpec]) -> TaskReport | None:
+        """Report a plan; return a report of failure where it was refused, and None where nothing is left to say."""
+        attempt = self._attempts[key_of(lease.ref)]
+        for pause in pauses():
+            try:
+                await self._stub.ReportPlan(plan_chunks(self._session, report, plan), timeout=CALL_S)
+            except aio.AioRpcError as error:
+                reason = from_rpc(error, "the scheduler")
+                if isinstance(reason, StaleLease) or attempt.stale:
+                    return None
+                if isinstance(reason, UsageError):
+                    category = FailureCategory.FAILURE_CATEGORY_RECIPE
+                    report.failure.CopyFrom(Failure(category=category, message=reason.message))
+                    return report
+                log.warning("plan not reported, trying again", reason=reason.message)
+                await asyncio.sleep(pause)
+            else:
+                return None
+        raise AssertionError("pauses never end")
+
+    async def _drain(self, stop: asyncio.Event, grace_s: float) -> None:
+        """Once told to stop: take nothing more, hand back what waits, and after the grace what runs."""
+        await stop.wait()
+        log.info("draining", running=len(self._attempts), grace_s=grace_s)
+        self._draining = True
+        self._hand_back()
+        self._news.set()
+        if self._attempts:
+            await asyncio.sleep(grace_s)
+        for attempt in self._attempts.values():
+            attempt.stop(Stop.DRAINED)
+
+    def _hand_back(self) -> None:
+        for lease in self._leases.hand_back():
+            self._leases.end(_unstarted(lease, FailureCategory.FAILURE_CATEGORY_WORKER_DRAINED, "the worker stops"))
+
+
+def _unstarted(lease: TaskLease, category: FailureCategory.ValueType, message: str) -> TaskReport:
+    """Return the report of a task that was never started here."""
+    return TaskReport(ref=lease.ref, token=lease.token, failure=Failure(category=category, message=message))
+
+
+def _says_nothing(answer: WorkResponse) -> bool:
+    return not (answer.leases or answer.cancel or answer.stale or answer.acknowledged)
+
+
+async def plan_chunks(session: str, report: TaskReport, plan: list[TaskSpec]) -> AsyncIterator[ReportPlanRequest]:
+    """Give a plan in messages of at most about 1 MiB; session and report go with the first."""
+    request = ReportPlanRequest(session=session, report=report)
+    size = 0
+    for spec in plan:
+        size += spec.ByteSize() + 8
+        if size > CHUNK and request.tasks:
+            yield request
+            request, size = ReportPlanRequest(), spec.ByteSize()
+        request.tasks.append(spec)
+    yield request

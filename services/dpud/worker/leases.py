@@ -1,0 +1,145 @@
+"""The leases that a worker holds, and what the scheduler must still hear of them: bookkeeping, and nothing else."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from dpu_api.v1.dispatch_pb2 import HeldLease, TaskLease, TaskReport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dpu_api.v1.job_pb2 import TaskRef
+
+Key: TypeAlias = "tuple[int, int, int]"
+
+#: Shorter tasks are fetched ahead, so that a slot never waits for the network between two of them.
+AHEAD_S = 0.1
+#: A worker that runs longer tasks takes none that another could start at once.
+SHORT_S = 2.0
+AHEAD_MOST = 64
+#: Weight of the newest task in the mean run time.
+NEWEST = 0.2
+
+
+def key_of(ref: TaskRef) -> Key:
+    """Return an attempt as a key."""
+    return ref.job_id, ref.task, ref.attempt
+
+
+def memory_of(lease: TaskLease) -> int:
+    """Return the memory that a lease's task may use, MiB; 0 where nobody said."""
+    return lease.limits.memory_mib or lease.spec.memory_mib
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a worker tells in one call: its reports, what it holds, what it can take."""
+
+    ended: list[TaskReport]
+    held: list[HeldLease]
+    room: int
+    memory_mib: int
+
+
+class Leases:
+    """Leases that wait, leases that run, and reports until they are acknowledged."""
+
+    def __init__(self, slots: int, memory_mib: int) -> None:
+        self._slots = slots
+        self._memory_mib = memory_mib
+        self._waiting: deque[TaskLease] = deque()
+        self._running: dict[Key, TaskLease] = {}
+        self._reports: dict[Key, TaskReport] = {}
+        # Reports that are in a call which was not answered yet.
+        self._told: set[Key] = set()
+        self._mean_s: float | None = None
+
+    def take(self, leases: Iterable[TaskLease]) -> None:
+        """Put new leases behind those that wait; one that is held already is the same one."""
+        known = {key_of(lease.ref) for lease in self._waiting} | self._running.keys() | self._reports.keys()
+        self._waiting.extend(lease for lease in leases if key_of(lease.ref) not in known)
+
+    def start(self) -> TaskLease | None:
+        """Return the next lease to run, when a slot and its memory are free; it counts as running from now on."""
+        if not self._waiting or len(self._running) >= self._slots:
+            return None
+        # One that asks for more than there is runs alone.
+        if self._running and memory_of(self._waiting[0]) > self._memory_mib - sum(map(memory_of, self.running)):
+            return None
+        lease = self._waiting.popleft()
+        self._running[key_of(lease.ref)] = lease
+        return lease
+
+    def end(self, report: TaskReport) -> None:
+        """Take the report of a lease that ended, or is handed back."""
+        self.forget(report.ref)
+        self._reports[key_of(report.ref)] = report
+        if report.run_s:
+            mean = report.run_s if self._mean_s is None else self._mean_s
+            self._mean_s = mean + NEWEST * (report.run_s - mean)
+
+    def forget(self, ref: TaskRef) -> None:
+        """Let go of a lease that is another's by now, or whose end was told otherwise; there is nothing to report."""
+        key = key_of(ref)
+        self._running.pop(key, None)
+        self._reports.pop(key, None)
+        self._waiting = deque(lease for lease in self._waiting if key_of(lease.ref) != key)
+
+    def hand_back(self) -> list[TaskLease]:
+        """Return the leases that wait, which now belong to nobody here."""
+        waiting, self._waiting = list(self._waiting), deque()
+        return waiting
+
+    def demand(self) -> Demand:
+        """Return what the next call says; its reports are not told again before it was answered or has failed."""
+        ended = [report for key, report in self._reports.items() if key not in self._told]
+        self._told |= {key_of(report.ref) for report in ended}
+        held = [HeldLease(ref=lease.ref, token=lease.token, started=True) for lease in self._running.values()]
+        held += [HeldLease(ref=lease.ref, token=lease.token) for lease in self._waiting]
+        wanted = self._slots + self._ahead() - len(self._running) - len(self._waiting)
+        free = self._memory_mib - sum(map(memory_of, [*self._running.values(), *self._waiting]))
+        return Demand(ended, held, max(0, wanted), max(0, free))
+
+    def answered(self, demand: Demand, acknowledged: Iterable[TaskRef]) -> None:
+        """Note what a call achieved: an acknowledged report is done with; the others go into the next call."""
+        self.failed(demand)
+        for ref in acknowledged:
+            self._reports.pop(key_of(ref), None)
+
+    def failed(self, demand: Demand) -> None:
+        """Note that a call was not answered."""
+        self._told -= {key_of(report.ref) for report in demand.ended}
+
+    def _ahead(self) -> int:
+        """Return how many leases may wait here while others run."""
+        if self._mean_s is None or self._mean_s > SHORT_S:
+            return 0
+        return min(AHEAD_MOST, max(1, round(self._slots * AHEAD_S / max(self._mean_s, 1e-3))))
+
+    @property
+    def running(self) -> list[TaskLease]:
+        """The leases whose task runs."""
+        return list(self._running.values())
+
+    @property
+    def waiting(self) -> list[TaskLease]:
+        """The leases whose task waits for a slot."""
+        return list(self._waiting)
+
+    @property
+    def untold(self) -> bool:
+        """Whether there is a report that is in no call."""
+        return bool(self._reports.keys() - self._told)
+
+    @property
+    def dry(self) -> bool:
+        """Whether a slot is idle and nothing waits for it."""
+        return not self._waiting and len(self._running) < self._slots
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is held and nothing is left to tell."""
+        return not (self._waiting or self._running or self._reports)

@@ -1,0 +1,114 @@
+"""Ships what tasks print to the log service; a line is let go only when it is on disk there."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from grpc import aio
+
+from dpu.errors import DpuError, UsageError
+from dpu.status import from_rpc
+from dpu_api.v1.logs_pb2 import AppendRequest, AppendResponse
+from dpu_api.v1.logs_pb2_grpc import LogServiceStub
+from dpud.worker import wire
+from dpud.worker.lines import Level, Lines, Stream, now_us
+from dpud.worker.peers import pauses
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from dpu_api.v1.job_pb2 import TaskRef
+    from dpud.worker.spool import Spool
+
+log = structlog.get_logger(__name__)
+
+#: Batches on the way without an answer.
+WINDOW = 64
+
+
+class TaskLog:
+    """The log of one attempt: numbers its lines."""
+
+    def __init__(self, ref: TaskRef, project: str, spool: Spool) -> None:
+        self._ref = ref
+        self._project = project
+        self._spool = spool
+        self._order = asyncio.Lock()
+        self.count = 0
+
+    async def print(self, lines: Lines) -> None:
+        """Take lines; waits while the spool is full."""
+        if not lines:
+            return
+        # What the process sends and what is read from its pipes come at the same time.
+        async with self._order:
+            batch = wire.batch(self._ref, self.count, lines)
+            self.count += len(lines)
+            await self._spool.put(AppendRequest(batch=batch, project=self._project))
+
+    async def say(self, text: str, level: Level = Level.INFO) -> None:
+        """Take a line of the worker's own."""
+        lines = Lines()
+        lines.add(text, level, Stream.WORKER, now_us())
+        await self.print(lines)
+
+
+class LogShipper:
+    """Sends the spool's batches in order over one stream, again and again until they are acknowledged."""
+
+    def __init__(self, spool: Spool, channel: aio.Channel) -> None:
+        self._spool = spool
+        self._stub = LogServiceStub(channel)
+        # One at a time after a refusal, so that the batch that is refused is known.
+        self._window = WINDOW
+
+    async def ship(self) -> None:
+        """Send until cancelled."""
+        waits = pauses()
+        while True:
+            # A stream is opened for something: an idle worker holds none.
+            self._spool.rewind()
+            first = await self._spool.next(1)
+            try:
+                async for answer in self._answers(first):
+                    await self._acknowledged(answer)
+                    waits = pauses()
+            except (aio.AioRpcError, DpuError) as error:
+                reason = from_rpc(error, "the log service") if isinstance(error, aio.AioRpcError) else error
+                await self._refused(reason)
+            await asyncio.sleep(next(waits))
+
+    async def _answers(self, first: AppendRequest) -> AsyncIterator[AppendResponse]:
+        """Open a stream, write into it as long as it lasts, and give the answers."""
+        call = self._stub.Append()
+        # Written by a task of ours: an iterator handed to gRPC would live on after a broken stream, and take batches.
+        writing = asyncio.create_task(self._write(call, first))
+        try:
+            async for answer in call:
+                yield answer
+        finally:
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+            call.cancel()
+
+    async def _write(self, call: Any, first: AppendRequest) -> None:
+        await call.write(first)
+        while True:
+            await call.write(await self._spool.next(self._window))
+
+    async def _refused(self, reason: DpuError) -> None:
+        """Decide what a broken stream means for the batches that were on the way."""
+        if not isinstance(reason, UsageError):
+            log.warning("logs not shipped, trying again", reason=reason.message)
+        elif self._window > 1:
+            self._window = 1
+        else:
+            batch = (await self._spool.drop_oldest()).batch
+            log.error("log lines refused", reason=reason.message, job=batch.ref.job_id, lines=len(batch.texts))
+            self._window = WINDOW
+
+    async def _acknowledged(self, answer: AppendResponse) -> None:
+        ref = answer.ref
+        await self._spool.acknowledge((ref.job_id, ref.task, ref.attempt), answer.acknowledged)

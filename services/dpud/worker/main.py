@@ -1,0 +1,202 @@
+"""`python -m dpud worker`: settings, and how the worker is put together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import structlog
+
+from dpu.catalogue import describe_installed
+from dpud.hosting.settings import BadSetting, Environment, Peer
+from dpud.worker import linux, sandbox
+from dpud.worker.agent import Agent, Worker
+from dpud.worker.attempt import GRACE_S, Attempt, Bench
+from dpud.worker.folders import remove
+from dpud.worker.frames import Frames
+from dpud.worker.logship import LogShipper
+from dpud.worker.peers import PATIENCE_S, Channels
+from dpud.worker.pool import Policy, Pool
+from dpud.worker.spool import Spool
+from dpud.worker.trees import Trees
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from dpud.worker.outcome import Stop
+
+log = structlog.get_logger(__name__)
+
+MIB = 1024 * 1024
+#: How long a stopping worker waits for the scheduler and the log service to take its last words.
+LAST_WORDS_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a worker is told."""
+
+    scheduler: Peer
+    logs: Peer
+    code: Peer
+    archive: Peer
+    state: Path
+    name: str
+    slots: int
+    memory_mib: int
+    #: The worker can read the archive's files by their paths, and the archive the worker's.
+    in_place: bool = False
+    #: What one task may write, and what the caches of code and of frames may keep.
+    scratch_mib: int = 16 * 1024
+    code_cache_mib: int = 1024
+    frame_cache_mib: int = 16 * 1024
+    #: How long running tasks may go on after a stop.
+    grace_s: float = 15.0
+    #: From SIGTERM to SIGKILL for one task, by reason.
+    stop_grace_s: dict[Stop, float] = field(default_factory=lambda: dict(GRACE_S))
+    #: How long a task's calls of the archive are tried.
+    patience_s: float = PATIENCE_S
+
+    @classmethod
+    def read(cls, environment: Environment) -> Settings:
+        """Read them from the environment. Raises BadSetting."""
+        return cls(
+            scheduler=Peer.read(environment, "DPU_SCHEDULER"),
+            logs=Peer.read(environment, "DPU_LOGS"),
+            code=Peer.read(environment, "DPU_CODE"),
+            archive=Peer.read(environment, "DPU_ARCHIVE"),
+            state=environment.get("DPU_STATE", Path),
+            name=environment.get("DPU_WORKER_NAME", str, f"{socket.gethostname()}-{os.getpid()}"),
+            slots=environment.get("DPU_WORKER_SLOTS", _positive, len(os.sched_getaffinity(0))),
+            memory_mib=environment.get("DPU_WORKER_MEMORY_MIB", _positive, _machine_memory_mib()),
+            in_place=environment.get("DPU_ARCHIVE_IN_PLACE", _flag, default=False),
+            scratch_mib=environment.get("DPU_WORKER_SCRATCH_MIB", _positive, 16 * 1024),
+            code_cache_mib=environment.get("DPU_WORKER_CODE_CACHE_MIB", _positive, 1024),
+            frame_cache_mib=environment.get("DPU_WORKER_FRAME_CACHE_MIB", _positive, 16 * 1024),
+            grace_s=environment.get("DPU_WORKER_GRACE_S", float, 15.0),
+        )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError("must be at least 1")
+    return number
+
+
+def _flag(text: str) -> bool:
+    if text not in {"0", "1"}:
+        raise ValueError("must be 0 or 1")
+    return text == "1"
+
+
+def _machine_memory_mib() -> int:
+    """Return three quarters of the machine's memory: the rest is for the system and for cached files."""
+    return int(psutil.virtual_memory().total * 0.75) // MIB
+
+
+@asynccontextmanager
+async def bench(settings: Settings) -> AsyncIterator[Bench]:
+    """Give what attempts work with: the pool, the caches and the spool in the worker's own folder."""
+    state = settings.state
+    processes = state / "processes"
+    # Of processes that were killed together with their guards and their agent.
+    remove(processes)
+    processes.mkdir(parents=True, mode=0o700)
+    archive, code = Channels(settings.archive), Channels(settings.code)
+    pool = Pool(processes, Policy(idle=settings.slots), sandbox.memory_mib)
+    spool = Spool(state / "logs.spool")
+    try:
+        yield Bench(
+            caches=state / "caches",
+            pool=pool,
+            trees=Trees(state / "code", settings.code_cache_mib * MIB, code, settings.patience_s),
+            frames=Frames(
+                state / "frames",
+                settings.frame_cache_mib * MIB,
+                archive,
+                in_place=settings.in_place,
+                patience_s=settings.patience_s,
+            ),
+            archive=archive,
+            spool=spool,
+            in_place=settings.in_place,
+            memory_mib=max(1, settings.memory_mib // settings.slots),
+            scratch_mib=settings.scratch_mib,
+            grace_s=settings.stop_grace_s,
+            patience_s=settings.patience_s,
+        )
+    finally:
+        await pool.close()
+        spool.close()
+        await archive.close()
+        await code.close()
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Work until `stop` is set, then drain. Raises DpuError where the scheduler will not have this worker."""
+    worker = Worker(
+        name=settings.name,
+        slots=settings.slots,
+        memory_mib=settings.memory_mib,
+        catalogue=await asyncio.to_thread(describe_installed),
+    )
+    dispatch, logs = Channels(settings.scheduler), Channels(settings.logs)
+    try:
+        async with bench(settings) as tools, asyncio.TaskGroup() as tasks:
+            await tools.pool.prepare()
+            shipping = tasks.create_task(LogShipper(tools.spool, logs.of()).ship())
+            tending = tasks.create_task(tools.pool.tend())
+            agent = Agent(worker, dispatch.of(), lambda lease: Attempt(lease, tools))
+            working = tasks.create_task(agent.work(stop, settings.grace_s))
+            await _until_done(working, stop, settings.grace_s + LAST_WORDS_S + max(settings.stop_grace_s.values()))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(tools.spool.empty(), LAST_WORDS_S)
+            shipping.cancel()
+            tending.cancel()
+    except BaseExceptionGroup as group:
+        raise _only(group) from None
+    finally:
+        await dispatch.close()
+        await logs.close()
+
+
+def _only(error: BaseException) -> BaseException:
+    """Return the one error inside groups of one, for a person to read."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+async def _until_done(working: asyncio.Task[None], stop: asyncio.Event, seconds: float) -> None:
+    """Wait until the agent has nothing more to tell; a scheduler that is away is not waited for for ever."""
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({working}, timeout=seconds)
+        if not done:
+            log.warning("stopped before the scheduler heard of everything: its leases will lapse")
+            working.cancel()
+    finally:
+        stopping.cancel()
+
+
+async def main(environment: Environment) -> None:
+    """Run the worker until SIGTERM or SIGINT, and let it drain."""
+    settings = Settings.read(environment)
+    if settings.state.exists() and not settings.state.is_dir():
+        raise BadSetting(f"DPU_STATE={str(settings.state)!r}: is not a folder")
+    # Orphans of a guard that was killed come to this process, and die with it at the latest.
+    linux.adopt_orphans()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await run(settings, stop)

@@ -1,0 +1,151 @@
+"""What a task prints, inside its process: sys.stdout, sys.stderr, logging and warnings become lines on the channel."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+import threading
+import time
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from dpud.worker.lines import ESCAPE, Cutter, Level, Lines, Stream, escaped, now_us
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dpud.worker.channel import Channel
+
+#: A chunk of lines travels when it is this old or this large.
+CHUNK_S = 0.05
+CHUNK_BYTES = 64 * 1024
+
+
+class Outlet:
+    """Gathers the lines of the running task and sends them in chunks, in order."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._lines = Lines()
+        # Taken again by a signal handler that logs while the same thread logs.
+        self._lock = threading.RLock()
+        self._waiting = threading.Event()
+        self.forked = False
+        os.register_at_fork(after_in_child=self._after_fork)
+        self.sender = threading.Thread(target=self._send_in_time, name="dpu-output", daemon=True)
+        self.sender.start()
+
+    def line(self, text: str, level: Level, stream: Stream) -> None:
+        """Take one line."""
+        if self.forked:
+            os.write(stream.value if stream is not Stream.LOGGING else 2, text.encode() + b"\n")
+            return
+        with self._lock:
+            self._lines.add(text, level, stream, now_us())
+            if self._lines.size >= CHUNK_BYTES:
+                self.flush()
+        self._waiting.set()
+
+    def flush(self) -> None:
+        """Send what was gathered."""
+        with self._lock:
+            self._waiting.clear()
+            if self._lines and not self.forked:
+                # Under the lock, so that chunks cannot overtake each other.
+                self._channel.send({"lines": self._lines.to_message()})
+                self._lines = Lines()
+
+    def _send_in_time(self) -> None:
+        while True:
+            self._waiting.wait()
+            time.sleep(CHUNK_S)
+            self.flush()
+
+    def _after_fork(self) -> None:
+        """In a process that a recipe forked: the channel is its parent's, so its lines take the pipes."""
+        self.forked = True
+        self._lock = threading.RLock()
+        self._lines = Lines()
+        self._channel.close()
+
+
+class _Printed(io.RawIOBase):
+    """A task's sys.stdout or sys.stderr."""
+
+    def __init__(self, outlet: Outlet, stream: Stream) -> None:
+        self._outlet = outlet
+        self._stream = stream
+        self._cutter = Cutter()
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return int(self._stream)
+
+    def write(self, data: Any) -> int:
+        view = bytes(data)
+        for line in self._cutter.feed(view):
+            self._outlet.line(escaped(line), Level.INFO, self._stream)
+        return len(view)
+
+    def finish(self) -> None:
+        """Send what came after the last newline."""
+        for line in self._cutter.rest():
+            self._outlet.line(escaped(line), Level.INFO, self._stream)
+
+
+class _Logged(logging.Handler):
+    """Python's logging, a line a line of the message and its traceback."""
+
+    def __init__(self, outlet: Outlet) -> None:
+        super().__init__()
+        self._outlet = outlet
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record)
+        except Exception as error:  # noqa: BLE001 (a bad format of a recipe must not end its task)
+            text = f"a log message could not be formatted: {error}: {record.msg!r} {record.args!r}"
+        for line in text.split("\n"):
+            self._outlet.line(escaped(line.encode("utf-8", ESCAPE)), _level(record.levelno), Stream.LOGGING)
+
+
+def _level(number: int) -> Level:
+    if number >= logging.ERROR:
+        return Level.ERROR
+    if number >= logging.WARNING:
+        return Level.WARNING
+    return Level.INFO if number >= logging.INFO else Level.DEBUG
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_where: object) -> None:
+    logging.getLogger("py.warnings").warning("%s: %s", category.__name__, message)
+
+
+@contextmanager
+def captured(outlet: Outlet) -> Iterator[None]:
+    """Send everything that is printed, logged or warned about in the block to `outlet`."""
+    printed = [_Printed(outlet, stream) for stream in (Stream.STDOUT, Stream.STDERR)]
+    root = logging.getLogger()
+    before = sys.stdout, sys.stderr, warnings.showwarning, root.handlers[:], root.level
+    sys.stdout, sys.stderr = (io.TextIOWrapper(raw, "utf-8", ESCAPE, write_through=True) for raw in printed)  # type: ignore[type-var]  # a raw stream will do
+    ours = sys.stdout, sys.stderr
+    warnings.showwarning = _show_warning  # type: ignore[assignment]  # the names of its arguments are not ours to use
+    root.handlers = [_Logged(outlet)]
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for wrapper, raw in zip(ours, printed, strict=True):
+            if not wrapper.closed:
+                wrapper.flush()
+                # Else the wrapper's end would close the raw stream in the middle of the next task.
+                wrapper.detach()
+            raw.finish()
+        sys.stdout, sys.stderr, warnings.showwarning, root.handlers, level = before
+        root.setLevel(level)
+        outlet.flush()

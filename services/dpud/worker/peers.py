@@ -1,0 +1,73 @@
+"""The services that a worker calls for its tasks: channels by project, and how long it tries."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+from grpc import aio
+
+from dpu.channel import open_async_channel
+from dpu.errors import DpuError, Exhausted, Unreachable
+from dpu.status import from_rpc
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from dpud.hosting.settings import Peer
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+#: How long a call of a task is tried before its worker gives the task back.
+PATIENCE_S = 60.0
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 5.0
+
+
+def pauses(first: float = FIRST_PAUSE_S, longest: float = LONGEST_PAUSE_S) -> Iterator[float]:
+    """Return how long to wait before each new try: doubled each time, with jitter, so that workers spread."""
+    pause = first
+    while True:
+        yield random.uniform(pause / 2, pause)  # noqa: S311 (jitter)
+        pause = min(2 * pause, longest)
+
+
+class Channels:
+    """Channels to one service, one a project, in whose name a task's calls are made."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._channels: dict[str, aio.Channel] = {}
+
+    def of(self, project: str = "") -> aio.Channel:
+        """Return the channel for `project`; '' for what concerns no project."""
+        if project not in self._channels:
+            self._channels[project] = open_async_channel(self._peer.address.text, self._peer.token, project)
+        return self._channels[project]
+
+    async def close(self) -> None:
+        """Close them all."""
+        for channel in self._channels.values():
+            await channel.close()
+
+
+async def patiently(call: Callable[[], Awaitable[T]], service: str, patience_s: float = PATIENCE_S) -> T:
+    """Return what `call` returns; where the service is away or full, try again for a while.
+
+    Raises the DpuError of the last try.
+    """
+    deadline = time.monotonic() + patience_s
+    for pause in pauses():
+        try:
+            return await call()
+        except (aio.AioRpcError, DpuError) as error:
+            reason = from_rpc(error, service) if isinstance(error, aio.AioRpcError) else error
+            if not isinstance(reason, Unreachable | Exhausted) or time.monotonic() + pause > deadline:
+                raise reason from error
+            log.warning("call failed, trying again", service=service, reason=reason.message, pause_s=round(pause, 2))
+            await asyncio.sleep(pause)
+    raise AssertionError("pauses never end")

@@ -1,0 +1,257 @@
+"""A task process as its agent sees it: started behind a guard, talked to over its channel, stopped for certain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dpud.worker import channel
+from dpud.worker.lines import Cutter, Level, Lines, Stream, escaped, now_us
+from dpud.worker.sandbox import process_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+    from typing import TypeAlias
+
+    Take: TypeAlias = Callable[[Lines], Awaitable[None]]
+
+#: -P, -s: nothing of the working folder or of a home is importable.
+GUARD = (sys.executable, "-P", "-s", "-X", "faulthandler", "-m", "dpud.worker.guard")
+PIECE = 64 * 1024
+#: No pipe holds more: who reads so much has read what was there when it began.
+FULL_PIPE = 1024 * 1024
+#: Status of a process whose guard did not live to tell.
+UNKNOWN = -1
+#: After SIGKILL to everything: a process that is still there hangs in the kernel.
+KILLED_WITHIN_S = 30.0
+
+
+class Desk(Protocol):
+    """Who answers a running task."""
+
+    async def answer(self, call: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer to one call of the archive: {'result': ...} or {'error': kind, 'message': text}."""
+        ...
+
+    async def print(self, lines: Lines) -> None:
+        """Take lines of its log; waits while there is no room for them."""
+        ...
+
+    def plan(self, tasks: list[dict[str, Any]]) -> None:
+        """Take a part of its plan."""
+        ...
+
+
+class TaskProcess:
+    """One process; it runs one task at a time."""
+
+    def __init__(self, folder: Path, guard: subprocess.Popen[bytes], pipes: list[_Pipe]) -> None:
+        self.folder = folder
+        self.tasks = 0
+        self.idle_since = time.monotonic()
+        self.pid = 0
+        #: What it took after its first task.
+        self.first_mib = 0.0
+        self._guard = guard
+        self._pipes = pipes
+        self._status = UNKNOWN
+        self._desk: Desk | None = None
+
+    @classmethod
+    async def start(cls, folder: Path) -> TaskProcess:
+        """Start a process whose home is `folder`, made here and removed by its guard."""
+        os.mkdir(folder, mode=0o700)  # noqa: PTH102 (one system call: no reason to leave the loop)
+        ours, theirs = socket.socketpair()
+        lifeline, guards = socket.socketpair()
+        outputs = [os.pipe(), os.pipe()]
+        with theirs, guards:
+            guard = subprocess.Popen(  # noqa: ASYNC220, S603 (vfork and exec take a millisecond; our own program)
+                [*GUARD, str(guards.fileno()), str(theirs.fileno()), str(folder)],
+                env=process_environment(folder),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=outputs[0][1],
+                stderr=outputs[1][1],
+                pass_fds=(theirs.fileno(), guards.fileno()),
+                start_new_session=True,
+            )
+        for _, writing in outputs:
+            os.close(writing)
+        pipes = [
+            _Pipe(reading, stream) for (reading, _), stream in zip(outputs, (Stream.STDOUT, Stream.STDERR), strict=True)
+        ]
+        process = cls(folder, guard, pipes)
+        await process._connect(ours, lifeline)
+        return process
+
+    async def _connect(self, ours: socket.socket, lifeline: socket.socket) -> None:
+        self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=channel.LARGEST)
+        self._heard, self._lifeline = await asyncio.open_connection(sock=lifeline)
+        self._pumps = [asyncio.create_task(pipe.pump(self._print)) for pipe in self._pipes]
+        self._watching = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        """Hear what the guard says, until it is gone."""
+        with contextlib.suppress(ConnectionError):
+            while line := await self._heard.readline():
+                word, _, number = line.decode().partition(" ")
+                if word == "pid":
+                    self.pid = int(number)
+                elif word == "exit":
+                    self._status = int(number)
+        # Its last word said, it needs no time to end.
+        await asyncio.to_thread(self._guard.wait)
+
+    async def send(self, order: dict[str, Any]) -> None:
+        """Give an order. Where the process is gone, nothing happens here: who waits for an answer will see."""
+        with contextlib.suppress(ConnectionError):
+            self._writer.write(channel.pack(order))
+            await self._writer.drain()
+
+    async def run(self, order: dict[str, Any], desk: Desk) -> dict[str, Any] | None:
+        """Run one task and return how it said that it ended; None when it died, or spoke no sense and was killed."""
+        self.tasks += 1
+        self._desk = desk
+        try:
+            await self.send(order)
+            end = await self._converse(desk)
+            if end is None:
+                self.kill()
+                await self.gone()
+            for pipe in self._pipes:
+                await pipe.drain(self._print)
+            return end
+        finally:
+            self._desk = None
+            self.idle_since = time.monotonic()
+
+    async def _converse(self, desk: Desk) -> dict[str, Any] | None:
+        try:
+            while (message := await channel.receive(self._reader)) is not None:
+                match message:
+                    case {"lines": columns}:
+                        await desk.print(Lines.from_message(columns))
+                    case {"ask": str(call), "arguments": dict(arguments)}:
+                        await self.send(await desk.answer(call, arguments))
+                    case {"tasks": list(tasks)}:
+                        desk.plan(tasks)
+                    case {"end": dict(end)}:
+                        return end
+                    case _:
+                        raise channel.BrokenChannel("a message is none of lines, ask, tasks, end")  # noqa: TRY301 (one way out)
+        except (channel.BrokenChannel, ValueError, TypeError, KeyError) as error:
+            broken = Lines()
+            broken.add(f"the task's process was killed: {error}", Level.ERROR, Stream.WORKER, now_us())
+            await desk.print(broken)
+        return None
+
+    async def _print(self, lines: Lines) -> None:
+        if self._desk is not None:
+            await self._desk.print(lines)
+
+    async def stop(self, grace_s: float) -> None:
+        """Ask it to end (SIGTERM to its group), kill everything after `grace_s`, return when nothing is left."""
+        with contextlib.suppress(ConnectionError):
+            self._lifeline.write(f"stop {grace_s}\n".encode())
+            await self._lifeline.drain()
+        await self.gone(grace_s)
+
+    def kill(self) -> None:
+        """Have everything of it killed at once."""
+        self._lifeline.close()
+
+    async def gone(self, grace_s: float = 0.0) -> int:
+        """Return its wait status when it, its descendants and its folder are gone, -1 when nobody knows it."""
+        try:
+            await asyncio.wait_for(asyncio.shield(self._watching), grace_s + KILLED_WITHIN_S)
+        except TimeoutError:
+            self._guard.kill()
+            await self._watching
+        return self._status
+
+    async def close(self) -> None:
+        """Kill it and let go of everything that belongs to it."""
+        self.kill()
+        await self.gone()
+        for pump in self._pumps:
+            pump.cancel()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+        for pipe in self._pipes:
+            pipe.close()
+        for writer in (self._writer, self._lifeline):
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can take an order."""
+        return not self._watching.done() and not self._lifeline.is_closing()
+
+
+class _Pipe:
+    """What C code and forked processes print to one of the standard files."""
+
+    def __init__(self, descriptor: int, stream: Stream) -> None:
+        os.set_blocking(descriptor, False)
+        self._descriptor = descriptor
+        self._stream = stream
+        self._cutter = Cutter()
+        self._reading = asyncio.Lock()
+
+    async def pump(self, take: Take) -> None:
+        """Read until the other end is closed."""
+        while await self._readable():
+            async with self._reading:
+                if await self._read(take) == 0:
+                    return
+
+    async def drain(self, take: Take) -> None:
+        """Read what has been printed until now, and what came after the last newline."""
+        async with self._reading:
+            left = FULL_PIPE
+            while left > 0 and (count := await self._read(take)):
+                left -= count
+            await self._pass_on(self._cutter.rest(), take)
+
+    async def _readable(self) -> bool:
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[bool] = loop.create_future()
+        loop.add_reader(self._descriptor, _settle, ready)
+        try:
+            return await ready
+        finally:
+            loop.remove_reader(self._descriptor)
+
+    async def _read(self, take: Take) -> int | None:
+        """Read one piece; return its size, 0 at the end, None where there is nothing now."""
+        try:
+            data = os.read(self._descriptor, PIECE)
+        except BlockingIOError:
+            return None
+        await self._pass_on(self._cutter.feed(data), take)
+        return len(data)
+
+    async def _pass_on(self, found: list[bytes], take: Take) -> None:
+        if not found:
+            return
+        lines = Lines()
+        moment = now_us()
+        for line in found:
+            lines.add(escaped(line), Level.INFO, self._stream, moment)
+        await take(lines)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def _settle(ready: asyncio.Future[bool]) -> None:
+    if not ready.done():
+        ready.set_result(True)

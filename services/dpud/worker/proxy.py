@@ -1,0 +1,176 @@
+"""Asks the archive on behalf of one task: with its project and its job, and with nothing else's."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import stat
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpu.channel import CHUNK
+from dpu.errors import Conflict, MissingCalibration, NotFound, UsageError
+from dpu_api.v1.archive_pb2 import (
+    FindCalibrationRequest,
+    Frame,
+    ListFramesRequest,
+    StagedProduct,
+    StageProductRequest,
+)
+from dpu_api.v1.archive_pb2_grpc import ArchiveServiceStub
+from dpud.worker import wire
+from dpud.worker.peers import PATIENCE_S, patiently
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from dpu_api.v1.dispatch_pb2 import TaskLease
+    from dpud.worker.frames import Frames
+    from dpud.worker.peers import Channels
+
+SERVICE = "the archive"
+CALL_S = 60.0
+STAGE_S = 600.0
+
+
+class ArchiveProxy:
+    """The five calls of dpu_recipes.archive.Archive, as JSON, for one attempt."""
+
+    def __init__(self, lease: TaskLease, scratch: Path, archive: Channels, frames: Frames, *, in_place: bool) -> None:
+        self._lease = lease
+        self._scratch = scratch
+        self._stub = ArchiveServiceStub(archive.of(lease.project))
+        self._frames = frames
+        self._in_place = in_place
+        # What the archive has shown to this task, and so what it may open.
+        self._shown: dict[str, Frame] = {}
+        self._open = AsyncExitStack()
+        self.products = 0
+        self.patience_s = PATIENCE_S
+
+    async def answer(self, call: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return {'result': ...}, or {'error': kind, 'message': text} where the recipe may handle it.
+
+        Raises DpuError where the archive cannot do its work: no recipe can do anything about that.
+        """
+        calls: dict[str, Callable[..., Awaitable[Any]]] = {
+            "select": self.select,
+            "find": self.find,
+            "calibration": self.calibration,
+            "open": self.open,
+            "save": self.save,
+        }
+        try:
+            return {"result": await calls[call](**arguments)}
+        except (UsageError, NotFound, Conflict) as error:
+            return {"error": type(error).__name__, "message": error.message}
+        except (KeyError, TypeError) as error:
+            return {"error": "UsageError", "message": f"{call}: {error}"}
+
+    async def close(self) -> None:
+        """Let go of the frames that the task has opened."""
+        await self._open.aclose()
+
+    async def select(self, frame_class: str, selection: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return all frames of a selection."""
+        request = ListFramesRequest(
+            frame_class=str(frame_class),
+            selection=wire.selection_from_json(selection),
+            job_id=self._lease.ref.job_id,
+        )
+        return [self._show(frame) for frame in await self._list(request)]
+
+    async def find(self, frame_id: str) -> dict[str, Any]:
+        """Return one frame."""
+        return self._show(await self._look_up(frame_id))
+
+    async def calibration(self, frame_class: str, frame_id: str, overscan: int | None) -> dict[str, Any]:
+        """Return the calibration that is valid for a frame, and why it was chosen."""
+        request = FindCalibrationRequest(
+            frame_class=str(frame_class),
+            frame_id=str(frame_id),
+            job_id=self._lease.ref.job_id,
+            overscan=-1 if overscan is None else int(overscan),
+        )
+        found = await self._try(lambda: self._stub.FindCalibration(request, timeout=CALL_S))
+        if not found.HasField("frame"):
+            raise MissingCalibration(f"the archive found no {frame_class} for frame {frame_id}")
+        return {"frame": self._show(found.frame), "why": found.why}
+
+    async def open(self, frame_id: str) -> str:
+        """Return the path of a frame's file, which stays there until the task ends."""
+        frame = self._shown.get(frame_id) or await self._look_up(frame_id)
+        if not frame.digest:
+            raise UsageError(f"{frame.file_name or frame.id} is a {frame.frame_class} of values only: it has no file")
+        holding = self._frames.holding(frame, self._lease.project, self._lease.ref.job_id)
+        return str(await self._open.enter_async_context(holding))
+
+    async def save(self, product: dict[str, Any], file: str | None) -> dict[str, Any]:
+        """Stage a product under this attempt and its number within it."""
+        frame = wire.frame_from_json(product)
+        # The archive gives these.
+        for name in ("id", "file_name", "creation_date"):
+            frame.ClearField(name)
+        frame.ref.CopyFrom(self._lease.ref)
+        frame.code_digest = self._lease.code_digest
+        path = None if file is None else self._inside(file)
+        frame.digest, frame.size = ("", 0) if path is None else await asyncio.to_thread(_identity, path)
+        number = self.products
+        answer = await self._try(lambda: self._stub.StageProduct(self._staging(frame, number, path), timeout=STAGE_S))
+        self.products += 1
+        return self._show(answer.frame)
+
+    def _inside(self, file: str) -> Path:
+        """Return the path of a product's file, checked to be a plain file in the task's scratch folder."""
+        path = Path(file).resolve()
+        if not path.is_relative_to(self._scratch.resolve()):
+            raise UsageError(f"a product's file must be in the scratch folder: {file!r} is not")
+        try:
+            plain = stat.S_ISREG(path.lstat().st_mode)
+        except OSError as error:
+            raise UsageError(f"a product's file cannot be read: {file!r}: {error.strerror}") from error
+        if not plain:
+            raise UsageError(f"a product's file must be a plain file: {file!r} is not")
+        return path
+
+    async def _staging(self, frame: Frame, number: int, path: Path | None) -> AsyncIterator[StageProductRequest]:
+        announced = StagedProduct(frame=frame, number=number, user=self._lease.user, project=self._lease.project)
+        if path is not None and self._in_place:
+            announced.path = str(path)
+        yield StageProductRequest(product=announced)
+        if path is not None and not self._in_place:
+            with path.open("rb") as source:
+                while chunk := source.read(CHUNK):
+                    yield StageProductRequest(chunk=chunk)
+
+    async def _look_up(self, frame_id: str) -> Frame:
+        request = ListFramesRequest(ids=[str(frame_id)], job_id=self._lease.ref.job_id)
+        found = await self._list(request)
+        if not found:
+            raise NotFound(f"the archive has no frame {frame_id!r}")
+        return found[0]
+
+    async def _list(self, request: ListFramesRequest) -> list[Frame]:
+        frames: list[Frame] = []
+        while True:
+            page = await self._try(lambda: self._stub.ListFrames(request, timeout=CALL_S))
+            frames += page.frames
+            if not page.next_page_token:
+                return frames
+            request.page_token = page.next_page_token
+
+    async def _try(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        return await patiently(call, SERVICE, self.patience_s)
+
+    def _show(self, frame: Frame) -> dict[str, Any]:
+        self._shown[frame.id] = frame
+        return wire.frame_to_json(frame)
+
+
+def _identity(path: Path) -> tuple[str, int]:
+    """Return digest and size of a file."""
+    with path.open("rb") as source:
+        digest = hashlib.file_digest(source, "sha256").hexdigest()
+        return digest, os.fstat(source.fileno()).st_size

@@ -1,0 +1,115 @@
+"""What a task process may have: its environment, its limits, and how much memory and disk it really takes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+MIB = 1024 * 1024
+#: What a process reserves beyond what it uses (interpreter, numpy, thread stacks): the watchdog counts what it uses.
+RESERVE_MIB = 256
+OPEN_FILES = 1024
+#: One thread a task: slots, not libraries, share out the cores.
+SINGLE_THREADED = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What one task may take."""
+
+    time_s: float
+    memory_mib: int
+    scratch_mib: int
+
+    def limits(self) -> dict[str, int]:
+        """Return the soft resource limits by their names in the module `resource`."""
+        return {
+            # Of data, not of address space: frames that are mapped from files cost no memory of the task's own.
+            "RLIMIT_DATA": (self.memory_mib + RESERVE_MIB) * MIB,
+            "RLIMIT_FSIZE": self.scratch_mib * MIB,
+            "RLIMIT_NOFILE": OPEN_FILES,
+            "RLIMIT_CORE": 0,
+        }
+
+
+def process_environment(home: Path) -> dict[str, str]:
+    """Return the whole environment of a new task process: nothing is inherited."""
+    return {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]),
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "LANG": "C.UTF-8",
+        "TZ": "UTC",
+        # The same input gives the same product, to the last bit.
+        "PYTHONHASHSEED": "0",
+        "MPLBACKEND": "Agg",
+        **dict.fromkeys(SINGLE_THREADED, "1"),
+    }
+
+
+def task_environment(scratch: Path, caches: Path) -> dict[str, str]:
+    """Return what changes in the environment with each task. `caches` is of one user and one tree of code."""
+    return {
+        "HOME": str(scratch),
+        "TMPDIR": str(scratch),
+        "PYTHONPYCACHEPREFIX": str(caches / "pycache"),
+        "NUMBA_CACHE_DIR": str(caches / "numba"),
+    }
+
+
+def caches_of(folder: Path, user: str, code_digest: str) -> Path:
+    """Return the folder of compile caches of one user and one tree of code."""
+    owner = hashlib.sha256(user.encode()).hexdigest()[:16]
+    return folder / owner / (code_digest[:32] or "installed")
+
+
+def memory_mib(pid: int) -> float:
+    """Return the memory of a process and its descendants, MiB, without files that they only map."""
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+        if len(family) == 1:
+            used = process.memory_info()
+            return float(used.rss - getattr(used, "shared", 0)) / MIB
+        return sum(map(_proportional, family)) / MIB
+    return 0.0
+
+
+def _proportional(process: psutil.Process) -> float:
+    """Return a process's share of memory: what forked processes share counts once."""
+    with suppress(psutil.Error):
+        used = process.memory_full_info()
+        return float(getattr(used, "pss", used.uss))
+    return 0.0
+
+
+def folder_mib(folder: Path) -> float:
+    """Return what is stored in a folder, MiB."""
+    total = 0
+    for where, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(f"{where}/{name}").st_blocks * 512
+    return total / MIB
+
+
+def out_of_memory_kills() -> int:
+    """Return how many processes the kernel has killed for want of memory since it started; 0 where it does not say."""
+    with suppress(OSError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0

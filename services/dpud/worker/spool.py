@@ -1,0 +1,147 @@
+"""Log lines on their way: a queue with a bound, in memory and, in bad weather, behind that in a file."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections import deque
+from typing import TYPE_CHECKING
+
+import structlog
+
+from dpu_api.v1.logs_pb2 import AppendRequest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+log = structlog.get_logger(__name__)
+
+_HEADER = struct.Struct("!I")
+MIB = 1024 * 1024
+
+
+class Spool:
+    """Batches in the order in which they came; one leaves only when it is acknowledged."""
+
+    def __init__(self, file: Path, *, memory: int = 8 * MIB, disk: int = 256 * MIB) -> None:
+        self._memory_bound = memory
+        self._disk_bound = disk
+        self._batches: deque[tuple[AppendRequest, int]] = deque()
+        self._memory = 0
+        # How many of the batches, from the oldest on, were given out.
+        self._out = 0
+        file.touch(mode=0o600)
+        self._file = file.open("r+b", buffering=0)
+        # Between these two, the file holds what has not come back to memory. What a killed worker left is sent too:
+        # lines are keyed, so those that had arrived are stored once.
+        self._read = 0
+        self._written = self._whole()
+        self._room = asyncio.Condition()
+        self._recall()
+
+    async def put(self, batch: AppendRequest) -> None:
+        """Take a batch; waits while memory and file are full."""
+        data = batch.SerializeToString()
+        async with self._room:
+            await self._room.wait_for(lambda: self._written < self._disk_bound)
+            if (self._disk_used or self._memory >= self._memory_bound) and not self._spilled(data):
+                await self._room.wait_for(lambda: not self._disk_used and self._memory < self._memory_bound)
+            if not self._disk_used:
+                self._keep(batch, len(data))
+            self._room.notify_all()
+
+    async def next(self, window: int) -> AppendRequest:
+        """Return the oldest batch that was not given out yet; waits while `window` of them are out."""
+        async with self._room:
+            await self._room.wait_for(lambda: self._out < min(window, len(self._batches)))
+            self._out += 1
+            return self._batches[self._out - 1][0]
+
+    def rewind(self) -> None:
+        """Begin anew with the oldest batch that is not acknowledged."""
+        self._out = 0
+
+    async def acknowledge(self, key: tuple[int, int, int], below: int) -> None:
+        """Let go of the batches that are out, of one attempt, whose lines are all below a number."""
+        async with self._room:
+            out = [self._batches.popleft() for _ in range(self._out)]
+            kept = [entry for entry in out if not _covered(entry[0], key, below)]
+            self._batches.extendleft(reversed(kept))
+            self._out = len(kept)
+            self._memory -= sum(size for _, size in out) - sum(size for _, size in kept)
+            self._recall()
+            self._room.notify_all()
+
+    async def drop_oldest(self) -> AppendRequest:
+        """Let go of the oldest batch, which will never be taken, and return it."""
+        async with self._room:
+            batch, size = self._batches.popleft()
+            self._memory -= size
+            self._out = max(0, self._out - 1)
+            self._recall()
+            self._room.notify_all()
+        return batch
+
+    async def empty(self) -> None:
+        """Return when everything is acknowledged."""
+        async with self._room:
+            await self._room.wait_for(lambda: not self._batches and not self._disk_used)
+
+    def close(self) -> None:
+        """Close the file; what is in memory still goes behind what is in it, for the next worker in this folder."""
+        left = [batch.SerializeToString() for batch, _ in self._batches]
+        self._batches.clear()
+        for data in left:
+            self._spilled(data)
+        self._file.close()
+
+    @property
+    def _disk_used(self) -> int:
+        return self._written - self._read
+
+    def _keep(self, batch: AppendRequest, size: int) -> None:
+        self._batches.append((batch, size))
+        self._memory += size
+
+    def _spilled(self, data: bytes) -> bool:
+        """Write a batch behind the others; return whether the disk had room for it."""
+        record = _HEADER.pack(len(data)) + data
+        self._file.seek(self._written)
+        try:
+            whole = self._file.write(record) == len(record)
+        except OSError as error:
+            log.warning("log spool cannot be written", reason=error.strerror)
+            whole = False
+        # What was written of a half one is written over by the next.
+        self._written += len(record) if whole else 0
+        return whole
+
+    def _recall(self) -> None:
+        """Bring batches back from the file while there is room in memory."""
+        while self._disk_used and self._memory < self._memory_bound:
+            self._file.seek(self._read)
+            size = _HEADER.unpack(self._file.read(_HEADER.size))[0]
+            self._keep(AppendRequest.FromString(self._file.read(size)), size)
+            self._read += _HEADER.size + size
+        if not self._disk_used and self._written:
+            self._file.truncate(0)
+            self._read = self._written = 0
+
+    def _whole(self) -> int:
+        """Return where the last whole batch in the file ends; a worker that was killed may have left a half one."""
+        self._file.seek(0, 2)
+        length = self._file.tell()
+        end = 0
+        while end + _HEADER.size <= length:
+            self._file.seek(end)
+            size = _HEADER.unpack(self._file.read(_HEADER.size))[0]
+            if end + _HEADER.size + size > length:
+                break
+            end += _HEADER.size + size
+        return end
+
+
+def _covered(request: AppendRequest, key: tuple[int, int, int], below: int) -> bool:
+    batch = request.batch
+    ref = (batch.ref.job_id, batch.ref.task, batch.ref.attempt)
+    return ref == key and batch.first + len(batch.texts) <= below
