@@ -93,7 +93,8 @@ def _surface(layout: Layout, generator: Generator) -> Image:
     glow = generator.uniform(1, 3) * np.exp(-2 * ((y - corner[0]) ** 2 + (x - corner[1]) ** 2))
     phase = generator.uniform(0, 2 * np.pi, 2)
     wave = generator.uniform(0.1, 0.5) * np.sin(2 * np.pi * y + phase[0]) * np.sin(2 * np.pi * x + phase[1])
-    surface: Image = (glow + wave).astype(np.float32)
+    # Whole 1024ths of an ADU: far below any noise, and it packs to a third.
+    surface: Image = (np.rint((glow + wave) * 1024) / 1024).astype(np.float32)
     return surface
 
 

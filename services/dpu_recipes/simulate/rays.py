@@ -35,21 +35,23 @@ class Rays:
 def thrown(layout: Layout, seconds: float, noise: float, generator: Generator) -> Rays:
     """Return the cosmic rays of an exposure: `seconds` from its start to the end of its read-out, `noise` in ADU."""
     tracks = generator.poisson(RATE * seconds * layout.rows * layout.columns)
-    signal = np.zeros((layout.rows, layout.columns), dtype=np.float32)
-    for _ in range(tracks):
-        _throw(signal, noise, generator)
-    y, x = np.nonzero(signal)
-    return Rays(y=y.astype(np.int32), x=x.astype(np.int32), signal=signal[y, x])
+    hits = [_track(layout, noise, generator) for _ in range(tracks)]
+    pixels = np.concatenate([pixel for pixel, _ in hits]) if hits else np.zeros(0, np.int64)
+    signals = np.concatenate([signal for _, signal in hits]) if hits else np.zeros(0)
+    pixels, where = np.unique(pixels, return_inverse=True)
+    y, x = np.divmod(pixels, layout.columns)
+    total = np.bincount(where, weights=signals, minlength=pixels.size)
+    return Rays(y=y.astype(np.int32), x=x.astype(np.int32), signal=total.astype(np.float32))
 
 
-def _throw(signal: Image, noise: float, generator: Generator) -> None:
-    """Add one track to `signal`, in place."""
+def _track(layout: Layout, noise: float, generator: Generator) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the pixels of one track, counted through the rows, and what each gets, ADU."""
     length = generator.uniform(*LENGTH)
     angle = generator.uniform(0, 2 * np.pi)
     steps = np.arange(0, length, 0.5)
-    y = np.rint(generator.uniform(0, signal.shape[0]) + steps * np.sin(angle)).astype(int)
-    x = np.rint(generator.uniform(0, signal.shape[1]) + steps * np.cos(angle)).astype(int)
-    inside = (y >= 0) & (y < signal.shape[0]) & (x >= 0) & (x < signal.shape[1])
-    y, x = np.unique(np.stack([y[inside], x[inside]]), axis=1)
+    y = np.rint(generator.uniform(0, layout.rows) + steps * np.sin(angle)).astype(np.int64)
+    x = np.rint(generator.uniform(0, layout.columns) + steps * np.cos(angle)).astype(np.int64)
+    inside = (y >= 0) & (y < layout.rows) & (x >= 0) & (x < layout.columns)
+    pixels = np.unique(y[inside] * layout.columns + x[inside])
     amplitude = noise * np.exp(generator.uniform(*np.log(AMPLITUDE)))
-    signal[y, x] += (amplitude * generator.uniform(1 / 3, 1, len(y))).astype(np.float32)
+    return pixels, amplitude * generator.uniform(1 / 3, 1, pixels.size)
