@@ -1,0 +1,121 @@
+"""What the scheduler is asked to do: one frozen value a wish, one sentence each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dpud.scheduler.catalogue import Sequence
+    from dpud.scheduler.model import Failure, Limits, Ref, TaskPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submit:
+    """Take this job."""
+
+    request_id: str
+    #: Digest of everything that was asked: the same request_id must come with the same.
+    digest: str
+    user: str
+    project: str
+    sequence: Sequence
+    #: By long name, to be checked; and the same as they travel.
+    given: Mapping[str, object]
+    options: bytes
+    code_digest: str
+    limits: Limits
+    priority: int = 0
+    commit: bool = False
+    tasks: tuple[TaskPlan, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel:
+    """End this job."""
+
+    job: int
+    by: str
+    project: str
+    reason: str = ""
+    #: May cancel other people's.
+    operator: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Register:
+    """Know this worker, by a new session."""
+
+    session: str
+    worker: str
+    slots: int
+    memory_mib: int
+    catalogue: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Take the end of an attempt; without a failure, it ended normally."""
+
+    ref: Ref
+    token: str
+    failure: Failure | None = None
+    run_s: float = 0.0
+    log_lines: int = -1
+    products: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Take the tasks that a plan task gave its stage."""
+
+    report: Report
+    tasks: tuple[TaskPlan, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renew:
+    """Know that a session lives, and holds these leases, by their tokens."""
+
+    session: str
+    held: Mapping[Ref, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Give a session more tasks."""
+
+    session: str
+    room: int
+    memory_mib: int
+    #: Makes the fencing tokens of this claim's leases; never the same twice.
+    nonce: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Drop entries of the outbox: others have been told."""
+
+    entries: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """See what lapsed and what is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Let ended jobs beyond so many, oldest first, leave the memory."""
+
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Let no lease lapse before one full term from now: the scheduler itself was away."""
+
+
+Command: TypeAlias = Submit | Cancel | Register | Report | Plan | Renew | Claim | Acknowledge | Tick | Retire | Resume

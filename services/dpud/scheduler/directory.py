@@ -1,0 +1,72 @@
+"""Finds jobs, wherever they are: in memory, or in the history."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from heapq import merge
+from typing import TYPE_CHECKING
+
+from dpu.errors import NotFound, UsageError
+from dpud.scheduler.journal import Query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dpud.scheduler.journal import Journal
+    from dpud.scheduler.model import Job, State
+
+
+class Directory:
+    """All jobs that were ever taken."""
+
+    def __init__(self, state: State, journal: Journal) -> None:
+        self._state = state
+        self._journal = journal
+
+    def job(self, number: int, project: str) -> Job:
+        """Return a job of the project. Raises NotFound."""
+        job = self._state.jobs.get(number)
+        if job is None and 0 < number < self._state.next_job:
+            job = next(iter(self._journal.history(Query(project, frozenset({number})), 1)), None)
+        if job is None or job.project != project:
+            raise NotFound(f"there is no job {number} in project {project!r}")
+        return job
+
+    def jobs(self, query: Query, limit: int) -> list[Job]:
+        """Return jobs, newest first, at most `limit`."""
+        known = self._state.jobs
+        candidates: Iterable[Job] = known.values()
+        if query.ids:
+            candidates = (known[number] for number in query.ids if number in known)
+        here = sorted(filter(query.fits, candidates), key=_newest)[:limit]
+        return list(merge(here, self._journal.history(query, limit), key=_newest))[:limit]
+
+
+def _newest(job: Job) -> int:
+    return -job.id
+
+
+def page_token(position: int, listing: str) -> str:
+    """Return the token for the page behind `position` of a listing."""
+    text = f"{position}.{_seal(position, listing)}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def position_of(token: str, listing: str) -> int:
+    """Return the position that a token stands for, 0 for none. Raises UsageError for another listing's."""
+    if not token:
+        return 0
+    try:
+        text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
+        position = int(text.partition(".")[0])
+    except ValueError:
+        position = 0
+    if not position or page_token(position, listing) != token:
+        raise UsageError(f"page_token {token[:80]!r} is not one of this listing's: begin without one")
+    return position
+
+
+def _seal(position: int, listing: str) -> str:
+    """Return what a made-up token does not have; it guards against mistakes, and opens nothing."""
+    return hashlib.blake2b(f"{position} {listing}".encode(), digest_size=6, person=b"dpu.page").hexdigest()

@@ -1,0 +1,173 @@
+"""Who is there and who gets what: sessions of workers, renewals, and the choice of the next tasks."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING
+
+from dpu.errors import UnknownSession, UsageError
+from dpud.scheduler import leases, share
+from dpud.scheduler.events import (
+    Event,
+    LeasesExtended,
+    LeasesRenewed,
+    SessionClosed,
+    TaskLeased,
+    WorkerRegistered,
+)
+from dpud.scheduler.model import LEASE_TERM_S, SESSION_TERM_S, Deadline, Key, Session, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from dpud.scheduler.commands import Claim, Register, Renew
+
+#: No claim is answered with more.
+MAX_ROOM = 1_000
+
+
+# Deciding
+
+
+def register(_state: State, command: Register, now: float) -> list[Event]:
+    """Decide on a worker that makes itself known."""
+    if not command.worker or command.slots < 1:
+        raise UsageError(f"worker {command.worker!r} with {command.slots} slots: a worker needs a name and a slot")
+    return [
+        WorkerRegistered(command.session, now, command.worker, command.slots, command.memory_mib, command.catalogue)
+    ]
+
+
+def session_of(state: State, session: str) -> Session:
+    """Return a session. Raises UnknownSession."""
+    found = state.presence.sessions.get(session)
+    if found is None:
+        raise UnknownSession(f"session {session!r} is not known, or no longer: register anew")
+    return found
+
+
+def renew(state: State, command: Renew, now: float) -> list[Event]:
+    """Decide on what a session holds; what its worker held before a new session and does not name is lost."""
+    session = session_of(state, command.session)
+    good = tuple(ref for ref, token in command.held.items() if state.holds(ref, token))
+    events: list[Event] = [LeasesRenewed(command.session, now, good, now + LEASE_TERM_S)]
+    if session.fresh:
+        named = {ref.key for ref in good}
+        gone = [key for key in leases.held_by(state, session.worker) if key not in named]
+        events += [leases.lost(state, key, now, charged=True) for key in sorted(gone)]
+    return events
+
+
+def claim(state: State, command: Claim, now: float) -> list[Event]:
+    """Decide which tasks a session gets: by fair share, then priority, then age; one in five by age alone."""
+    worker = session_of(state, command.session).worker
+    if not state.waiting.lines:
+        return []
+    events: list[Event] = []
+    for key in _choose(state, min(command.room, MAX_ROOM), command.memory_mib, now):
+        task = state.jobs[key.job].tasks[key.task]
+        token = f"{command.nonce}.{len(events)}"
+        events.append(TaskLeased(*key, task.attempt + 1, now, token, worker, task.seconds))
+    return events
+
+
+def _choose(state: State, room: int, memory_mib: int, now: float) -> Iterator[Key]:
+    """Yield at most `room` tasks that fit in so much memory together, in the order of their turn."""
+    turns = _Turns(state, now)
+    for granted in range(state.grants, state.grants + room):
+        key = turns.by_age(granted, memory_mib) if share.goes_by_age(granted) else None
+        key = key or turns.by_share(memory_mib)
+        if key is None:
+            return
+        memory_mib -= state.jobs[key.job].tasks[key.task].memory_mib
+        yield key
+
+
+class _Turns:
+    """The users that wait, while one claim is decided; the state is not changed by it."""
+
+    def __init__(self, state: State, now: float) -> None:
+        self._state = state
+        self._taken: set[Key] = set()
+        self._heap = [
+            (share.standing(state.usage.get(user, share.Usage()), state.running.get(user, 0), now), user)
+            for user in state.waiting.lines
+        ]
+        heapq.heapify(self._heap)
+        self._users = sorted(state.waiting.lines)
+
+    def by_share(self, memory_mib: int) -> Key | None:
+        """Return the next task of whoever had least, and charge it."""
+        while self._heap:
+            had, user = self._heap[0]
+            key = self._first(self._state.waiting.lines[user], memory_mib)
+            if key is not None:
+                seconds = self._state.jobs[key.job].tasks[key.task].seconds
+                heapq.heapreplace(self._heap, (had + seconds + share.RUNNING_SLOT_S, user))
+                return key
+            heapq.heappop(self._heap)
+        return None
+
+    def by_age(self, granted: int, memory_mib: int) -> Key | None:
+        """Return a task of the oldest job of the user whose turn it is."""
+        for user in share.rotated(self._users, granted):
+            key = self._first(self._state.waiting.lines[user].by_age(), memory_mib)
+            if key is not None:
+                return key
+        return None
+
+    def _first(self, line: Iterable[tuple[int, Iterable[int]]], memory_mib: int) -> Key | None:
+        """Return the first task that fits; one that does not holds back those behind it in its job."""
+        for job, tasks in line:
+            for task in tasks:
+                key = Key(job, task)
+                if key in self._taken:
+                    continue
+                if self._state.jobs[job].tasks[task].memory_mib > memory_mib:
+                    break
+                self._taken.add(key)
+                return key
+        return None
+
+
+def resume(state: State, now: float) -> list[Event]:
+    """Decide that every lease gets one full term."""
+    return [LeasesExtended(now + LEASE_TERM_S)] if state.leased else []
+
+
+def silent(state: State, now: float) -> list[Event]:
+    """Decide which sessions are over."""
+    sessions = state.presence.sessions.items()
+    return [SessionClosed(name) for name, session in sessions if session.seen + SESSION_TERM_S <= now]
+
+
+# Applying
+
+
+def registered(state: State, event: WorkerRegistered) -> None:
+    """Open a session, and close an older one of the same worker."""
+    sessions = state.presence.sessions
+    for name in [name for name, session in sessions.items() if session.worker == event.worker]:
+        del sessions[name]
+    sessions[event.session] = Session(event.worker, event.slots, event.memory_mib, event.at)
+    state.presence.catalogue = event.catalogue
+
+
+def renewed(state: State, event: LeasesRenewed) -> None:
+    """Let leases stand for another term."""
+    session = state.presence.sessions[event.session]
+    session.seen, session.fresh = event.at, False
+    for ref in event.refs:
+        state.presence.deadlines[ref.key] = Deadline(event.until)
+
+
+def extended(state: State, event: LeasesExtended) -> None:
+    """Let all leases stand; a lapse is not charged before the next renewal."""
+    state.presence.deadlines = {key: Deadline(event.until, charged=False) for key in state.leased}
+    for session in state.presence.sessions.values():
+        session.seen = max(session.seen, event.until - LEASE_TERM_S)
+
+
+def closed(state: State, event: SessionClosed) -> None:
+    """Forget a session."""
+    del state.presence.sessions[event.session]

@@ -1,0 +1,294 @@
+"""The life of a job: taken, planned stage by stage, cancelled, settled, ended, retired."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from dpu.errors import Conflict, NotAllowed, NotFound, StaleLease, UsageError
+from dpud.scheduler import catalogue, leases, ledger
+from dpud.scheduler.events import (
+    EntriesDelivered,
+    Event,
+    JobCancelRequested,
+    JobEnded,
+    JobSettled,
+    JobsRetired,
+    JobSubmitted,
+    StageBegun,
+    StagePlanned,
+    StagesAborted,
+)
+from dpud.scheduler.model import (
+    PLAN_MEMORY_MIB,
+    REQUEST_TERM_S,
+    Cancellation,
+    Entry,
+    Errand,
+    Job,
+    JobState,
+    Key,
+    Ref,
+    Request,
+    State,
+    Task,
+    TaskPlan,
+    TaskState,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dpud.scheduler.commands import Acknowledge, Cancel, Plan, Retire, Submit
+
+
+# Deciding
+
+
+def submit(state: State, command: Submit, now: float) -> list[Event]:
+    """Decide on a new job; a repeated request changes nothing."""
+    known = state.requests.get((command.project, command.user, command.request_id))
+    if known and now - known.at < REQUEST_TERM_S:
+        if known.digest != command.digest:
+            raise Conflict(f"request_id {command.request_id!r} was used for another job, {known.job}: take a new one")
+        return []
+    _check(command)
+    stages = command.sequence.stages
+    slots = state.presence.slots
+    first = _estimate(command.tasks, stages[0].seconds, slots) if command.tasks else stages[0].seconds
+    return [
+        JobSubmitted(
+            job=state.next_job,
+            at=now,
+            request_id=command.request_id,
+            digest=command.digest,
+            user=command.user,
+            project=command.project,
+            sequence=command.sequence.name,
+            stages=stages,
+            options=command.options,
+            code_digest=command.code_digest,
+            limits=command.limits,
+            priority=command.priority,
+            commit=command.commit,
+            estimate_s=first + sum(stage.seconds for stage in stages[1:]),
+            tasks=command.tasks,
+        )
+    ]
+
+
+def _check(command: Submit) -> None:
+    catalogue.check_sequence(command.sequence)
+    catalogue.check_options(command.sequence, command.given)
+    catalogue.check_figures("the job's limits", command.limits.time_s, command.limits.memory_mib)
+    if abs(command.priority) > catalogue.MAX_PRIORITY:
+        bound = catalogue.MAX_PRIORITY
+        raise UsageError(f"dpu_priority={command.priority}: must be from {-bound} to {bound}")
+    _check_tasks(command.tasks, 0)
+
+
+def _check_tasks(tasks: tuple[TaskPlan, ...], before: int) -> None:
+    if before + len(tasks) > catalogue.MAX_TASKS:
+        raise UsageError(
+            f"{before + len(tasks)} tasks are too many for one job: at most {catalogue.MAX_TASKS}; select less"
+        )
+    for task in tasks:
+        catalogue.check_figures(f"task {task.label!r}", task.seconds, task.memory_mib)
+
+
+def _estimate(tasks: tuple[TaskPlan, ...], seconds: float, slots: int) -> float:
+    mean = sum(task.seconds or seconds for task in tasks) / len(tasks) if tasks else 0.0
+    return catalogue.estimate(mean, len(tasks), slots)
+
+
+def cancel(state: State, command: Cancel, now: float) -> list[Event]:
+    """Decide on somebody's wish that a job ends; one that can run no more stays as it is."""
+    job = state.jobs.get(command.job)
+    if job is None or job.project != command.project:
+        raise NotFound(f"there is no job {command.job} in project {command.project!r}")
+    if job.user != command.by and not command.operator:
+        raise NotAllowed(f"job {job.id} is {job.user}'s: only {job.user} or an operator may cancel it")
+    if job.settled or job.cancellation:
+        return []
+    return [JobCancelRequested(job.id, Cancellation(command.by, command.reason, now))]
+
+
+def plan(state: State, command: Plan, now: float) -> list[Event]:
+    """Decide on the answer of a plan task; a repeated one changes nothing."""
+    report = command.report
+    ref = report.ref
+    job, task = state.jobs.get(ref.job), state.find(ref.key)
+    if job and task and (task.attempt, task.token) == (ref.attempt, report.token) and task.state is TaskState.SUCCEEDED:
+        return []
+    if job is None or task is None or not task.plan or not state.holds(ref, report.token):
+        raise StaleLease(f"task {ref.task} of job {ref.job} is no longer leased by this token: drop it")
+    if job.cancellation:
+        return [leases.cancelled(report, now)]
+    _check_tasks(command.tasks, len(job.tasks))
+    stage = job.stages[task.stage]
+    later = sum(stage.seconds for stage in job.stages[task.stage + 1 :])
+    return [
+        StagePlanned(
+            *ref,
+            at=now,
+            run_s=report.run_s,
+            log_lines=report.log_lines,
+            estimate_s=_estimate(command.tasks, stage.seconds, state.presence.slots) + later,
+            tasks=command.tasks,
+        )
+    ]
+
+
+def acknowledge(state: State, command: Acknowledge, _now: float) -> list[Event]:
+    """Decide on what others acknowledged; what is not in the outbox was acknowledged before."""
+    entries = tuple(number for number in command.entries if number in state.outbox)
+    return [EntriesDelivered(entries)] if entries else []
+
+
+def follow_up(state: State, number: int, now: float) -> list[Event]:
+    """Decide what follows for a job from how its tasks and its outbox stand."""
+    job = state.jobs.get(number)
+    if job is None or job.state.ended or job.counts.open:
+        return []
+    if job.outcome is not None:
+        return [] if job.outbox_open else [JobEnded(number, now)]
+    if job.archive_open:
+        # What the next stage reads, and what a user reads after the end, must be in its place by then.
+        return []
+    if job.cancellation:
+        return [JobSettled(number, now, JobState.CANCELLED)]
+    following = job.stage + 1
+    if following < len(job.stages) and not job.counts.aborted:
+        goes_on = not job.failed or (job.stages[job.stage].partial and job.succeeded > 0)
+        kind = StageBegun if goes_on else StagesAborted
+        return [kind(number, following, now)]
+    return [JobSettled(number, now, JobState.FAILED if job.counts.error else JobState.FINISHED)]
+
+
+def retire(state: State, command: Retire, _now: float) -> list[Event]:
+    """Decide which ended jobs leave the memory: the oldest beyond so many."""
+    surplus = len(state.ended) - command.limit
+    return [JobsRetired(tuple(islice(state.ended, surplus)))] if surplus > 0 else []
+
+
+# Applying
+
+
+def submitted(state: State, event: JobSubmitted) -> None:
+    """Make the job, with its tasks or the plan of its first stage."""
+    _forget_requests(state, event.at)
+    request = (event.project, event.user, event.request_id)
+    state.requests.pop(request, None)
+    state.requests[request] = Request(event.job, event.digest, event.at)
+    state.next_job = event.job + 1
+    state.jobs[event.job] = job = Job(
+        id=event.job,
+        user=event.user,
+        project=event.project,
+        sequence=event.sequence,
+        stages=event.stages,
+        options=event.options,
+        code_digest=event.code_digest,
+        limits=event.limits,
+        priority=event.priority,
+        commit=event.commit,
+        submitted=event.at,
+        estimate_s=event.estimate_s,
+    )
+    _add_tasks(state, job, event.tasks or (None,))
+    ledger.touch(state, job)
+
+
+def _forget_requests(state: State, now: float) -> None:
+    """Drop requests that are too old; they are in order of their time."""
+    while state.requests:
+        key = next(iter(state.requests))
+        if now - state.requests[key].at < REQUEST_TERM_S:
+            return
+        del state.requests[key]
+
+
+def _add_tasks(state: State, job: Job, plans: Iterable[TaskPlan | None]) -> None:
+    """Add tasks to the stage that runs; None is the plan of the stage."""
+    stage = job.stages[job.stage]
+    for plan in plans:
+        if plan is None:
+            task = Task(job.stage, True, "plan", b"", 0.0, PLAN_MEMORY_MIB)
+        else:
+            memory_mib = plan.memory_mib or stage.memory_mib
+            if job.limits.memory_mib:
+                memory_mib = job.limits.memory_mib
+            task = Task(job.stage, False, plan.label, plan.spec, plan.seconds or stage.seconds, memory_mib)
+        ledger.add(state, job, task)
+
+
+def planned(state: State, event: StagePlanned) -> None:
+    """End the plan task and add what it planned."""
+    job = state.jobs[event.job]
+    ref = Ref(event.job, event.task, event.attempt)
+    ledger.release(state, ref, TaskState.SUCCEEDED, at=event.at, run_s=event.run_s)
+    ledger.close_task(state, ref, TaskState.SUCCEEDED, event.log_lines)
+    job.estimate_s = event.estimate_s
+    _add_tasks(state, job, event.tasks)
+    ledger.touch(state, job)
+
+
+def begun(state: State, event: StageBegun) -> None:
+    """Begin a stage with its plan task."""
+    job = state.jobs[event.job]
+    job.stage, job.succeeded, job.failed = event.stage, 0, 0
+    _add_tasks(state, job, (None,))
+    ledger.touch(state, job)
+
+
+def aborted(state: State, event: StagesAborted) -> None:
+    """Count the stages that will never be planned."""
+    job = state.jobs[event.job]
+    for number in range(event.stage, len(job.stages)):
+        task = Task(number, True, "plan", b"", 0.0, PLAN_MEMORY_MIB, state=TaskState.ABORTED, ended=event.at)
+        ledger.add(state, job, task)
+    ledger.touch(state, job)
+
+
+def cancel_requested(state: State, event: JobCancelRequested) -> None:
+    """Cancel what waits; what runs is told by its worker's next answer."""
+    job = state.jobs[event.job]
+    job.cancellation, job.state = event.cancellation, JobState.CANCELLING
+    if job.counts.open > 0:
+        for number, task in enumerate(job.tasks):
+            if task.state in {TaskState.QUEUED, TaskState.LOST}:
+                ledger.unqueue(state, Key(job.id, number))
+                ledger.move(job, task, TaskState.CANCELLED, event.cancellation.at)
+    ledger.touch(state, job)
+
+
+def settled(state: State, event: JobSettled) -> None:
+    """Fix the end of a job, and have the logs told."""
+    job = state.jobs[event.job]
+    job.outcome = event.state
+    ledger.tell(state, Entry(0, Errand.CLOSE_JOB, Ref(job.id, 0, 0), job.project, state=event.state))
+    ledger.touch(state, job)
+
+
+def ended(state: State, event: JobEnded) -> None:
+    """End a job."""
+    job = state.jobs[event.job]
+    job.state, job.ended = job.outcome or JobState.FAILED, event.at
+    state.ended[job.id] = None
+    ledger.touch(state, job)
+
+
+def delivered(state: State, event: EntriesDelivered) -> None:
+    """Take entries out of the outbox."""
+    for number in event.entries:
+        entry = state.outbox.pop(number)
+        job = state.jobs[entry.ref.job]
+        job.outbox_open -= 1
+        job.archive_open -= entry.errand.for_archive
+
+
+def retired(state: State, event: JobsRetired) -> None:
+    """Forget ended jobs; the history has them."""
+    for number in event.jobs:
+        del state.jobs[number]
+        del state.ended[number]

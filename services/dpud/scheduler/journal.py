@@ -1,0 +1,129 @@
+"""The journal: a port, and its adapter in memory.
+
+A journal holds groups of events, one a commit, and the history of jobs that left the memory. It has one writer:
+opening it makes whoever had it open before unable to append.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from dpu.errors import DpuError
+from dpud.scheduler import codec
+from dpud.scheduler.model import Job, JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from dpud.scheduler.events import Event
+
+
+class Superseded(DpuError):
+    """Another scheduler writes the journal by now: this one must end."""
+
+
+class AppendFailed(DpuError):
+    """The journal took nothing: this scheduler must end, and start from what is durable."""
+
+
+class UnreadableJournal(DpuError):
+    """The journal was written by another version of the software."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which jobs are wanted, newest first; what is empty does not restrict."""
+
+    project: str
+    ids: frozenset[int] = frozenset()
+    user: str = ""
+    states: frozenset[JobState] = frozenset()
+    sequence: str = ""
+    #: Jobs that have not ended, or ended after this.
+    ended_after: float = 0.0
+    #: Only jobs with a smaller identifier; 0: from the newest on.
+    before: int = 0
+
+    def fits(self, job: Job) -> bool:
+        """Return whether a job is wanted."""
+        return (
+            job.project == self.project
+            and (not self.ids or job.id in self.ids)
+            and (not self.user or job.user == self.user)
+            and (not self.states or job.state in self.states)
+            and (not self.sequence or job.sequence == self.sequence)
+            and (not job.state.ended or job.ended > self.ended_after)
+            and (not self.before or job.id < self.before)
+        )
+
+
+class Journal(Protocol):
+    """What the loop needs of a journal."""
+
+    def replay(self) -> Iterator[Sequence[Event]]:
+        """Yield all groups that were ever appended, in order."""
+
+    def append(self, events: Sequence[Event], retired: Iterable[Job] = ()) -> None:
+        """Make a group durable, and with it the jobs that leave the memory.
+
+        Raises Superseded, or AppendFailed; nothing was stored then.
+        """
+
+    @property
+    def roomy(self) -> bool:
+        """Whether there is room for more than the leases and ends of what is there already."""
+
+    def history(self, query: Query, limit: int) -> list[Job]:
+        """Return retired jobs, newest first, at most `limit`."""
+
+    def close(self) -> None:
+        """Give everything back; what was appended stays."""
+
+
+@dataclass(slots=True)
+class Shelf:
+    """What outlives a MemoryJournal: stands for the disk."""
+
+    groups: list[bytes] = field(default_factory=list)
+    history: dict[int, bytes] = field(default_factory=dict)
+    epoch: int = 0
+    #: Nearly nothing more fits; nothing at all does.
+    full: bool = False
+    broken: bool = False
+
+
+class MemoryJournal:
+    """A journal for tests and trials: as durable as its shelf."""
+
+    def __init__(self, shelf: Shelf | None = None) -> None:
+        self._shelf = shelf or Shelf()
+        self._shelf.epoch += 1
+        self._epoch = self._shelf.epoch
+
+    def replay(self) -> Iterator[Sequence[Event]]:
+        """Yield all groups that were ever appended, in order."""
+        return map(codec.load_events, self._shelf.groups)
+
+    def append(self, events: Sequence[Event], retired: Iterable[Job] = ()) -> None:
+        """Keep a group on the shelf."""
+        if self._epoch != self._shelf.epoch:
+            raise Superseded
+        if self._shelf.broken:
+            raise AppendFailed("the shelf is broken")
+        self._shelf.history |= {job.id: codec.dump(job) for job in retired}
+        if body := codec.dump_events(events):
+            self._shelf.groups.append(body)
+
+    @property
+    def roomy(self) -> bool:
+        """Whether the shelf takes more."""
+        return not self._shelf.full
+
+    def history(self, query: Query, limit: int) -> list[Job]:
+        """Return retired jobs, newest first, at most `limit`."""
+        jobs = (codec.load(Job, self._shelf.history[number]) for number in sorted(self._shelf.history, reverse=True))
+        return [job for job in jobs if query.fits(job)][:limit]
+
+    def close(self) -> None:
+        """Do nothing: the shelf stays."""

@@ -1,0 +1,93 @@
+"""Keeps what is counted in step with the tasks: N/E/A/S/U, the waiting, the leased, the charges, the outbox."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dpud.scheduler.model import Entry, Errand, Key, Ref, TaskState
+from dpud.scheduler.share import Usage
+
+if TYPE_CHECKING:
+    from dpud.scheduler.model import Job, State, Task
+
+
+def touch(state: State, job: Job) -> None:
+    """Give the job a new revision."""
+    state.revision += 1
+    job.revision = state.revision
+
+
+def add(state: State, job: Job, task: Task) -> None:
+    """Add a task to its job; a queued one waits from now on."""
+    job.tasks.append(task)
+    job.counts.add(task.letter, 1)
+    if task.state is TaskState.QUEUED:
+        enqueue(state, Key(job.id, len(job.tasks) - 1))
+
+
+def move(job: Job, task: Task, to: TaskState, at: float) -> None:
+    """Change a task's state and its letter."""
+    job.counts.add(task.letter, -1)
+    task.state, task.ended = to, at
+    job.counts.add(task.letter, 1)
+
+
+def enqueue(state: State, key: Key) -> None:
+    """Offer a task to whoever claims."""
+    job = state.jobs[key.job]
+    state.waiting.add(job.user, job.priority, *key, plan=job.tasks[key.task].plan)
+
+
+def unqueue(state: State, key: Key) -> None:
+    """Take a task away from those that wait, now or until later."""
+    if state.delayed.pop(key, None) is None:
+        job = state.jobs[key.job]
+        state.waiting.remove(job.user, job.priority, *key, plan=job.tasks[key.task].plan)
+
+
+def lease(state: State, ref: Ref, *, at: float, token: str, worker: str, charge: float) -> None:
+    """Give a waiting task to a worker, and charge its user."""
+    job, task = state.jobs[ref.job], state.jobs[ref.job].tasks[ref.task]
+    unqueue(state, ref.key)
+    move(job, task, TaskState.RUNNING, 0.0)
+    task.attempt, task.token, task.worker, task.charge, task.started = ref.attempt, token, worker, charge, at
+    state.leased.add(ref.key)
+    state.usage[job.user] = state.usage.get(job.user, Usage()).charged(charge, at)
+    state.running[job.user] = state.running.get(job.user, 0) + 1
+    state.grants += 1
+
+
+def release(state: State, ref: Ref, to: TaskState, *, at: float, run_s: float) -> None:
+    """Take a lease back, and correct the charge to what was used."""
+    job, task = state.jobs[ref.job], state.jobs[ref.job].tasks[ref.task]
+    move(job, task, to, at)
+    state.leased.discard(ref.key)
+    state.presence.deadlines.pop(ref.key, None)
+    state.usage[job.user] = state.usage[job.user].charged(run_s - task.charge, at)
+    state.running[job.user] -= 1
+    if not state.running[job.user]:
+        del state.running[job.user]
+
+
+def tell(state: State, entry: Entry) -> None:
+    """Put an entry into the outbox, under the next number."""
+    job = state.jobs[entry.ref.job]
+    state.outbox[state.next_entry] = replace(entry, number=state.next_entry)
+    state.next_entry += 1
+    job.outbox_open += 1
+    job.archive_open += entry.errand.for_archive
+
+
+def close_task(state: State, ref: Ref, ending: TaskState, lines: int) -> None:
+    """Have the logs told that an attempt ended."""
+    project = state.jobs[ref.job].project
+    tell(state, Entry(0, Errand.CLOSE_TASK, ref, project, state=ending, lines=lines))
+
+
+def settle_products(state: State, ref: Ref, *, good: bool, products: int) -> None:
+    """Have the archive told what an attempt's products are worth; -1: nobody knows whether there are any."""
+    job = state.jobs[ref.job]
+    if products:
+        errand = Errand.PUBLISH if good else Errand.DISCARD
+        tell(state, Entry(0, errand, ref, job.project, commit=good and job.commit))

@@ -1,0 +1,193 @@
+"""The single writer: takes commands in order, commits what happened in groups, and only then answers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+
+from dpu.errors import DpuError, StorageFull, Unreachable
+from dpud.scheduler import codec, events, machine
+from dpud.scheduler.commands import Command, Resume, Retire, Submit, Tick
+from dpud.scheduler.model import State
+from dpud.scheduler.watchers import Watchers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dpud.scheduler.journal import Journal
+    from dpud.scheduler.model import Job
+
+log = structlog.get_logger(__name__)
+
+TICK_S = 0.25
+#: A tick that comes later than this says that the scheduler itself was away: a laptop's lid.
+AWAY_S = 5.0
+#: Ended jobs beyond this many leave the memory for the history.
+MAX_ENDED = 10_000
+
+#: Topics of the watchers, beside the identifiers of jobs.
+WORK = "work"
+OUTBOX = "outbox"
+
+_CHANGES_WORK = (
+    events.JobSubmitted,
+    events.StageBegun,
+    events.StagePlanned,
+    events.TaskRequeued,
+    events.TasksDue,
+    events.JobCancelRequested,
+    events.WorkerRegistered,
+    events.SessionClosed,
+)
+
+
+@dataclass(slots=True)
+class _Ask:
+    """Commands that somebody waits for."""
+
+    commands: tuple[Command, ...]
+    answer: asyncio.Future[list[events.Event]]
+    happened: list[events.Event] = field(default_factory=list)
+    refusal: DpuError | None = None
+
+
+class Loop:
+    """Owns the state: everything reads it between commits, and nothing but the loop changes it."""
+
+    def __init__(self, journal: Journal, clock: Callable[[], float] = time.time, *, max_ended: int = MAX_ENDED) -> None:
+        self.state = replayed(journal)
+        self.watchers = Watchers()
+        self._journal = journal
+        self._clock = clock
+        self._max_ended = max_ended
+        self._asks: list[_Ask] = []
+        self._asked = asyncio.Event()
+        self._closed = False
+        self._ticked = clock()
+        self._roomy = journal.roomy
+        for event in machine.decide(self.state, Resume(), self._ticked):
+            machine.apply(self.state, event)
+
+    async def run(self) -> None:
+        """Take commands until cancelled. Raises what the journal raises: then the process must end and replay."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._tick())
+                while True:
+                    await self._asked.wait()
+                    self._asked.clear()
+                    self._commit()
+        finally:
+            self._closed = True
+            self._give_up(self._asks)
+
+    async def execute(self, *commands: Command) -> list[events.Event]:
+        """Do commands in order; return what happened, durable. Raises the first refusal: those before it are done."""
+        if self._closed:
+            raise Unreachable("the scheduler is going down: try again")
+        ask = _Ask(commands, asyncio.get_running_loop().create_future())
+        self._asks.append(ask)
+        self._asked.set()
+        return await ask.answer
+
+    def check(self, command: Command) -> list[events.Event]:
+        """Return what would happen, and do nothing. Raises the refusal."""
+        return machine.decide(self.state, command, self._clock())
+
+    def _commit(self) -> None:
+        """Do all that waits, in one transaction."""
+        asks, self._asks = self._asks, []
+        leaving: list[Job] = []
+        for ask in asks:
+            self._do(ask, leaving)
+        happened = [event for ask in asks for event in ask.happened]
+        try:
+            self._journal.append(happened, leaving)
+        except BaseException:
+            self._give_up(asks)
+            raise
+        for ask in asks:
+            _answer(ask)
+        self._ring(happened)
+
+    def _do(self, ask: _Ask, leaving: list[Job]) -> None:
+        now = self._clock()
+        try:
+            for command in ask.commands:
+                if isinstance(command, Submit) and not self._roomy:
+                    raise StorageFull("the disk under the scheduler's journal is full: free some space, then try again")
+                if isinstance(command, Retire):
+                    leaving += self._about_to_leave(command)
+                ask.happened += machine.execute(self.state, command, now)
+        except DpuError as refusal:
+            ask.refusal = refusal
+
+    def _about_to_leave(self, command: Retire) -> list[Job]:
+        decided = machine.decide(self.state, command, 0.0)
+        return [self.state.jobs[number] for event in decided for number in machine.jobs_of(self.state, event)]
+
+    def _give_up(self, asks: list[_Ask]) -> None:
+        """Tell those who wait that nobody knows; they ask again, with the same request_id."""
+        for ask in asks:
+            if not ask.answer.done():
+                ask.answer.set_exception(Unreachable("the scheduler could not make it durable: try again"))
+
+    def _ring(self, happened: list[events.Event]) -> None:
+        """Wake whoever waits for what changed."""
+        for number in {number for event in happened if (number := getattr(event, "job", None)) is not None}:
+            self.watchers.ring(number)
+        if any(isinstance(event, _CHANGES_WORK) for event in happened):
+            self.watchers.ring(WORK)
+        if self.state.outbox:
+            self.watchers.ring(OUTBOX)
+
+    async def _tick(self) -> None:
+        while True:
+            now = self._clock()
+            away = now - self._ticked
+            self._ticked = now
+            commands: list[Command] = [Tick(), Retire(self._max_ended)]
+            if abs(away) > AWAY_S:
+                log.warning("the scheduler was away", seconds=away)
+                commands.insert(0, Resume())
+            self._watch_room()
+            await self.execute(*commands)
+            await asyncio.sleep(TICK_S)
+
+    def _watch_room(self) -> None:
+        roomy = self._journal.roomy
+        if roomy != self._roomy:
+            log.warning("room for the journal", roomy=roomy)
+        self._roomy = roomy
+
+
+def _answer(ask: _Ask) -> None:
+    if ask.answer.done():
+        return  # its caller went away
+    if ask.refusal:
+        ask.answer.set_exception(ask.refusal)
+    else:
+        ask.answer.set_result(ask.happened)
+
+
+def replayed(journal: Journal) -> State:
+    """Return the state that the journal tells."""
+    state = State()
+    groups = 0
+    begun = time.perf_counter()
+    for group in journal.replay():
+        groups += 1
+        for event in group:
+            machine.apply(state, event)
+    log.info(
+        "journal replayed",
+        groups=groups,
+        jobs=len(state.jobs),
+        seconds=round(time.perf_counter() - begun, 3),
+        format=codec.FORMAT,
+    )
+    return state

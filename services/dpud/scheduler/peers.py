@@ -1,0 +1,76 @@
+"""The archive and the logs, as the outbox calls them over gRPC."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+
+from dpu.channel import open_async_channel
+from dpu.status import from_rpc
+from dpu_api.v1 import archive_pb2, archive_pb2_grpc, job_pb2, logs_pb2, logs_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from dpud.hosting.settings import Peer
+    from dpud.scheduler.model import Entry, Ref
+
+DEADLINE_S = 30.0
+#: How long the logs wait for lines that have not arrived.
+PATIENCE_S = 10
+
+
+class GrpcPeers:
+    """Calls the archive and the logs with the scheduler's own token."""
+
+    def __init__(self, archive: Peer, logs: Peer) -> None:
+        self._channels = [open_async_channel(peer.address.text, peer.token) for peer in (archive, logs)]
+        self._archive = archive_pb2_grpc.ArchiveServiceStub(self._channels[0])
+        self._logs = logs_pb2_grpc.LogServiceStub(self._channels[1])
+
+    async def close(self) -> None:
+        """Close the channels."""
+        for channel in self._channels:
+            await channel.close()
+
+    async def publish(self, entry: Entry) -> None:
+        """Have an attempt's products become visible."""
+        request = archive_pb2.PublishRequest(ref=_ref(entry.ref), commit=entry.commit)
+        await _heard(self._archive.Publish(request, timeout=DEADLINE_S), "the archive")
+
+    async def discard(self, entry: Entry) -> None:
+        """Have an attempt's products removed."""
+        request = archive_pb2.DiscardRequest(ref=_ref(entry.ref))
+        await _heard(self._archive.Discard(request, timeout=DEADLINE_S), "the archive")
+
+    async def close_task(self, entry: Entry) -> None:
+        """Have an attempt's log closed."""
+        request = logs_pb2.CloseTaskRequest(
+            ref=_ref(entry.ref),
+            project=entry.project,
+            state=job_pb2.TaskState.ValueType(entry.state),
+            lines=entry.lines,
+            patience=Duration(seconds=PATIENCE_S),
+        )
+        await _heard(self._logs.CloseTask(request, timeout=DEADLINE_S), "the log service")
+
+    async def close_job(self, entry: Entry) -> None:
+        """Have a job's log closed."""
+        request = logs_pb2.CloseJobRequest(
+            job_id=entry.ref.job, project=entry.project, state=job_pb2.JobState.ValueType(entry.state)
+        )
+        await _heard(self._logs.CloseJob(request, timeout=DEADLINE_S), "the log service")
+
+
+def _ref(ref: Ref) -> job_pb2.TaskRef:
+    return job_pb2.TaskRef(job_id=ref.job, task=ref.task, attempt=ref.attempt)
+
+
+async def _heard(call: Awaitable[object], service: str) -> None:
+    """Await a call. Raises DpuError."""
+    try:
+        await call
+    except grpc.RpcError as error:
+        raise from_rpc(error, service) from error

@@ -1,0 +1,254 @@
+"""The scheduler's two services: message, command, events, message."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.duration_pb2 import Duration
+
+import dpu
+from dpu.errors import UsageError
+from dpu_api.v1 import catalogue_pb2, dispatch_pb2, dispatch_pb2_grpc, job_pb2, scheduler_pb2, scheduler_pb2_grpc
+from dpud.hosting.caller import Role, current_caller
+from dpud.scheduler import machine, wire
+from dpud.scheduler.answers import Answer, answer
+from dpud.scheduler.catalogue import MAX_TASKS
+from dpud.scheduler.commands import Cancel, Claim, Plan
+from dpud.scheduler.directory import Directory, page_token, position_of
+from dpud.scheduler.dispatching import session_of
+from dpud.scheduler.events import JobCancelRequested
+from dpud.scheduler.loop import WORK, Loop
+from dpud.scheduler.model import HEARTBEAT_S, LEASE_TERM_S, State
+from dpud.scheduler.polls import Poll, Polls
+from dpud.scheduler.watchers import heard
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from grpc.aio import ServicerContext
+
+    from dpud.scheduler.commands import Command
+    from dpud.scheduler.events import Event
+    from dpud.scheduler.model import Job, TaskPlan
+
+MAX_PAGE = 1_000
+JOBS_PAGE = 100
+MAX_WAIT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this DPU is, and where its other services are."""
+
+    name: str
+    archive: str
+    logs: str
+    code: str
+
+
+class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
+    """What people ask."""
+
+    def __init__(self, loop: Loop, directory: Directory, identity: Identity) -> None:
+        self._loop = loop
+        self._directory = directory
+        self._identity = identity
+
+    async def GetDpu(
+        self, _request: scheduler_pb2.GetDpuRequest, _context: ServicerContext[Any, Any]
+    ) -> scheduler_pb2.GetDpuResponse:
+        """Answer who this DPU is."""
+        return scheduler_pb2.GetDpuResponse(
+            name=self._identity.name,
+            version=dpu.__version__,
+            archive_address=self._identity.archive,
+            logs_address=self._identity.logs,
+            code_address=self._identity.code,
+            slots=self._loop.state.presence.slots,
+            open_jobs=self._loop.state.open_jobs,
+        )
+
+    async def GetCatalogue(
+        self, _request: scheduler_pb2.GetCatalogueRequest, _context: ServicerContext[Any, Any]
+    ) -> scheduler_pb2.GetCatalogueResponse:
+        """Answer what the workers' own recipes can do."""
+        catalogue = catalogue_pb2.Catalogue.FromString(self._loop.state.presence.catalogue)
+        return scheduler_pb2.GetCatalogueResponse(catalogue=catalogue)
+
+    async def SubmitJob(
+        self, request: scheduler_pb2.SubmitJobRequest, _context: ServicerContext[Any, Any]
+    ) -> scheduler_pb2.SubmitJobResponse:
+        """Take a job."""
+        command = wire.submit(request, current_caller())
+        if request.validate_only:
+            return scheduler_pb2.SubmitJobResponse(job=_would_be(self._loop.check(command)))
+        await self._loop.execute(command)
+        taken = self._loop.state.requests[command.project, command.user, command.request_id]
+        job = self._directory.job(taken.job, command.project)
+        return scheduler_pb2.SubmitJobResponse(job=wire.job_message(job))
+
+    async def GetJob(
+        self, request: scheduler_pb2.GetJobRequest, _context: ServicerContext[Any, Any]
+    ) -> scheduler_pb2.GetJobResponse:
+        """Answer one job."""
+        return scheduler_pb2.GetJobResponse(job=wire.job_message(self._job(request.job_id)))
+
+    async def ListJobs(
+        self, request: scheduler_pb2.ListJobsRequest, _context: ServicerContext[Any, Any]
+    ) -> scheduler_pb2.ListJobsResponse:
+        """Answer a page of jobs."""
+        project = current_caller().project
+        listing = wire.listing(request, project)
+        query = wire.query(request, project, position_of(request.page_token, listing))
+        size = _page_size(request.page_size, JOBS_PAGE)
+        found = self._directory.jobs(query, size + 1)
+        more = page_token(found[size - 1].id, listing) if len(found) > size else ""
+        return scheduler_pb2.ListJobsResponse(jobs=map(wire.job_message, found[:size]), next_page_token=more)
+
+    async def ListTasks(
+        self, request: scheduler_pb2.ListTasksRequest, _context: ServicerContext[Any, Any]
+    ) -> scheduler_pb2.ListTasksResponse:
+        """Answer a page of one job's tasks."""
+        job = self._job(request.job_id)
+        listing = f"tasks {job.id}"
+        first = position_of(request.page_token, listing)
+        last = first + _page_size(request.page_size, MAX_PAGE)
+        numbers = range(first, min(last, len(job.tasks)))
+        more = page_token(last, listing) if last < len(job.tasks) else ""
+        return scheduler_pb2.ListTasksResponse(
+            tasks=[wire.task_message(job, number) for number in numbers], next_page_token=more
+        )
+
+    async def CancelJob(
+        self, request: scheduler_pb2.CancelJobRequest, _context: ServicerContext[Any, Any]
+    ) -> scheduler_pb2.CancelJobResponse:
+        """Take the wish that a job ends."""
+        caller = current_caller()
+        job = self._job(request.job_id)
+        happened: list[Event] = []
+        if job.id in self._loop.state.jobs:
+            happened = await self._loop.execute(
+                Cancel(
+                    job=job.id,
+                    by=caller.user,
+                    project=caller.project,
+                    reason=request.reason,
+                    operator=Role.OPERATOR in caller.roles,
+                )
+            )
+        accepted = any(isinstance(event, JobCancelRequested) for event in happened) or job.cancellation is not None
+        return scheduler_pb2.CancelJobResponse(job=wire.job_message(self._job(job.id)), accepted=accepted)
+
+    async def WaitJob(
+        self, request: scheduler_pb2.WaitJobRequest, _context: ServicerContext[Any, Any]
+    ) -> scheduler_pb2.WaitJobResponse:
+        """Answer a job when it has changed."""
+        deadline = _now() + min(MAX_WAIT_S, request.timeout.ToNanoseconds() / 1e9)
+        with self._loop.watchers.watching(request.job_id) as bell:
+            while True:
+                bell.clear()
+                job = self._job(request.job_id)
+                done = job.revision > request.after_revision or job.state.ended
+                if done or not await heard(bell, deadline - _now()):
+                    return scheduler_pb2.WaitJobResponse(job=wire.job_message(job))
+
+    def _job(self, number: int) -> Job:
+        """Return a job that the caller may see. Raises NotFound."""
+        return self._directory.job(number, current_caller().project)
+
+
+def _would_be(events: list[Event]) -> job_pb2.Job:
+    """Return the job that would be taken, without an identifier."""
+    state = State()
+    for event in events:
+        machine.apply(state, event)
+    message = wire.job_message(next(iter(state.jobs.values())))
+    message.ClearField("id")
+    return message
+
+
+def _page_size(asked: int, default: int) -> int:
+    if asked < 0:
+        raise UsageError(f"page_size={asked}: must be from 1 to {MAX_PAGE}, or 0 for {default}")
+    return min(asked or default, MAX_PAGE)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+class DispatchService(dispatch_pb2_grpc.DispatchServiceServicer):
+    """What workers ask."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._polls = Polls()
+
+    async def RegisterWorker(
+        self, request: dispatch_pb2.RegisterWorkerRequest, _context: ServicerContext[Any, Any]
+    ) -> dispatch_pb2.RegisterWorkerResponse:
+        """Open a session."""
+        session = str(uuid.uuid4())
+        await self._loop.execute(wire.register(request, session))
+        return dispatch_pb2.RegisterWorkerResponse(
+            session=session,
+            lease_term=Duration(seconds=int(LEASE_TERM_S)),
+            heartbeat=Duration(seconds=int(HEARTBEAT_S)),
+        )
+
+    async def Work(
+        self, request: dispatch_pb2.WorkRequest, _context: ServicerContext[Any, Any]
+    ) -> dispatch_pb2.WorkResponse:
+        """Take reports and renewals, and answer when there is something to say."""
+        call = wire.work(request)
+        with (
+            self._loop.watchers.watching(WORK) as bell,
+            self._polls.open(request.session, bell) as poll,
+        ):
+            said = await self._said(call, poll)
+            if not poll.superseded:
+                self._polls.tell(request.session, said.cancel)
+        return wire.work_response(self._loop.state, said)
+
+    async def _said(self, call: wire.WorkCall, poll: Poll) -> Answer:
+        """Return the answer to a call, once it says something or the wait is up."""
+        deadline = _now() + call.wait_s
+        commands: list[Command] = [*call.reports, call.renewal, *_claim(call)]
+        session_of(self._loop.state, call.renewal.session)
+        while True:
+            poll.bell.clear()
+            happened = await self._loop.execute(*commands)
+            said = answer(self._loop.state, call.reports, call.renewal.held, happened)
+            if said.has_news(poll.told) or not await poll.goes_on(deadline - _now()):
+                return said
+            session_of(self._loop.state, call.renewal.session)
+            commands = [*_claim(call)]
+
+    async def ReportPlan(
+        self, requests: AsyncIterator[dispatch_pb2.ReportPlanRequest], _context: ServicerContext[Any, Any]
+    ) -> dispatch_pb2.ReportPlanResponse:
+        """Take the answer of a plan task, all of it or nothing."""
+        first: dispatch_pb2.ReportPlanRequest | None = None
+        tasks: list[TaskPlan] = []
+        async for request in requests:
+            first = first or request
+            tasks += wire.task_plans(request.tasks)
+            if len(tasks) > MAX_TASKS:
+                raise UsageError(f"a plan of more than {MAX_TASKS} tasks is too much for one job: select less")
+        if first is None:
+            raise UsageError("a plan came without its first message")
+        session_of(self._loop.state, first.session)
+        await self._loop.execute(Plan(report=wire.report(first.report), tasks=tuple(tasks)))
+        return dispatch_pb2.ReportPlanResponse()
+
+
+def _claim(call: wire.WorkCall) -> list[Claim]:
+    """Return the claim of a call, with new tokens; none where the worker has no room."""
+    if not call.room:
+        return []
+    nonce = secrets.token_hex(8)
+    return [Claim(session=call.renewal.session, room=call.room, memory_mib=call.memory_mib, nonce=nonce)]

@@ -1,0 +1,311 @@
+"""Messages to the scheduler's own values and back."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from dpu.errors import UsageError
+from dpu.values import from_map
+from dpu_api.v1 import catalogue_pb2, dispatch_pb2, job_pb2, scheduler_pb2
+from dpud.scheduler.catalogue import Option, OptionKind, Sequence, Stage
+from dpud.scheduler.commands import Register, Renew, Report, Submit
+from dpud.scheduler.journal import Query
+from dpud.scheduler.model import (
+    PLAN_TIME_S,
+    Failure,
+    FailureCategory,
+    Job,
+    JobState,
+    Limits,
+    Ref,
+    State,
+    Task,
+    TaskPlan,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dpud.hosting.caller import Caller
+    from dpud.scheduler.answers import Answer
+    from dpud.scheduler.events import TaskLeased
+
+#: The end of a traceback that is kept.
+MAX_DETAIL = 8 * 1024
+MAX_WAIT_S = 30.0
+
+
+# From messages
+
+
+def submit(request: scheduler_pb2.SubmitJobRequest, caller: Caller) -> Submit:
+    """Return the command of a SubmitJobRequest. Raises UsageError."""
+    return Submit(
+        request_id=request.request_id if request.validate_only else _uuid(request.request_id),
+        digest=_digest(request),
+        user=caller.user,
+        project=caller.project,
+        sequence=sequence(request.sequence),
+        given=from_map(request.options),
+        options=request.options.SerializeToString(deterministic=True),
+        code_digest=request.code_digest,
+        limits=Limits(request.limits.time_s, request.limits.memory_mib),
+        priority=request.priority,
+        commit=request.commit,
+        tasks=task_plans(request.tasks),
+    )
+
+
+def _uuid(text: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise UsageError(f"request_id={text[:80]!r}: must be a UUID of the client's own") from None
+
+
+def _digest(request: scheduler_pb2.SubmitJobRequest) -> str:
+    """Return the digest of all but the request_id."""
+    content = scheduler_pb2.SubmitJobRequest()
+    content.CopyFrom(request)
+    content.ClearField("request_id")
+    return hashlib.sha256(content.SerializeToString(deterministic=True)).hexdigest()
+
+
+def sequence(message: catalogue_pb2.Sequence) -> Sequence:
+    """Return the sequence that a tree of recipes describes. Raises UsageError."""
+    return Sequence(
+        name=message.name,
+        stages=tuple(Stage(stage.recipe, stage.seconds, stage.memory_mib, stage.partial) for stage in message.stages),
+        options=tuple(_option(option) for option in message.options),
+        one_of=tuple(message.one_of),
+        parameters=frozenset(name for stage in message.stages for name in stage.parameters.entries),
+    )
+
+
+def _option(message: catalogue_pb2.Option) -> Option:
+    try:
+        kind = OptionKind(message.kind)
+    except ValueError:
+        raise UsageError(f"option {message.long_name!r} has a kind {message.kind} that is not known") from None
+    return Option(
+        message.short_name,
+        message.long_name,
+        kind,
+        message.minimum if message.HasField("minimum") else None,
+        message.maximum if message.HasField("maximum") else None,
+    )
+
+
+def task_plans(messages: Iterable[job_pb2.TaskSpec]) -> tuple[TaskPlan, ...]:
+    """Return the tasks that a plan lists."""
+    return tuple(
+        TaskPlan(message.label, message.SerializeToString(), message.seconds, message.memory_mib)
+        for message in messages
+    )
+
+
+def query(request: scheduler_pb2.ListJobsRequest, project: str, before: int) -> Query:
+    """Return which jobs a ListJobsRequest wants. Raises UsageError."""
+    try:
+        states = frozenset(map(JobState, request.states))
+    except ValueError as error:
+        raise UsageError(f"states: {error}") from None
+    return Query(
+        project=project,
+        ids=frozenset(request.job_ids),
+        user=request.user,
+        states=states,
+        sequence=request.sequence,
+        ended_after=request.ended_after.ToNanoseconds() / 1e9,
+        before=before,
+    )
+
+
+def listing(request: scheduler_pb2.ListJobsRequest, project: str) -> str:
+    """Return what tells one listing from another: the filters, without the page."""
+    filters = scheduler_pb2.ListJobsRequest()
+    filters.CopyFrom(request)
+    filters.ClearField("page_token")
+    filters.ClearField("page_size")
+    return f"jobs {project} {filters.SerializeToString(deterministic=True).hex()}"
+
+
+def register(request: dispatch_pb2.RegisterWorkerRequest, session: str) -> Register:
+    """Return the command of a RegisterWorkerRequest."""
+    return Register(
+        session=session,
+        worker=request.name,
+        slots=request.slots,
+        memory_mib=request.memory_mib,
+        catalogue=request.catalogue.SerializeToString(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WorkCall:
+    """One Work call."""
+
+    reports: tuple[Report, ...]
+    renewal: Renew
+    room: int
+    memory_mib: int
+    wait_s: float
+
+
+def work(request: dispatch_pb2.WorkRequest) -> WorkCall:
+    """Return what a worker says and asks."""
+    return WorkCall(
+        reports=tuple(report(ended) for ended in request.ended),
+        renewal=Renew(session=request.session, held={ref(lease.ref): lease.token for lease in request.held}),
+        room=0 if request.draining else max(0, request.room),
+        memory_mib=request.memory_mib,
+        wait_s=min(MAX_WAIT_S, max(0.0, request.wait.ToNanoseconds() / 1e9)),
+    )
+
+
+def report(message: dispatch_pb2.TaskReport) -> Report:
+    """Return the end of an attempt."""
+    return Report(
+        ref=ref(message.ref),
+        token=message.token,
+        failure=_failure(message.failure) if message.HasField("failure") else None,
+        run_s=message.run_s if math.isfinite(message.run_s) else 0.0,
+        log_lines=message.log_lines,
+        products=max(0, message.products),
+    )
+
+
+def _failure(message: job_pb2.Failure) -> Failure:
+    known = int(message.category) in set(map(int, FailureCategory))
+    # A worker that knows more categories than we do has met something that is not the recipe's fault.
+    category = FailureCategory(message.category) if known else FailureCategory.INFRASTRUCTURE
+    return Failure(category, message.message, message.detail[-MAX_DETAIL:])
+
+
+def ref(message: job_pb2.TaskRef) -> Ref:
+    """Return an attempt."""
+    return Ref(message.job_id, message.task, message.attempt)
+
+
+# To messages
+
+
+def job_message(job: Job) -> job_pb2.Job:
+    """Return a job for people."""
+    message = job_pb2.Job(
+        id=job.id,
+        sequence=job.sequence,
+        options=job_pb2.ValueMap.FromString(job.options),
+        user=job.user,
+        project=job.project,
+        state=job_pb2.JobState.ValueType(job.state),
+        counts=job_pb2.TaskCounts(
+            normal=job.counts.normal,
+            error=job.counts.error,
+            aborted=job.counts.aborted,
+            submitted=job.counts.submitted,
+            unknown=job.counts.unknown,
+        ),
+        submitted=_time(job.submitted),
+        started=_time(job.started),
+        ended=_time(job.ended),
+        code_digest=job.code_digest,
+        priority=job.priority,
+        limits=_limits(job.limits),
+        failure=_failure_message(job.failure),
+        estimate_s=job.estimate_s,
+        revision=job.revision,
+        commit=job.commit,
+    )
+    if job.cancellation:
+        message.cancellation.by = job.cancellation.by
+        message.cancellation.reason = job.cancellation.reason
+        message.cancellation.time.FromMicroseconds(_microseconds(job.cancellation.at))
+    return message
+
+
+def _time(seconds: float) -> Timestamp | None:
+    """Return a time; None where it has not come yet."""
+    if not seconds:
+        return None
+    message = Timestamp()
+    message.FromMicroseconds(_microseconds(seconds))
+    return message
+
+
+def _microseconds(seconds: float) -> int:
+    return round(seconds * 1e6)
+
+
+def _limits(limits: Limits) -> job_pb2.Limits:
+    return job_pb2.Limits(time_s=limits.time_s, memory_mib=limits.memory_mib)
+
+
+def _failure_message(failure: Failure | None) -> job_pb2.Failure | None:
+    if failure is None:
+        return None
+    category = job_pb2.FailureCategory.ValueType(failure.category)
+    return job_pb2.Failure(category=category, message=failure.message, detail=failure.detail)
+
+
+def task_message(job: Job, number: int) -> job_pb2.Task:
+    """Return a task for people."""
+    task = job.tasks[number]
+    return job_pb2.Task(
+        ref=job_pb2.TaskRef(job_id=job.id, task=number, attempt=task.attempt),
+        stage=task.stage,
+        recipe=job.stages[task.stage].recipe,
+        label=task.label,
+        plan=task.plan,
+        state=job_pb2.TaskState.ValueType(task.state),
+        worker=task.worker,
+        started=_time(task.started),
+        ended=_time(task.ended),
+        failure=_failure_message(task.failure),
+    )
+
+
+def work_response(state: State, answer: Answer) -> dispatch_pb2.WorkResponse:
+    """Return what a worker is told."""
+    return dispatch_pb2.WorkResponse(
+        leases=[_lease(state.jobs[event.job], event) for event in answer.leases],
+        cancel=map(_ref, answer.cancel),
+        stale=map(_ref, answer.stale),
+        acknowledged=map(_ref, answer.acknowledged),
+    )
+
+
+def _ref(ref: Ref) -> job_pb2.TaskRef:
+    return job_pb2.TaskRef(job_id=ref.job, task=ref.task, attempt=ref.attempt)
+
+
+def _lease(job: Job, event: TaskLeased) -> dispatch_pb2.TaskLease:
+    task = job.tasks[event.task]
+    return dispatch_pb2.TaskLease(
+        ref=job_pb2.TaskRef(job_id=job.id, task=event.task, attempt=event.attempt),
+        token=event.token,
+        plan=task.plan,
+        sequence=job.sequence,
+        recipe=job.stages[task.stage].recipe,
+        stage=task.stage,
+        user=job.user,
+        project=job.project,
+        options=job_pb2.ValueMap.FromString(job.options),
+        code_digest=job.code_digest,
+        limits=_lease_limits(job, task),
+        commit=job.commit,
+        spec=None if task.plan else job_pb2.TaskSpec.FromString(task.spec),
+        estimate_s=task.seconds,
+    )
+
+
+def _lease_limits(job: Job, task: Task) -> job_pb2.Limits:
+    """Return what this attempt may use: memory may have grown since the last."""
+    time_s = PLAN_TIME_S if task.plan else job.limits.time_s
+    return job_pb2.Limits(time_s=time_s, memory_mib=task.memory_mib)
