@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from difflib import get_close_matches
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from dpu.errors import BadOption, UnknownOption, UnknownSequence, UsageError
@@ -200,8 +201,9 @@ def _number(name: str, value: object, low: float | None, high: float | None) -> 
 
 
 def _bounded(name: str, number: float, low: float | None, high: float | None) -> float:
-    # Written so that NaN is refused, bounds or none.
-    if (low is None or number >= low) and (high is None or number <= high) and number - number == 0:
+    if not isfinite(number):
+        raise BadOption(f"{name}={number!r}: must be a finite number")
+    if (low is None or number >= low) and (high is None or number <= high):
         return number
     least, most = ("any" if bound is None else f"{bound:g}" for bound in (low, high))
     raise BadOption(f"{name}={number!r}: must be between {least} and {most}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from dpu.report import Reporter
 from dpu.sessionlog import Logs, SessionLog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import TypeAlias
 
     from dpu.link import Link
@@ -50,9 +51,10 @@ class Processor:
         *,
         environ: Mapping[str, str] = os.environ,
         reporter: Reporter | None = None,
+        find_checkout: Callable[[], Path | None] | None = None,
     ) -> None:
         self.config = config or Config.read(environ)
-        self._environ = environ
+        self._find_checkout = find_checkout or partial(_find_checkout, environ)
         self._reporter = reporter or Reporter()
         self._name = self.config.dpu_name
         self._links: dict[str, Link] = {}
@@ -240,12 +242,10 @@ class Processor:
             )
 
     def _recipes(self, options: Mapping[str, object] | None = None) -> Recipes:
-        from dpu.bundle import find_checkout
         from dpu.options import DpuOptions
         from dpu.submission import find_recipes
 
-        send = DpuOptions.of(options or {}).send_code
-        checkout = find_checkout(self._environ) if send else None
+        checkout = self._find_checkout() if DpuOptions.of(options or {}).send_code else None
         return find_recipes(self.link, checkout, self.config.home / "cache" / "catalogues")
 
     def _sequence(self, name: str) -> Sequence:
@@ -281,6 +281,12 @@ class Processor:
             if not page.next_page_token:
                 return jobs
             request.page_token = page.next_page_token
+
+
+def _find_checkout(environ: Mapping[str, str]) -> Path | None:
+    from dpu.bundle import find_checkout
+
+    return find_checkout(environ)
 
 
 def _one(jobid: int) -> int:

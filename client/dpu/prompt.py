@@ -29,6 +29,7 @@ awe -c CODE                run CODE, with dpu
 awe FILE.py [ARGUMENT...]  run a file, with dpu
 awe demo                   reduce a small night, on a DPU of its own
 awe ingest PATH...         bring raw FITS files into the archive (awe ingest --help)
+awe demo                   reduce a night of calibrations on a DPU of its own (awe demo --help)
 
 exit codes: 0 well, 1 failed, 2 used wrongly, 4 the DPU cannot be reached"""
 

@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dpu.catalogue import describe, describe_installed
+from dpu.catalogue import PACKAGE, describe, describe_installed
 from dpu.errors import BadTree, Unreachable
 from dpu.options import DpuOptions, check, find_sequence
 from dpu.values import Plain, to_map
@@ -28,6 +28,9 @@ SLOW_S = 60.0
 #: Long names of options that give file names: they override the rest of a selection.
 FILE_OPTIONS = ("raw_filenames", "red_filenames", "reg_filenames")
 
+#: Long names of options that the call which makes what is missing has in common with this one.
+KEPT = ("instrument", "date", "chip", "filter")
+
 
 @dataclass(frozen=True, slots=True)
 class Recipes:
@@ -47,7 +50,7 @@ def find_recipes(link: Link, checkout: Path | None, cache: Path) -> Recipes:
         from dpu.bundle import bundle
 
         packed = bundle(checkout)
-        return Recipes(describe(packed.import_root, cache), packed)
+        return Recipes(describe(import_root(checkout), cache), packed)
     try:
         asked = link.ask(lambda services: services.scheduler.GetCatalogue, GetCatalogueRequest()).catalogue
     except Unreachable as unreachable:
@@ -57,6 +60,16 @@ def find_recipes(link: Link, checkout: Path | None, cache: Path) -> Recipes:
             raise unreachable from None
     # The answer is empty before the first worker has registered.
     return Recipes(asked if asked.sequences else describe_installed(cache))
+
+
+def import_root(checkout: Path) -> Path:
+    """Return the folder of a checkout that holds the recipes it ships. Raises BadTree where it ships none."""
+    from dpu.checkout import roots_of
+
+    for root in roots_of(checkout):
+        if (folder := checkout / root).name == PACKAGE:
+            return folder.parent
+    raise BadTree(f"{checkout} ships no {PACKAGE}: name its folder in [tool.dpu] ship, or run with send_code=False")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,14 +151,16 @@ def selection_of(options: Mapping[str, Plain]) -> Selection:
 
 
 def maker_of(catalogue: Catalogue, frame_class: str, options: Mapping[str, Plain]) -> str:
-    """Return the call that makes frames of a class; for raw frames, the command that brings them in."""
+    """Return the call that makes frames of a class, or '' where none does."""
     for sequence in catalogue.sequences:
         if sequence.stages and sequence.stages[-1].makes == frame_class:
-            shorts = {option.long_name: option.short_name for option in sequence.options}
-            kept = {shorts[name]: value for name, value in options.items() if name in ("instrument", "date", "chip")}
-            shown = [f"{name}={value!r}" for name, value in kept.items()]
+            shown = [
+                f"{option.short_name}={options[option.long_name]!r}"
+                for option in sequence.options
+                if option.long_name in KEPT and option.long_name in options
+            ]
             return f"dpu.run({', '.join([repr(sequence.name), *shown, 'C=1'])})"
-    return "awe ingest PATH..."
+    return ""
 
 
 def _text(value: Plain) -> str:
