@@ -10,6 +10,7 @@ from fakes_client import CATALOGUE
 
 BIAS = find_sequence(CATALOGUE, "Bias")
 SIGMA = "BiasFrame.process_params.SIGMA_CLIP"
+ITERATIONS = "BiasFrame.process_params.ITERATIONS"
 GIVEN = {"i": "WFI", "d": "2000-04-28"}
 
 
@@ -51,7 +52,7 @@ BAD = [
     ("oc", 11, "oc=11: must be between 0 and 10"),
     ("oc", 6.0, "oc=6.0: must be a whole number"),
     ("oc", "6", "oc='6': must be a whole number"),
-    ("gra", float("nan"), "gra=nan: must be between 0 and 360"),
+    ("gra", float("nan"), "gra=nan: must be a finite number"),
     ("gra", "12:00", "gra='12:00': must be a number"),
     ("C", 2, "C=2: must be 0 or 1"),
     ("C", "yes", "C='yes': must be 0 or 1"),
@@ -60,11 +61,11 @@ BAD = [
     ("raw", [], "raw=[]: must be a list of texts"),
     ("p", "x", "p='x': must be a dictionary of process parameters by name, as Pars.get() gives"),
     ("p", {SIGMA: "5"}, f"{SIGMA}='5': must be a number"),
-    ("p", {SIGMA: float("inf")}, f"{SIGMA}=inf: must be between any and any"),
+    ("p", {SIGMA: float("inf")}, f"{SIGMA}=inf: must be a finite number"),
     (
         "p",
-        {"BiasFrame.process_params.ITERATIONS": 2.5},
-        "BiasFrame.process_params.ITERATIONS=2.5: must be a whole number",
+        {ITERATIONS: 2.5},
+        f"{ITERATIONS}=2.5: must be a whole number",
     ),
 ]
 
@@ -90,15 +91,13 @@ def test_both_names_of_one_option_are_refused():
 @pytest.mark.parametrize(("name", "nearest"), [("instrment", "instrument"), ("DATE", "date"), ("dpu_tme", "dpu_time")])
 def test_an_unknown_option_gets_the_nearest_name(name, nearest):
     with pytest.raises(
-        UnknownOption, match=rf"^Bias has no option '{name}' \(did you mean '{nearest}'\?\); it knows i, "
+        UnknownOption, match=rf"^Bias has no option '{name}' \(did you mean '{nearest}'\?\); it knows i"
     ):
         check(BIAS, GIVEN | {name: "x"})
 
 
 def test_an_unknown_option_that_is_near_to_none_gets_all():
-    with pytest.raises(
-        UnknownOption, match="^Bias has no option 'zzz'; it knows i, d, c, oc, p, C, raw, gra, instrument"
-    ):
+    with pytest.raises(UnknownOption, match="^Bias has no option 'zzz'; it knows i, d, c, oc, p, C, raw, gra, i"):
         check(BIAS, GIVEN | {"zzz": 1})
 
 
