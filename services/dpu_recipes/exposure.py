@@ -249,14 +249,14 @@ def _value(card: fits.Card) -> Any:
 
 def _refuse_contradiction(instrument: Instrument, primary: _Cards, extension: _Cards) -> None:
     for key in ("INSTRUME", *instrument.keys["date_obs"]):
-        one, other = primary.values.get(key), extension.values.get(key)
-        if one and other and one != other:
+        one, other = headers.text(primary.values, [key]), headers.text(extension.values, [key])
+        if one and other and one.rstrip("0") != other.rstrip("0"):
             raise BadExposure(f"contradicts itself: {key} is {one!r} in its first header and {other!r} in another")
 
 
 def _write(path: Path, cards: _Cards, unit: Any) -> tuple[str, int]:
     """Write one CCD as FITS and return digest (SHA-256, hexadecimal) and size of the file."""
-    stored = unit.data
+    stored = _pixels(unit)
     big_endian = np.ascontiguousarray(stored, dtype=stored.dtype.newbyteorder(">"))
     head = _head(cards, unit, big_endian)
     tail = bytes(-big_endian.nbytes % _BLOCK)
@@ -266,6 +266,17 @@ def _write(path: Path, cards: _Cards, unit: Any) -> tuple[str, int]:
             digest.update(piece)
             stream.write(piece)
     return digest.hexdigest(), len(head) + big_endian.nbytes + len(tail)
+
+
+def _pixels(unit: Any) -> npt.NDArray[Any]:
+    """Return the image as it is stored: whole numbers are not scaled."""
+    try:
+        stored: npt.NDArray[Any] = unit.data
+    except OSError:
+        raise
+    except Exception as error:  # the decoders of astropy raise classes of their own
+        raise BadExposure(f"is truncated or corrupt: the image of HDU {unit.name!r} cannot be read: {error}") from error
+    return stored
 
 
 def _head(cards: _Cards, unit: Any, stored: npt.NDArray[Any]) -> bytes:

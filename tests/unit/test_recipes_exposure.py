@@ -274,6 +274,17 @@ def test_a_changed_byte_of_a_compressed_file_is_found(tmp_path: Path) -> None:
     assert refusal(file, tmp_path).startswith("is corrupt: Checksum verification failed")
 
 
+def test_compressed_data_that_cannot_be_unpacked_are_refused(tmp_path: Path) -> None:
+    with fits.open(nickel()) as units:
+        units[1].header.remove("CHECKSUM", ignore_missing=True)
+        bad = tmp_path / "bad.fits.fz"
+        fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(units[1].data, units[1].header)]).writeto(bad)
+    content = bytearray(bad.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 2000] = b"\xff" * 2000
+    bad.write_bytes(content)
+    assert refusal(bad, tmp_path).startswith("is truncated or corrupt: the image of HDU ")
+
+
 def test_rubbish_after_the_last_extension_is_refused(tmp_path: Path) -> None:
     file = write_wfi(tmp_path / "raw.fits")
     file.write_bytes(file.read_bytes() + b"rubbish" * 1000)
