@@ -1,0 +1,205 @@
+"""The checkout whose code is shipped: where it is, which of its files travel, and what git says of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import pathspec
+
+from dpu.errors import BadTree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+#: What is shipped of a checkout that does not say.
+DEFAULT_ROOTS = ("services/dpu_recipes",)
+
+#: Never travels, whatever a checkout says.
+DENIED = pathspec.GitIgnoreSpec.from_lines(
+    [
+        ".git",
+        ".env*",
+        ".netrc",
+        ".pgpass",
+        ".pypirc",
+        ".ssh",
+        ".aws",
+        ".credentials*",
+        "credentials",
+        "credentials.*",
+        "id_rsa*",
+        "id_dsa*",
+        "id_ecdsa*",
+        "id_ed25519*",
+        "*.key",
+        "*.pem",
+        "*.p12",
+        "*.pfx",
+        "*.fit",
+        "*.fits*",
+        "*_pb2.py",
+        "*_pb2.pyi",
+        "*_pb2_grpc.py",
+        "*_pb2_grpc.pyi",
+        "__pycache__",
+        "*.py[cod]",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Files of a checkout, by path relative to it, and what is known of their history."""
+
+    paths: tuple[str, ...]
+    #: 'git 1a2b3c4 + 2 changed files', or '' without git.
+    history: str
+
+
+def find_checkout(environ: Mapping[str, str]) -> Path | None:
+    """Return $AWEPIPE, or the checkout that `dpu_recipes` comes from; None for an installed one.
+
+    Raises BadTree where $AWEPIPE is no folder.
+    """
+    named = environ.get("AWEPIPE", "")
+    if named:
+        path = Path(named).expanduser()
+        if not path.is_dir():
+            raise BadTree(f"AWEPIPE={named!r} is no folder: set it to your checkout, or unset it")
+        return path.resolve()
+    found = importlib.util.find_spec("dpu_recipes")
+    if found is None or not found.submodule_search_locations:
+        return None
+    package = Path(found.submodule_search_locations[0]).resolve()
+    for folder in package.parents:
+        # An environment inside a checkout has an installed package below the checkout's pyproject.toml.
+        if any(package == folder / root for root in _declared(folder)):
+            return folder
+    return None
+
+
+def roots_of(checkout: Path) -> tuple[str, ...]:
+    """Return the import roots that travel, relative to the checkout. Raises BadTree."""
+    roots = _declared(checkout) or DEFAULT_ROOTS
+    for root in roots:
+        parts = PurePosixPath(root).parts
+        if not parts or parts[0] == "/" or ".." in parts:
+            raise BadTree(f"[tool.dpu] ship = {root!r}: must be a folder inside the checkout {checkout}")
+        if not (checkout / root).is_dir():
+            raise BadTree(f"{checkout / root} is no folder: name the folders to ship in [tool.dpu] ship")
+        if not (checkout / root).resolve().is_relative_to(checkout.resolve()):
+            raise BadTree(f"{checkout / root} is a symbolic link out of the checkout")
+    return tuple(str(PurePosixPath(root)) for root in roots)
+
+
+def listed(checkout: Path, roots: Iterable[str]) -> Listing:
+    """Return the files below the roots that git would show, or that no .gitignore names where git cannot say."""
+    if (checkout / ".git").exists():
+        listing = _by_git(checkout, tuple(roots))
+        if listing is not None:
+            return listing
+    return Listing(tuple(sorted(path for root in roots for path in _walked(checkout, root))), "")
+
+
+def own_ignores(checkout: Path) -> pathspec.GitIgnoreSpec:
+    """Return what the checkout's .dpuignore names."""
+    return _spec(checkout / ".dpuignore")
+
+
+def _declared(folder: Path) -> tuple[str, ...]:
+    """Return [tool.dpu] ship of the folder's pyproject.toml; nothing where it does not say."""
+    path = folder / "pyproject.toml"
+    try:
+        ship = tomllib.loads(path.read_text()).get("tool", {}).get("dpu", {}).get("ship", [])
+    except OSError:
+        return ()
+    except ValueError as error:
+        raise BadTree(f"{path} cannot be read: {error}") from error
+    if not isinstance(ship, list) or not all(isinstance(root, str) for root in ship):
+        raise BadTree(f"{path}: [tool.dpu] ship = {ship!r}: must be a list of folders")
+    return tuple(ship)
+
+
+def _by_git(checkout: Path, roots: tuple[str, ...]) -> Listing | None:
+    """Return what git says, or None where it cannot. Two calls that run at once: together they walk the tree once."""
+    try:
+        tracked = _git(checkout, "ls-files", "-z", "--", *roots)
+        status = _git(
+            checkout,
+            "status",
+            "--porcelain=v2",
+            "--branch",
+            "-z",
+            "--no-renames",
+            "--untracked-files=all",
+            "--",
+            *roots,
+        )
+    except OSError:
+        return None
+    outputs = [call.communicate()[0] for call in (tracked, status)]
+    if tracked.returncode or status.returncode:
+        return None
+    fields = [os.fsdecode(field) for field in outputs[1].split(b"\0") if field]
+    untracked = [field[2:] for field in fields if field.startswith("? ")]
+    changed = sum(not field.startswith("# ") for field in fields)
+    commit = next((field.split()[-1] for field in fields if field.startswith("# branch.oid ")), "")
+    paths = {os.fsdecode(path) for path in outputs[0].split(b"\0") if path} | set(untracked)
+    nested = [path for path in paths if path.endswith("/")]
+    if nested:
+        raise BadTree(f"{checkout / nested[0]} is a git repository of its own: name it in .gitignore, or in ship")
+    there = tuple(sorted(path for path in paths if os.path.lexists(checkout / path)))
+    return Listing(there, f"git {commit[:12]} + {changed} changed file{'' if changed == 1 else 's'}")
+
+
+def _git(checkout: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    # A hook's or a rebase's own variables would point to another repository.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    return subprocess.Popen(  # noqa: S603 (git, with paths behind '--')
+        ["git", "--no-optional-locks", "-C", str(checkout), *arguments],  # noqa: S607 (the user's own git)
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
+
+
+def _walked(checkout: Path, root: str) -> Iterator[str]:
+    """Yield the files below a root, less those that a .gitignore on the way names."""
+    above = [checkout / part for part in (".", *map(str, reversed(PurePosixPath(root).parents)), root)]
+    specs = {folder: _spec(folder / ".gitignore") for folder in above}
+    for where, folders, files in os.walk(checkout / root):
+        here = Path(where)
+        specs.setdefault(here, _spec(here / ".gitignore"))
+        folders[:] = sorted(name for name in folders if not _ignored(specs, here / name, "/"))
+        # A link to a folder is no folder to walk through: it is looked at, and refused, like a file.
+        links = [name for name in folders if (here / name).is_symlink()]
+        for name in sorted([*files, *links]):
+            if not _ignored(specs, here / name, ""):
+                yield (here / name).relative_to(checkout).as_posix()
+
+
+def _ignored(specs: Mapping[Path, pathspec.GitIgnoreSpec], path: Path, suffix: str) -> bool:
+    """Return whether the .gitignore nearest above the path that says anything of it ignores it."""
+    if path.name == ".git":
+        return True
+    for folder in path.parents:
+        spec = specs.get(folder)
+        verdict = spec.check_file(path.relative_to(folder).as_posix() + suffix).include if spec is not None else None
+        if verdict is not None:
+            return verdict
+    return False
+
+
+def _spec(path: Path) -> pathspec.GitIgnoreSpec:
+    try:
+        return pathspec.GitIgnoreSpec.from_lines(path.read_text().splitlines())
+    except FileNotFoundError:
+        return pathspec.GitIgnoreSpec([])
+    except (OSError, ValueError) as error:
+        raise BadTree(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,182 @@
+"""CodeService on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from dpu.channel import MIB
+from dpu.errors import MissingBlobs, NotFound, UsageError
+from dpu.tree import check, check_digest, digest_of
+from dpu_api.v1 import codeship_pb2, codeship_pb2_grpc
+from dpud.codeship.blobs import Packed, arriving, pieces
+from dpud.hosting.caller import Caller, Role, current_caller
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
+    from grpc import aio
+
+    from dpu_api.v1.codeship_pb2 import BlobChunk, TreeEntry
+    from dpud.codeship.store import CodeStore
+
+NAME = "dpu_api.v1.CodeService"
+
+#: So much is unpacked and kept at a time: one synchronisation of a folder serves many blobs.
+_GROUP_BYTES = 4 * MIB
+_GROUP_BLOBS = 256
+
+
+class CodeServicer(codeship_pb2_grpc.CodeServiceServicer):
+    """Messages to the store and back; nothing is believed that was not computed here."""
+
+    def __init__(self, store: CodeStore) -> None:
+        self._store = store
+
+    def add_to(self, server: aio.Server) -> None:
+        """Put the service on a server."""
+        codeship_pb2_grpc.add_CodeServiceServicer_to_server(self, server)
+
+    async def FindMissing(
+        self,
+        request: codeship_pb2.FindMissingRequest,
+        context: aio.ServicerContext[codeship_pb2.FindMissingRequest, codeship_pb2.FindMissingResponse],  # noqa: ARG002 (gRPC passes it)
+    ) -> codeship_pb2.FindMissingResponse:
+        """Return which blobs the caller's project has not put."""
+        _check_asked(request.digests)
+        known = await self._store.sizes(current_caller().project, request.digests)
+        return codeship_pb2.FindMissingResponse(digests=[each for each in request.digests if each not in known])
+
+    async def UploadBlobs(
+        self,
+        request_iterator: AsyncIterator[codeship_pb2.UploadBlobsRequest],
+        context: aio.ServicerContext[codeship_pb2.UploadBlobsRequest, codeship_pb2.UploadBlobsResponse],  # noqa: ARG002 (gRPC passes it)
+    ) -> codeship_pb2.UploadBlobsResponse:
+        """Keep blobs whose digest and size agree."""
+        upload = _Upload(self._store, current_caller().project)
+        try:
+            async for packed in arriving(_chunks(request_iterator)):
+                await upload.add(packed)
+        finally:
+            # Those before one that is refused are kept.
+            await upload.flush()
+        return codeship_pb2.UploadBlobsResponse(blobs=upload.blobs, bytes=upload.bytes)
+
+    async def PutTree(
+        self,
+        request: codeship_pb2.PutTreeRequest,
+        context: aio.ServicerContext[codeship_pb2.PutTreeRequest, codeship_pb2.PutTreeResponse],  # noqa: ARG002 (gRPC passes it)
+    ) -> codeship_pb2.PutTreeResponse:
+        """Check a tree, and give it its name."""
+        tree, project = request.tree, current_caller().project
+        check(tree.entries)
+        sizes = await self._store.sizes(project, {entry.digest for entry in tree.entries})
+        _check_content(tree.entries, sizes)
+        digest = digest_of(tree.entries)
+        content = tree.SerializeToString(deterministic=True)
+        try:
+            known = await self._store.tree(project, digest) == content
+        except NotFound:
+            known = False
+        if not known:
+            await self._store.put_tree(project, digest, content)
+        return codeship_pb2.PutTreeResponse(digest=digest)
+
+    async def GetTree(
+        self,
+        request: codeship_pb2.GetTreeRequest,
+        context: aio.ServicerContext[codeship_pb2.GetTreeRequest, codeship_pb2.GetTreeResponse],  # noqa: ARG002 (gRPC passes it)
+    ) -> codeship_pb2.GetTreeResponse:
+        """Return the entries of a tree."""
+        _check_asked([request.digest])
+        content = await _as(current_caller(), lambda project: self._store.tree(project, request.digest))
+        return codeship_pb2.GetTreeResponse(tree=codeship_pb2.Tree.FromString(content))
+
+    async def DownloadBlobs(
+        self,
+        request: codeship_pb2.DownloadBlobsRequest,
+        context: aio.ServicerContext[codeship_pb2.DownloadBlobsRequest, codeship_pb2.DownloadBlobsResponse],  # noqa: ARG002 (gRPC passes it)
+    ) -> AsyncIterator[codeship_pb2.DownloadBlobsResponse]:
+        """Send blobs in the order asked for."""
+        _check_asked(request.digests)
+        caller = current_caller()
+        for digest in request.digests:
+            chunks = await asyncio.to_thread(_packed, digest, await self._blob(caller, digest))
+            for chunk in chunks:
+                yield codeship_pb2.DownloadBlobsResponse(chunk=chunk)
+
+    async def _blob(self, caller: Caller, digest: str) -> bytes:
+        return await _as(caller, lambda project: self._store.blob(project, digest))
+
+
+class _Upload:
+    """The blobs of one stream, kept in groups."""
+
+    def __init__(self, store: CodeStore, project: str) -> None:
+        self._store = store
+        self._project = project
+        self._waiting: list[Packed] = []
+        self._size = 0
+        self.blobs = 0
+        self.bytes = 0
+
+    async def add(self, packed: Packed) -> None:
+        self._waiting.append(packed)
+        self._size += packed.size
+        if self._size >= _GROUP_BYTES or len(self._waiting) >= _GROUP_BLOBS:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Keep what waits, up to the first that lies. Raises UsageError there."""
+        waiting, self._waiting, self._size = self._waiting, [], 0
+        contents, fault = await asyncio.to_thread(_unpacked, waiting)
+        if contents:
+            await self._store.put_blobs(self._project, contents)
+        self.blobs += len(contents)
+        self.bytes += sum(map(len, contents.values()))
+        if fault is not None:
+            raise fault
+
+
+async def _as(caller: Caller, get: Callable[[str | None], Awaitable[bytes]]) -> bytes:
+    """Return what the caller's project has; to a worker, who runs everybody's tasks, what any project has."""
+    try:
+        return await get(caller.project)
+    except NotFound:
+        if Role.WORKER not in caller.roles:
+            raise
+    return await get(None)
+
+
+async def _chunks(requests: AsyncIterator[codeship_pb2.UploadBlobsRequest]) -> AsyncIterator[BlobChunk]:
+    async for request in requests:
+        yield request.chunk
+
+
+def _unpacked(waiting: Iterable[Packed]) -> tuple[dict[str, bytes], UsageError | None]:
+    contents: dict[str, bytes] = {}
+    for packed in waiting:
+        try:
+            contents[packed.digest] = packed.content()
+        except UsageError as error:
+            return contents, error
+    return contents, None
+
+
+def _packed(digest: str, content: bytes) -> list[BlobChunk]:
+    return list(pieces(digest, content))
+
+
+def _check_asked(digests: Iterable[str]) -> None:
+    for digest in digests:
+        check_digest(digest)
+
+
+def _check_content(entries: Iterable[TreeEntry], sizes: dict[str, int]) -> None:
+    """Raise MissingBlobs where content was not uploaded, UsageError where an entry lies about its size."""
+    missing = [entry.path for entry in entries if entry.digest not in sizes]
+    if missing:
+        raise MissingBlobs(f"the content of {len(missing)} files was not uploaded, among them {missing[0]!r}")
+    for entry in entries:
+        if sizes[entry.digest] != entry.size:
+            raise UsageError(f"{entry.path!r}: its content has {sizes[entry.digest]} bytes, not {entry.size}")

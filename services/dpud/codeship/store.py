@@ -1,0 +1,70 @@
+"""Where code is kept: the port, and the adapter that keeps it in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from dpu.errors import NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+class CodeStore(Protocol):
+    """Blobs and trees by digest. A project sees what it put itself; the project None sees everything."""
+
+    async def sizes(self, project: str, digests: Iterable[str]) -> dict[str, int]:
+        """Return the sizes of those blobs that the project has put."""
+
+    async def put_blobs(self, project: str, blobs: Mapping[str, bytes]) -> None:
+        """Keep blobs, already verified, durable on return. Raises StorageFull."""
+
+    async def blob(self, project: str | None, digest: str) -> bytes:
+        """Return a blob. Raises NotFound."""
+
+    async def put_tree(self, project: str, digest: str, tree: bytes) -> None:
+        """Keep a serialised tree, already verified, durable on return. Raises StorageFull."""
+
+    async def tree(self, project: str | None, digest: str) -> bytes:
+        """Return a serialised tree. Raises NotFound."""
+
+
+class MemoryCodeStore:
+    """Keeps code as long as the process lives."""
+
+    def __init__(self) -> None:
+        self._blobs: dict[str, dict[str, bytes]] = {}
+        self._trees: dict[str, dict[str, bytes]] = {}
+
+    async def sizes(self, project: str, digests: Iterable[str]) -> dict[str, int]:
+        """Return the sizes of those blobs that the project has put."""
+        mine = self._blobs.get(project, {})
+        return {digest: len(mine[digest]) for digest in digests if digest in mine}
+
+    async def put_blobs(self, project: str, blobs: Mapping[str, bytes]) -> None:
+        """Keep blobs."""
+        self._blobs.setdefault(project, {}).update(blobs)
+
+    async def blob(self, project: str | None, digest: str) -> bytes:
+        """Return a blob."""
+        return _find(self._blobs, project, digest, "blob")
+
+    async def put_tree(self, project: str, digest: str, tree: bytes) -> None:
+        """Keep a tree."""
+        self._trees.setdefault(project, {})[digest] = tree
+
+    async def tree(self, project: str | None, digest: str) -> bytes:
+        """Return a tree."""
+        return _find(self._trees, project, digest, "tree of code")
+
+
+def _find(shelves: Mapping[str, Mapping[str, bytes]], project: str | None, digest: str, kind: str) -> bytes:
+    for owner, shelf in shelves.items():
+        if project in {None, owner} and digest in shelf:
+            return shelf[digest]
+    raise unknown(kind, digest)
+
+
+def unknown(kind: str, digest: str) -> NotFound:
+    """Return the error for what is not there, or not to be seen."""
+    return NotFound(f"there is no {kind} {digest}: ship it again")
