@@ -133,7 +133,7 @@ def false_fraction(found: Mask, amplitudes: Amplitudes) -> float:
 
 
 def half_point(found: Mask, amplitudes: Amplitudes, edges: Sequence[float]) -> tuple[float, float]:
-    """Return the amplitude at which half of the pixels are found, and its error (Spearman and Kaerber's estimate).
+    """Return the amplitude at which half of the pixels are found, and its error at most (Spearman and Kaerber).
 
     Between the first of `edges`, below which next to nothing may be found, and the last, above which next to
     everything must be, the parts not found are summed: the estimate needs no shape of the curve, only bins narrower

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from fakes_instruments import real_data
 
 from dpu_recipes import registry
 from dpu_recipes.archive import Selection
@@ -34,6 +33,7 @@ from dpu_recipes.testing import (
     read_noise_error,
     rms,
 )
+from fakes_instruments import real_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
