@@ -48,8 +48,10 @@ def test_the_difference_of_big_endian_numbers_is_the_same():
 
 
 def test_mean_and_median_are_those_of_what_is_kept():
-    found = clipped(np.array([1.0, 2.0, 3.0, 4.0, 100000.0]))
-    assert (found.mean, found.median, found.count, found.rejected) == (2.5, 2.5, 4, 1)
+    values = np.append(np.tile([1.0, 2.0, 3.0, 5.0], 10), 100000.0)
+    found = clipped(values)
+    assert (found.mean, found.count, found.rejected) == (2.75, 40, 1)
+    assert statistics.median(values, found) == 2.5
 
 
 def test_a_constant_has_no_scatter():
@@ -60,6 +62,20 @@ def test_a_constant_has_no_scatter():
 def test_not_a_number_counts_as_an_outlier():
     found = clipped(np.array([1.0, np.nan, 3.0]))
     assert (found.mean, found.count, found.rejected) == (2.0, 2, 1)
+
+
+def test_values_that_are_almost_all_missing_have_statistics():
+    values = np.full(1_000_000, np.nan)
+    values[7] = 3.0
+    found = clipped(values)
+    assert (found.mean, found.rms, found.count, found.rejected) == (3.0, 0.0, 1, 999_999)
+
+
+def test_it_is_exact_far_from_zero():
+    values = 30000.0 + np.random.default_rng(9).normal(0.0, 2.0, (500, 300))
+    found = clipped(values, threshold=20.0)
+    assert found.mean == pytest.approx(values.mean(), rel=1e-13)
+    assert found.rms == pytest.approx(values.std(), rel=1e-11)
 
 
 def test_nothing_finite_has_no_statistics():

@@ -8,7 +8,6 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.ndimage import correlate1d
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -117,6 +116,11 @@ def _smoothed(
     """Return level and variance : (y, 1), averaged over SMOOTHING rows."""
     weights = np.ones(SMOOTHING + 1)
     weights[[0, -1]] = 0.5
-    inside = correlate1d(np.ones_like(level), weights, axis=0, mode="constant")
-    smooth = correlate1d(level, weights, axis=0, mode="constant") / inside
-    return smooth, correlate1d(variance, weights**2, axis=0, mode="constant") / inside**2
+    inside = _sums(np.ones_like(level), weights)
+    return _sums(level, weights) / inside, _sums(variance, weights**2) / inside**2
+
+
+def _sums(column: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the weighted sums about each row of `column` : (y, 1); outside of it there is nothing."""
+    half = len(weights) // 2
+    return np.convolve(column[:, 0], weights)[half:-half, np.newaxis]

@@ -149,13 +149,13 @@ def _level_matched(images: list[raw_frames.RawImage]) -> list[Correction]:
 
 def _values(bias: NDArray[np.float32]) -> dict[str, float]:
     """Return what is measured of a bias, ADU."""
-    from dpu_recipes.ccd.statistics import clipped, windows
+    from dpu_recipes.ccd.statistics import clipped, median, windows
 
     whole = clipped(bias, threshold=CLIP, iterations=ITERATIONS)
     parts = windows(bias, grid=GRID, threshold=CLIP, iterations=ITERATIONS)
     return {
         "MEAN": whole.mean,
-        "MEDIAN": whole.median,
+        "MEDIAN": median(bias, whole),
         "STDEV": whole.rms,
         "SUBWIN_FLATNESS": parts.flatness,
         "SUBWIN_STDEV": parts.stdev,

@@ -58,13 +58,13 @@ class ReadNoise(Recipe):
         """Measure the read noise of one pair, without overscan correction, and save it."""
         pair = raw_frames.inputs(request, self, spec)[:2]
         log.info("Making ReadNoise object")
-        difference = _measured(request, raw_frames.opened(request, pair))
+        difference, median = _measured(request, raw_frames.opened(request, pair))
         read_noise = difference.rms / math.sqrt(2.0)
         chip = pair[0].chip
         if not read_noise:
             raise RecipeError(f"{pair[0].file_name} and {pair[1].file_name} are the same: there is no noise to measure")
         log.info("The read noise (ADU) for ccd %s is : %.2f", chip, read_noise)
-        log.info("Difference between biases is : %.3f (mean), %.2f (median)", difference.mean, difference.median)
+        log.info("Difference between biases is : %.3f (mean), %.2f (median)", difference.mean, median)
         changed = change(read_noise, earlier(request, self.makes, pair[0]), "READNOISE")
         record = product(
             self,
@@ -73,7 +73,7 @@ class ReadNoise(Recipe):
             values={
                 "READNOISE": read_noise,
                 "BIAS_DIFFERENCE": difference.mean,
-                "BIAS_DIFFERENCE_MEDIAN": difference.median,
+                "BIAS_DIFFERENCE_MEDIAN": median,
                 "NREJECTED": difference.rejected,
                 **changed,
             },
@@ -83,8 +83,8 @@ class ReadNoise(Recipe):
         save(request, record.evolve(quality_flags=quality_flags(self.flags, request.parameters, limits)))
 
 
-def _measured(request: Request, images: list[raw_frames.RawImage]) -> Clipped:
-    """Return the statistics of the difference of two images, in ADU."""
+def _measured(request: Request, images: list[raw_frames.RawImage]) -> tuple[Clipped, float]:
+    """Return the statistics of the difference of two images, and its median, ADU."""
     from dpu_recipes.ccd import statistics
 
     threshold = request.parameters.REJECTION_THRESHOLD
@@ -95,4 +95,5 @@ def _measured(request: Request, images: list[raw_frames.RawImage]) -> Clipped:
     log.info("Estimating rms iteratively...")
     log.info("Maximum number of iterations : %d", iterations)
     log.info("Rejection threshold : %.1f (sigma)", threshold)
-    return statistics.clipped(difference, threshold=threshold, iterations=iterations)
+    measured = statistics.clipped(difference, threshold=threshold, iterations=iterations)
+    return measured, statistics.median(difference, measured)
