@@ -1,0 +1,238 @@
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from contextlib import closing, contextmanager
+
+import pytest
+
+from dpud.scheduler import codec, events, machine
+from dpud.scheduler.journal import AppendFailed, MemoryJournal, Query, Shelf, Superseded, UnreadableJournal
+from dpud.scheduler.journal_sql import SqlJournal
+from dpud.scheduler.model import Cancellation, FailureCategory, Job, JobState, Key, Limits, State
+from fakes_scheduler import NOON, Trial, failure, plans
+
+SMALL_RESERVE = 1024 * 1024
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def opening(request, tmp_path):
+    """Return what opens the same journal each time that it is called."""
+    if request.param == "memory":
+        shelf = Shelf()
+        return lambda: MemoryJournal(shelf)
+    return lambda: SqlJournal.open_file(tmp_path / "journal.sqlite", SMALL_RESERVE)
+
+
+GROUPS = [
+    [events.StageBegun(1, 0, NOON), events.JobCancelRequested(1, Cancellation("anna", "Größe Å", NOON))],
+    [
+        events.StagePlanned(1, 0, 1, NOON, 0.1, 3, 20.0, plans("a", "b")),
+        events.TasksDue((Key(1, 2), Key(1, 3))),
+        events.JobSettled(1, NOON, JobState.CANCELLED),
+    ],
+]
+
+
+def finished_jobs(number, **overrides):
+    """Return jobs that have ended."""
+    trial = Trial()
+    trial.worker()
+    for _ in range(number):
+        trial.submit(tasks=plans("a"), limits=Limits(5.0, 100), **overrides)
+    for lease in trial.claim(room=number):
+        trial.now += 1
+        trial.end(lease, failure() if lease.job == 2 else None)
+        trial.deliver()
+    return list(trial.state.jobs.values())
+
+
+def test_what_was_appended_is_replayed_in_order_after_reopening(opening):
+    with closing(opening()) as journal:
+        for group in GROUPS:
+            journal.append(group)
+    with closing(opening()) as journal:
+        assert list(journal.replay()) == GROUPS
+        journal.append([events.JobEnded(1, NOON)])
+    with closing(opening()) as journal:
+        assert list(journal.replay()) == [*GROUPS, [events.JobEnded(1, NOON)]]
+
+
+def test_events_of_presence_are_not_kept(opening):
+    with closing(opening()) as journal:
+        journal.append([events.SessionClosed("s"), events.LeasesExtended(NOON)])
+        journal.append([events.SessionClosed("s"), events.JobEnded(1, NOON)])
+        assert list(journal.replay()) == [[events.JobEnded(1, NOON)]]
+
+
+def test_a_second_writer_makes_the_first_unable_to_append(opening):
+    with closing(opening()) as first:
+        first.append(GROUPS[0])
+        with closing(opening()) as second:
+            with pytest.raises(Superseded):
+                first.append(GROUPS[1])
+            second.append([events.JobEnded(1, NOON)])
+            assert list(second.replay()) == [GROUPS[0], [events.JobEnded(1, NOON)]]
+
+
+def test_a_long_journal_is_replayed_whole(opening):
+    with closing(opening()) as journal:
+        for number in range(2_500):
+            journal.append([events.JobEnded(number, NOON)])
+        assert [event.job for group in journal.replay() for event in group] == list(range(2_500))
+
+
+def test_the_history_gives_back_whole_jobs_newest_first(opening):
+    jobs = finished_jobs(3)
+    with closing(opening()) as journal:
+        journal.append([events.JobsRetired((1, 2, 3))], jobs)
+    with closing(opening()) as journal:
+        assert journal.history(Query("kids"), 10) == jobs[::-1]
+        assert journal.history(Query("kids"), 2) == [jobs[2], jobs[1]]
+        assert list(journal.replay()) == [[events.JobsRetired((1, 2, 3))]]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        (Query("atlas"), []),
+        (Query("kids", user="bert"), []),
+        (Query("kids", user="anna"), [3, 2, 1]),
+        (Query("kids", ids=frozenset({1, 3, 9})), [3, 1]),
+        (Query("kids", states=frozenset({JobState.FAILED})), [2]),
+        (Query("kids", sequence="Bias", before=3), [2, 1]),
+        (Query("kids", sequence="Dome"), []),
+        (Query("kids", ended_after=NOON + 1), [3, 2]),
+    ],
+)
+def test_the_history_is_searched_as_the_memory_is(opening, query, expected):
+    jobs = finished_jobs(3)
+    with closing(opening()) as journal:
+        journal.append([], jobs)
+        assert [job.id for job in journal.history(query, 10)] == expected
+    assert [job.id for job in reversed(jobs) if query.fits(job)] == expected
+
+
+def test_a_replayed_journal_gives_the_state(opening):
+    trial = Trial()
+    trial.worker()
+    trial.submit(tasks=plans("a", "b", "c"))
+    for lease, category in zip(trial.claim(room=3), [None, *FailureCategory], strict=False):
+        trial.end(lease, failure(category) if category else None)
+    with closing(opening()) as journal:
+        journal.append(trial.happened)
+    state = State()
+    with closing(opening()) as journal:
+        for group in journal.replay():
+            for event in group:
+                machine.apply(state, event)
+    assert state == trial.state
+
+
+def test_a_broken_shelf_takes_nothing():
+    shelf = Shelf(broken=True)
+    with pytest.raises(AppendFailed):
+        MemoryJournal(shelf).append(GROUPS[0])
+    assert list(MemoryJournal(shelf).replay()) == []
+
+
+def test_a_writer_that_was_killed_leaves_every_group_whole(tmp_path):
+    path = tmp_path / "journal.sqlite"
+    program = textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        from dpud.scheduler import events
+        from dpud.scheduler.journal_sql import SqlJournal
+        journal = SqlJournal.open_file(Path(sys.argv[1]), 1024)
+        for number in range(1_000_000):
+            journal.append([events.JobEnded(number, 0.0), events.JobEnded(number, 1.0)])
+            print(number, flush=True)
+    """)
+    with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True) as writer:
+        said = [int(next(writer.stdout)) for _ in range(50)]
+        writer.send_signal(signal.SIGKILL)
+        said += map(int, writer.stdout)
+    with closing(SqlJournal.open_file(path, 1024)) as journal:
+        groups = list(journal.replay())
+    assert [[event.job for event in group] for group in groups] == [[number] * 2 for number in range(len(groups))]
+    assert len(said) <= len(groups) <= len(said) + 1
+
+
+@contextmanager
+def files_of_at_most(size):
+    """Let no file of this process grow beyond `size`."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_disk_that_takes_nothing_leaves_the_journal_as_it_was(tmp_path):
+    path = tmp_path / "journal.sqlite"
+    big = [events.StagePlanned(1, 0, 1, NOON, 0.1, 3, 20.0, plans(*map(str, range(20_000))))]
+    with closing(SqlJournal.open_file(path, SMALL_RESERVE)) as journal:
+        journal.append(GROUPS[0])
+        with files_of_at_most(64 * 1024), pytest.raises(AppendFailed, match="the journal took nothing"):
+            journal.append(big)
+        assert not (tmp_path / "journal.reserve").exists()
+    with closing(SqlJournal.open_file(path, SMALL_RESERVE)) as journal:
+        assert list(journal.replay()) == [GROUPS[0]]
+        journal.append(big)
+        assert list(journal.replay()) == [GROUPS[0], big]
+
+
+def test_a_full_disk_is_answered_from_the_reserve_and_recovers(tmp_path, monkeypatch):
+    with closing(SqlJournal.open_file(tmp_path / "journal.sqlite", SMALL_RESERVE)) as journal:
+        assert journal.roomy
+        with journal._engine.begin() as connection:
+            # The pages that are there and no more; as much again becomes free with the reserve.
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+            connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+        give_up = journal._reserve.give_up
+
+        def grow():
+            freed = give_up()
+            with journal._engine.connect() as connection:
+                connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 1000}")
+            return freed
+
+        monkeypatch.setattr(journal._reserve, "give_up", grow)
+        # Says little to a compressor: it must really need pages.
+        labels = [codec.dump(Limits(number**0.5, number)).hex() for number in range(1_000)]
+        big = [events.StagePlanned(1, 0, 1, NOON, 0.1, 3, 20.0, plans(*labels))]
+        journal.append(big)
+        assert list(journal.replay()) == [big]
+        assert not (tmp_path / "journal.reserve").exists()
+        assert journal.roomy
+        assert (tmp_path / "journal.reserve").stat().st_size == SMALL_RESERVE
+
+
+def test_a_journal_of_another_format_is_refused(tmp_path):
+    path = tmp_path / "journal.sqlite"
+    SqlJournal.open_file(path, 1024).close()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE writer SET format = 99")
+        database.commit()
+    with pytest.raises(UnreadableJournal, match="format 99, and this version reads 1"):
+        SqlJournal.open_file(path, 1024)
+
+
+def test_newer_tables_are_refused(tmp_path):
+    path = tmp_path / "journal.sqlite"
+    SqlJournal.open_file(path, 1024).close()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'journal_9999'")
+        database.commit()
+    with pytest.raises(UnreadableJournal, match="'journal_9999'"):
+        SqlJournal.open_file(path, 1024)
+
+
+def test_a_job_goes_through_the_codec_unchanged():
+    for job in finished_jobs(3):
+        assert codec.load(Job, codec.dump(job)) == job

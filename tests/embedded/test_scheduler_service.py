@@ -1,0 +1,421 @@
+import asyncio
+import uuid
+from contextlib import asynccontextmanager, closing
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from dpu import errors
+from dpu.channel import open_async_channel
+from dpu.status import from_rpc
+from dpu_api.v1 import (
+    archive_pb2_grpc,
+    catalogue_pb2,
+    dispatch_pb2,
+    dispatch_pb2_grpc,
+    job_pb2,
+    logs_pb2_grpc,
+    scheduler_pb2,
+    scheduler_pb2_grpc,
+)
+from dpud.hosting.caller import digest_of
+from dpud.hosting.server import listening
+from dpud.hosting.settings import Environment
+from dpud.scheduler import main
+from dpud.scheduler.journal import Superseded
+from dpud.scheduler.journal_sql import SqlJournal
+from fakes_scheduler import RecordingArchive, RecordingLogs, until
+
+MADE_UP = "MTc"
+ROLES = {"anna": "user", "bert": "user", "ruth": "operator", "worker": "worker", "service": "service"}
+
+
+class House:
+    """A scheduler on a Unix socket, with an archive and logs that remember what they were told."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.archive = RecordingArchive()
+        self.logs = RecordingLogs()
+        rows = [
+            f'[[token]]\nsha256 = "{digest_of(name)}"\nuser = "{name}"\nprojects = ["*"]\nroles = ["{role}"]\n'
+            for name, role in ROLES.items()
+        ]
+        (folder / "tokens.toml").write_text("\n".join(rows))
+        (folder / "own.token").write_text("service")
+        self.settings = main.Settings.read(
+            Environment(
+                {
+                    "DPU_NAME": "trial",
+                    "DPU_STATE": str(folder / "state"),
+                    "DPU_LISTEN": self.address,
+                    "DPU_TOKENS_FILE": str(folder / "tokens.toml"),
+                    "DPU_TOKEN_FILE": str(folder / "own.token"),
+                    "DPU_LOGS": self.address,
+                    "DPU_ARCHIVE": self.address,
+                    "DPU_CODE": self.address,
+                }
+            )
+        )
+
+    @property
+    def address(self):
+        return f"unix:{self.folder / 's'}"
+
+    @asynccontextmanager
+    async def open(self):
+        """Serve; yields stubs by user."""
+        services = [
+            ("dpu_api.v1.ArchiveService", self._adding(archive_pb2_grpc, "Archive", self.archive)),
+            ("dpu_api.v1.LogService", self._adding(logs_pb2_grpc, "Log", self.logs)),
+        ]
+        async with (
+            main.built(self.settings) as own,
+            listening(self.settings.listening, [*own, *services]),
+            Callers(self.address) as callers,
+        ):
+            yield callers
+
+    @staticmethod
+    def _adding(module, name, servicer):
+        return lambda server: getattr(module, f"add_{name}ServiceServicer_to_server")(servicer, server)
+
+
+class Callers:
+    """Stubs of the scheduler for each user."""
+
+    def __init__(self, address):
+        self._address = address
+        self._channels = []
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        for channel in self._channels:
+            await channel.close()
+
+    def person(self, name="anna", project="kids"):
+        return scheduler_pb2_grpc.SchedulerServiceStub(self._open(name, project))
+
+    async def worker(self, name="w1", slots=2):
+        stub = dispatch_pb2_grpc.DispatchServiceStub(self._open("worker", ""))
+        worker = Worker(stub, name, slots)
+        await worker.register()
+        return worker
+
+    def _open(self, name, project):
+        channel = open_async_channel(self._address, name, project)
+        self._channels.append(channel)
+        return channel
+
+
+class Worker:
+    """A worker by script."""
+
+    def __init__(self, stub, name, slots):
+        self.stub = stub
+        self.name = name
+        self.slots = slots
+        self.calls = 0
+        self.session = ""
+
+    async def register(self):
+        request = dispatch_pb2.RegisterWorkerRequest(
+            name=self.name,
+            slots=self.slots,
+            memory_mib=8_000,
+            catalogue=catalogue_pb2.Catalogue(version="7", sequences=[BIAS]),
+        )
+        self.session = (await self.stub.RegisterWorker(request)).session
+
+    def work(self, *, ended=(), held=(), room=0, wait=5.0):
+        self.calls += 1
+        return self.stub.Work(
+            dispatch_pb2.WorkRequest(
+                session=self.session,
+                call=self.calls,
+                ended=ended,
+                held=[dispatch_pb2.HeldLease(ref=lease.ref, token=lease.token, started=True) for lease in held],
+                room=room,
+                memory_mib=8_000,
+                wait=Duration(nanos=int(wait % 1 * 1e9), seconds=int(wait)),
+            )
+        )
+
+    async def plan(self, lease, *labels):
+        async def messages():
+            yield dispatch_pb2.ReportPlanRequest(session=self.session, report=ending(lease))
+            for label in labels:
+                yield dispatch_pb2.ReportPlanRequest(tasks=[job_pb2.TaskSpec(label=label, inputs=["f1"])])
+
+        await self.stub.ReportPlan(messages())
+
+
+BIAS = catalogue_pb2.Sequence(
+    name="Bias",
+    stages=[catalogue_pb2.Stage(recipe="Bias", seconds=10, memory_mib=300, partial=True)],
+    options=[catalogue_pb2.Option(short_name="i", long_name="instrument", kind="OPTION_KIND_TEXT")],
+)
+
+
+def submission(**overrides):
+    values = {
+        "request_id": str(uuid.uuid4()),
+        "sequence": BIAS,
+        "options": job_pb2.ValueMap(entries={"instrument": job_pb2.Value(string_value="WFI")}),
+        "commit": True,
+    }
+    return scheduler_pb2.SubmitJobRequest(**{**values, **overrides})
+
+
+def specs(*labels):
+    return [job_pb2.TaskSpec(label=label) for label in labels]
+
+
+def ending(lease, failure=None, **figures):
+    values = {"run_s": 2.0, "log_lines": 3, "products": 1, **figures}
+    return dispatch_pb2.TaskReport(ref=lease.ref, token=lease.token, failure=failure, **values)
+
+
+@pytest.fixture
+def house(tmp_path):
+    return House(tmp_path)
+
+
+async def fails(call, kind, match):
+    with pytest.raises(grpc.RpcError) as caught:
+        await call
+    error = from_rpc(caught.value)
+    assert type(error) is kind
+    assert match in error.message
+
+
+async def test_a_job_goes_from_submit_to_its_end_and_others_are_told(house):
+    async with house.open() as callers:
+        anna, worker = callers.person(), await callers.worker()
+        job = (await anna.SubmitJob(submission())).job
+        assert (job.id, job.state, job.user, job.project) == (1, job_pb2.JOB_STATE_QUEUED, "anna", "kids")
+        [plan] = (await worker.work(room=2)).leases
+        assert (plan.plan, plan.recipe, plan.limits.time_s) == (True, "Bias", 60)
+        await worker.plan(plan, "ccd50", "ccd51")
+        first, second = (await worker.work(room=2)).leases
+        assert (first.spec.label, list(first.spec.inputs), first.limits.memory_mib) == ("ccd50", ["f1"], 300)
+        assert first.options.entries["instrument"].string_value == "WFI"
+        answer = await worker.work(ended=[ending(first), ending(second, products=0)])
+        assert list(answer.acknowledged) == [first.ref, second.ref]
+        await until_ended(anna, 1)
+        done = (await anna.GetJob(scheduler_pb2.GetJobRequest(job_id=1))).job
+        assert (done.state, done.counts) == (job_pb2.JOB_STATE_FINISHED, job_pb2.TaskCounts(normal=2))
+    assert house.archive.told == [("publish", 1, 1, 1, True)]
+    assert sorted(house.logs.told[:3]) == [
+        ("close_task", 1, 0, 1, job_pb2.TASK_STATE_SUCCEEDED, 3),
+        ("close_task", 1, 1, 1, job_pb2.TASK_STATE_SUCCEEDED, 3),
+        ("close_task", 1, 2, 1, job_pb2.TASK_STATE_SUCCEEDED, 3),
+    ]
+    assert house.logs.told[3:] == [("close_job", 1, job_pb2.JOB_STATE_FINISHED)]
+
+
+async def until_ended(stub, number):
+    revision = 0
+    while True:
+        request = scheduler_pb2.WaitJobRequest(job_id=number, after_revision=revision, timeout=Duration(seconds=2))
+        job = (await stub.WaitJob(request)).job
+        if job.state >= job_pb2.JOB_STATE_FINISHED:
+            return job
+        assert job.revision > revision, f"nothing changed for 2 s: {job}"
+        revision = job.revision
+
+
+async def test_a_waiting_call_is_answered_as_soon_as_there_is_work(house):
+    async with house.open() as callers:
+        worker = await callers.worker()
+        waiting = asyncio.ensure_future(worker.work(room=1, wait=30))
+        await callers.person().SubmitJob(submission(tasks=specs("a")))
+        answer = await asyncio.wait_for(waiting, 1)
+        assert [lease.spec.label for lease in answer.leases] == ["a"]
+
+
+async def test_a_cancel_reaches_a_running_task_at_once_and_once(house):
+    async with house.open() as callers:
+        anna, worker = callers.person(), await callers.worker()
+        await anna.SubmitJob(submission(tasks=specs("a")))
+        [lease] = (await worker.work(room=1)).leases
+        waiting = asyncio.ensure_future(worker.work(held=[lease], room=1, wait=30))
+        answer = await anna.CancelJob(scheduler_pb2.CancelJobRequest(job_id=1, reason="wrong night"))
+        assert (answer.accepted, answer.job.state) == (True, job_pb2.JOB_STATE_CANCELLING)
+        assert (answer.job.cancellation.by, answer.job.cancellation.reason) == ("anna", "wrong night")
+        assert list((await asyncio.wait_for(waiting, 1)).cancel) == [lease.ref]
+        again = await worker.work(held=[lease], wait=0.05)
+        assert list(again.cancel) == [lease.ref]
+        cancelled = job_pb2.Failure(category=job_pb2.FAILURE_CATEGORY_CANCELLED, message="stopped")
+        await worker.work(ended=[ending(lease, cancelled)])
+        job = await until_ended(anna, 1)
+        assert (job.state, job.counts.aborted) == (job_pb2.JOB_STATE_CANCELLED, 1)
+        answer = await anna.CancelJob(scheduler_pb2.CancelJobRequest(job_id=1))
+        assert answer.job.state == job_pb2.JOB_STATE_CANCELLED
+
+
+async def test_cancelling_a_finished_job_is_not_accepted(house):
+    async with house.open() as callers:
+        anna, worker = callers.person(), await callers.worker()
+        await anna.SubmitJob(submission(tasks=specs("a")))
+        [lease] = (await worker.work(room=1)).leases
+        await worker.work(ended=[ending(lease)])
+        await until_ended(anna, 1)
+        answer = await anna.CancelJob(scheduler_pb2.CancelJobRequest(job_id=1))
+        assert (answer.accepted, answer.job.state) == (False, job_pb2.JOB_STATE_FINISHED)
+
+
+async def test_a_newer_call_answers_the_older_at_once(house):
+    async with house.open() as callers:
+        worker = await callers.worker()
+        older = asyncio.ensure_future(worker.work(room=1, wait=30))
+        await asyncio.wait([older], timeout=0.05)
+        newer = asyncio.ensure_future(worker.work(room=1, wait=30))
+        assert not (await asyncio.wait_for(older, 1)).leases
+        await callers.person().SubmitJob(submission(tasks=specs("a")))
+        assert (await asyncio.wait_for(newer, 1)).leases
+
+
+async def test_an_older_attempts_report_is_stale(house):
+    async with house.open() as callers:
+        worker = await callers.worker()
+        await callers.person().SubmitJob(submission(tasks=specs("a")))
+        [lease] = (await worker.work(room=1)).leases
+        await worker.register()
+        assert list((await worker.work(ended=[ending(lease)])).acknowledged) == [lease.ref]
+        assert list((await worker.work(ended=[ending(lease)])).acknowledged) == [lease.ref]
+        lease.token += "x"
+        assert list((await worker.work(ended=[ending(lease)])).stale) == [lease.ref]
+        assert list((await worker.work(held=[lease])).stale) == [lease.ref]
+
+
+async def test_an_unknown_session_registers_anew_and_goes_on(house):
+    async with house.open() as callers:
+        worker = await callers.worker()
+        await callers.person().SubmitJob(submission(tasks=specs("a")))
+        [lease] = (await worker.work(room=1)).leases
+    async with house.open() as callers:
+        late = dispatch_pb2_grpc.DispatchServiceStub(callers._open("worker", ""))
+        worker.stub = late
+        await fails(worker.work(held=[lease]), errors.UnknownSession, "register anew")
+        await worker.register()
+        assert not (await worker.work(held=[lease], wait=0.01)).stale
+        assert list((await worker.work(ended=[ending(lease)])).acknowledged) == [lease.ref]
+        assert (await until_ended(callers.person(), 1)).state == job_pb2.JOB_STATE_FINISHED
+
+
+async def test_the_same_request_gives_the_same_job_after_a_restart(house):
+    request = submission()
+    async with house.open() as callers:
+        assert (await callers.person().SubmitJob(request)).job.id == 1
+    async with house.open() as callers:
+        assert (await callers.person().SubmitJob(request)).job.id == 1
+        request.commit = False
+        await fails(callers.person().SubmitJob(request), errors.Conflict, "used for another job, 1")
+        assert (await callers.person().SubmitJob(submission())).job.id == 2
+
+
+async def test_wrong_submissions_are_refused_and_store_nothing(house):
+    async with house.open() as callers:
+        anna = callers.person()
+        wrong = job_pb2.ValueMap(entries={"instrumint": job_pb2.Value(string_value="WFI")})
+        await fails(anna.SubmitJob(submission(options=wrong)), errors.UnknownOption, "did you mean 'instrument'?")
+        await fails(anna.SubmitJob(submission(request_id="17")), errors.UsageError, "request_id='17': must be a UUID")
+        await fails(
+            anna.SubmitJob(submission(sequence=catalogue_pb2.Sequence(name="Bias"))), errors.UsageError, "0 stages"
+        )
+        await fails(anna.SubmitJob(submission(priority=101)), errors.UsageError, "dpu_priority=101")
+        would_be = (await anna.SubmitJob(submission(validate_only=True, request_id=""))).job
+        assert (would_be.id, would_be.sequence, would_be.estimate_s) == (0, "Bias", 10)
+        assert not (await anna.ListJobs(scheduler_pb2.ListJobsRequest())).jobs
+
+
+async def test_jobs_of_another_project_do_not_exist(house):
+    async with house.open() as callers:
+        await callers.person().SubmitJob(submission())
+        other = callers.person("bert", "atlas")
+        await fails(other.GetJob(scheduler_pb2.GetJobRequest(job_id=1)), errors.NotFound, "no job 1 in project 'atlas'")
+        await fails(other.GetJob(scheduler_pb2.GetJobRequest(job_id=9)), errors.NotFound, "no job 9 in project 'atlas'")
+        await fails(other.CancelJob(scheduler_pb2.CancelJobRequest(job_id=1)), errors.NotFound, "no job 1")
+        assert not (await other.ListJobs(scheduler_pb2.ListJobsRequest())).jobs
+        neighbour = callers.person("bert")
+        await fails(neighbour.CancelJob(scheduler_pb2.CancelJobRequest(job_id=1)), errors.NotAllowed, "job 1 is anna's")
+        assert (await callers.person("ruth").CancelJob(scheduler_pb2.CancelJobRequest(job_id=1))).accepted
+
+
+async def test_lists_are_paged_and_a_made_up_token_is_refused(house):
+    async with house.open() as callers:
+        anna = callers.person()
+        for _ in range(3):
+            await anna.SubmitJob(submission(tasks=specs("a", "b", "c")))
+        page = await anna.ListJobs(scheduler_pb2.ListJobsRequest(page_size=2))
+        assert [job.id for job in page.jobs] == [3, 2]
+        rest = scheduler_pb2.ListJobsRequest(page_size=2, page_token=page.next_page_token)
+        last = await anna.ListJobs(rest)
+        assert ([job.id for job in last.jobs], last.next_page_token) == ([1], "")
+        rest.user = "bert"
+        await fails(anna.ListJobs(rest), errors.UsageError, "is not one of this listing's")
+        await fails(anna.ListJobs(scheduler_pb2.ListJobsRequest(page_token=MADE_UP)), errors.UsageError, "'MTc'")
+        tasks = await anna.ListTasks(scheduler_pb2.ListTasksRequest(job_id=1, page_size=2))
+        assert [task.label for task in tasks.tasks] == ["a", "b"]
+        more = scheduler_pb2.ListTasksRequest(job_id=1, page_token=tasks.next_page_token)
+        assert [task.label for task in (await anna.ListTasks(more)).tasks] == ["c"]
+
+
+async def test_lists_are_filtered(house):
+    async with house.open() as callers:
+        await callers.person().SubmitJob(submission())
+        await callers.person("bert").SubmitJob(submission())
+        await callers.person("bert").CancelJob(scheduler_pb2.CancelJobRequest(job_id=2))
+        await until_ended(callers.person(), 2)
+
+        async def listed(**filters):
+            answer = await callers.person().ListJobs(scheduler_pb2.ListJobsRequest(**filters))
+            return [job.id for job in answer.jobs]
+
+        assert await listed() == [2, 1]
+        assert await listed(user="bert") == [2]
+        assert await listed(states=[job_pb2.JOB_STATE_QUEUED]) == [1]
+        assert await listed(sequence="Dome") == []
+        assert await listed(job_ids=[1, 77]) == [1]
+        assert await listed(ended_after={"seconds": 4_000_000_000}) == [1]
+
+
+async def test_the_dpu_says_who_it_is_and_what_its_workers_can_do(house):
+    async with house.open() as callers:
+        anna = callers.person()
+        assert not (await anna.GetCatalogue(scheduler_pb2.GetCatalogueRequest())).catalogue.sequences
+        await callers.worker(slots=3)
+        await anna.SubmitJob(submission())
+        who = await anna.GetDpu(scheduler_pb2.GetDpuRequest())
+        assert (who.name, who.archive_address, who.slots, who.open_jobs) == ("trial", house.address, 3, 1)
+        catalogue = (await anna.GetCatalogue(scheduler_pb2.GetCatalogueRequest())).catalogue
+        assert (catalogue.version, catalogue.sequences[0].name) == ("7", "Bias")
+
+
+async def test_a_stale_plan_is_refused(house):
+    async with house.open() as callers:
+        worker = await callers.worker()
+        await callers.person().SubmitJob(submission())
+        [lease] = (await worker.work(room=1)).leases
+        good = lease.token
+        lease.token += "x"
+        await fails(worker.plan(lease, "a"), errors.StaleLease, "drop it")
+        lease.token = good
+        await worker.plan(lease, "a")
+        await worker.plan(lease, "a")
+        job = (await callers.person().GetJob(scheduler_pb2.GetJobRequest(job_id=1))).job
+        assert job.counts == job_pb2.TaskCounts(submitted=1)
+
+
+async def test_a_scheduler_that_was_superseded_ends(house):
+    with pytest.RaisesGroup(Superseded, flatten_subgroups=True):
+        async with house.open() as callers:
+            with closing(SqlJournal.open_file(house.settings.state / "journal.sqlite")):
+                await fails(callers.person().SubmitJob(submission()), errors.Unreachable, "try again")
+                await until(lambda: False, lambda: "the scheduler goes on")
+    async with house.open() as callers:
+        assert not (await callers.person().ListJobs(scheduler_pb2.ListJobsRequest())).jobs
