@@ -67,10 +67,10 @@ class Holdings:
             await self._put(files, ours=ours)
             kept = await asyncio.to_thread(record)
         except BaseException:
-            self._release(files)
-            await self.drop(files)
+            self._release(files.keys())
+            await self.drop(files.keys())
             raise
-        self._release(files)
+        self._release(files.keys())
         return kept
 
     async def _put(self, files: Mapping[str, Path], *, ours: bool) -> None:

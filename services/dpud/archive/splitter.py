@@ -30,7 +30,8 @@ class Splitter:
     def __init__(self, command: Sequence[str], *, processes: int = 2, limit_s: float = LIMIT_S) -> None:
         self._limit_s = limit_s
         self._parsers = [_Parser(command) for _ in range(processes)]
-        self._idle: asyncio.Queue[_Parser] = asyncio.Queue()
+        # The one that was used last is warm.
+        self._idle: asyncio.LifoQueue[_Parser] = asyncio.LifoQueue()
         for parser in self._parsers:
             self._idle.put_nowait(parser)
 
@@ -40,9 +41,10 @@ class Splitter:
         return cls([sys.executable, "-m", "dpud.archive.parser", str(instruments or "")])
 
     async def start(self) -> None:
-        """Start the parsers ahead of the first file: loading what they need takes most of a second."""
-        for parser in self._parsers:
-            await parser.start()
+        """Start a parser ahead of the first file: loading what it needs takes most of a second."""
+        parser = self._idle.get_nowait()
+        await parser.start()
+        self._idle.put_nowait(parser)
 
     async def split(self, file: Path, name: str, folder: Path) -> list[tuple[Frame, Path]]:
         """Return the frames of an exposure, each with its file in `folder`. Raises BadFrame and StorageFull."""

@@ -1,0 +1,147 @@
+"""One suite that every store passes, in memory and in a folder."""
+
+import errno
+import hashlib
+import os
+import resource
+import signal
+from contextlib import contextmanager
+
+import pytest
+
+from dpu.errors import BadFrame, NotFound, StorageFull
+from dpud.archive.store import MemoryStore
+from dpud.archive.store_files import FolderStore, refusing
+
+
+@pytest.fixture(params=["memory", "folder"])
+def store(request, tmp_path):
+    return MemoryStore() if request.param == "memory" else FolderStore(tmp_path / "files")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return FolderStore(tmp_path / "files")
+
+
+def a_file(tmp_path, content=b"pixels", name="file"):
+    file = tmp_path / name
+    file.write_bytes(content)
+    return file, hashlib.sha256(content).hexdigest()
+
+
+def left(tmp_path):
+    return [file for file in (tmp_path / "files").rglob("*") if file.is_file()]
+
+
+@contextmanager
+def files_of_at_most(size):
+    """Let this process write no file beyond a size, as a full disk would."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_file_comes_back_as_it_went_in(store, tmp_path, ours):
+    file, digest = a_file(tmp_path, os.urandom(3 << 20))
+    content = file.read_bytes()
+    store.put(file, digest, ours=ours)
+    with store.open(digest) as reading:
+        assert reading.read() == content
+    assert list(store.digests()) == [digest]
+    assert file.exists() is not ours
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_file_put_twice_is_there_once(store, tmp_path, ours):
+    for _ in range(2):
+        file, digest = a_file(tmp_path)
+        store.put(file, digest, ours=ours)
+        assert file.exists() is not ours
+    assert list(store.digests()) == [digest]
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_bytes_that_are_not_the_announced_ones_are_refused(store, tmp_path, ours):
+    file, digest = a_file(tmp_path)
+    announced = "0" * 64
+    with pytest.raises(BadFrame, match=f"digest {digest}, not {announced} as announced"):
+        store.put(file, announced, ours=ours)
+    assert list(store.digests()) == []
+
+
+def test_a_file_that_cannot_be_read_is_named(store, tmp_path):
+    with pytest.raises(BadFrame, match=r"nowhere' cannot be read: No such file or directory"):
+        store.put(tmp_path / "nowhere", "0" * 64)
+    assert list(store.digests()) == []
+
+
+def test_an_unknown_file_is_not_found(store):
+    with pytest.raises(NotFound, match="no file has digest"):
+        store.open("0" * 64)
+
+
+def test_a_removed_file_is_gone(store, tmp_path):
+    file, digest = a_file(tmp_path)
+    store.put(file, digest)
+    store.remove(digest)
+    store.remove(digest)
+    assert list(store.digests()) == []
+    with pytest.raises(NotFound):
+        store.open(digest)
+
+
+def test_a_file_in_a_folder_is_read_only_and_at_its_place(folder, tmp_path):
+    file, digest = a_file(tmp_path)
+    folder.put(file, digest)
+    place = folder.path(digest)
+    assert place == tmp_path / "files" / digest[:2] / digest[2:4] / digest
+    assert place.stat().st_mode & 0o777 == 0o444
+
+
+def test_who_still_holds_the_source_cannot_change_what_was_stored(folder, tmp_path):
+    file, digest = a_file(tmp_path, b"as announced")
+    with file.open("r+b") as held:
+        folder.put(file, digest)
+        held.write(b"changed")
+    assert folder.path(digest).read_bytes() == b"as announced"
+
+
+def test_what_a_killed_process_was_writing_is_removed(tmp_path):
+    FolderStore(tmp_path / "files")
+    (tmp_path / "files" / "partial" / "half").write_bytes(b"half")
+    FolderStore(tmp_path / "files")
+    assert left(tmp_path) == []
+
+
+def test_a_full_disk_names_the_folder_and_leaves_nothing(folder, tmp_path):
+    file, digest = a_file(tmp_path, os.urandom(1 << 20))
+    with files_of_at_most(1 << 16), pytest.raises(StorageFull, match=r"/files takes nothing more: File too large"):
+        folder.put(file, digest)
+    assert left(tmp_path) == []
+    folder.put(file, digest)
+    assert [place.name for place in left(tmp_path)] == [digest]
+
+
+def test_an_unwritable_folder_is_a_full_one(tmp_path):
+    def refuse():
+        with refusing(tmp_path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with pytest.raises(StorageFull, match=f"{tmp_path} takes nothing more: Permission denied: nothing was stored"):
+        refuse()
+
+
+def test_another_fault_of_the_disk_stays_what_it_is(tmp_path):
+    def fail():
+        with refusing(tmp_path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+    with pytest.raises(IsADirectoryError):
+        fail()
