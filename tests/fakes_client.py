@@ -13,11 +13,14 @@ from typing import Any
 
 from dpu.config import Config, KnownDpu
 from dpu.errors import NotFound, NothingSelected, UnknownChip, UnknownInstrument, Unreachable
+from dpu.tree import digest_of
 from dpu.values import to_map, to_value
 from dpu_api.v1 import (
     archive_pb2,
     archive_pb2_grpc,
     catalogue_pb2,
+    codeship_pb2,
+    codeship_pb2_grpc,
     job_pb2,
     logs_pb2,
     logs_pb2_grpc,
@@ -31,6 +34,7 @@ from dpud.hosting.settings import Address, Listening
 add_scheduler = scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server
 add_archive = archive_pb2_grpc.add_ArchiveServiceServicer_to_server
 add_logs = logs_pb2_grpc.add_LogServiceServicer_to_server
+add_code = codeship_pb2_grpc.add_CodeServiceServicer_to_server
 
 SECRET = secrets.token_hex(8)
 NIGHT = "2000-04-28"
@@ -141,6 +145,8 @@ class Script:
     submitted: list[scheduler_pb2.SubmitJobRequest] = field(default_factory=list)
     asked: list[tuple[str, Any]] = field(default_factory=list)
     ingested: list[tuple[str, str, bytes]] = field(default_factory=list)
+    #: Digests of the code that was sent.
+    blobs: set[str] = field(default_factory=set)
     #: File names whose ingest is refused, with the error.
     refuse: dict[str, Exception] = field(default_factory=dict)
 
@@ -277,6 +283,25 @@ class Logs(logs_pb2_grpc.LogServiceServicer):
             await asyncio.Event().wait()
 
 
+class Code(codeship_pb2_grpc.CodeServiceServicer):
+    def __init__(self, script: Script) -> None:
+        self.script = script
+
+    async def FindMissing(self, request, context):
+        self.script.note("FindMissing", request)
+        return codeship_pb2.FindMissingResponse(digests=set(request.digests) - self.script.blobs)
+
+    async def UploadBlobs(self, request_iterator, context):
+        fresh = {item.chunk.digest async for item in request_iterator}
+        self.script.note("UploadBlobs", None)
+        self.script.blobs |= fresh
+        return codeship_pb2.UploadBlobsResponse(blobs=len(fresh))
+
+    async def PutTree(self, request, context):
+        self.script.note("PutTree", request)
+        return codeship_pb2.PutTreeResponse(digest=digest_of(request.tree.entries))
+
+
 @contextmanager
 def serving(folder: Path, script: Script) -> Iterator[str]:
     """Serve a script in a thread of its own; give the address."""
@@ -291,6 +316,7 @@ def serving(folder: Path, script: Script) -> Iterator[str]:
             ("dpu_api.v1.SchedulerService", partial(add_scheduler, Scheduler(script))),
             ("dpu_api.v1.ArchiveService", partial(add_archive, Archive(script))),
             ("dpu_api.v1.LogService", partial(add_logs, Logs(script))),
+            ("dpu_api.v1.CodeService", partial(add_code, Code(script))),
         ]
         async with listening(settings, services) as server:
             ready.set()

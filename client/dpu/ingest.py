@@ -112,7 +112,7 @@ def take(link: Link, path: Path) -> Outcome:
             pass  # the reason is better told from here
         answer = link.attempt(
             # May be repeated: a file of the same content changes nothing.
-            lambda services: services.archive.Ingest(_requests(path, in_place=link.is_local), timeout=DEADLINE_S)
+            lambda services: services.archive.Ingest(requests(path, in_place=link.is_local), timeout=DEADLINE_S)
         )
     except OSError as error:
         return Outcome(path=path, reason=f"cannot be read: {error.strerror}")
@@ -123,7 +123,8 @@ def take(link: Link, path: Path) -> Outcome:
     return Outcome(path=path, frames=len(answer.frames), already=answer.already)
 
 
-def _requests(path: Path, *, in_place: bool) -> Iterator[IngestRequest]:
+def requests(path: Path, *, in_place: bool) -> Iterator[IngestRequest]:
+    """Yield what says where a file is to be read, or what it holds in chunks."""
     if in_place:
         yield IngestRequest(file=IngestFile(name=str(path), path=str(path.absolute())))
         return

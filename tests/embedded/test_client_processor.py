@@ -7,9 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from google.protobuf import json_format
 
 from dpu.errors import (
     BadOption,
+    BadTree,
     DpuError,
     NotFound,
     NothingSelected,
@@ -48,7 +50,8 @@ class Session:
         self.out = io.StringIO()
         reporter = Reporter(host="schmidt", clock=lambda: NOW, out=self.out)
         known = configured(folder, address, **config)
-        self.dpu = Processor(known, reporter=reporter, find_checkout=lambda: None)
+        self.checkout: Path | None = None
+        self.dpu = Processor(known, reporter=reporter, find_checkout=lambda: self.checkout)
 
     @property
     def lines(self) -> list[str]:
@@ -227,6 +230,46 @@ def test_a_dpu_that_comes_back_is_found_again(tmp_path, monkeypatch):
         thread.join()
         session.dpu.close()
     assert session.lines[0] == session.lines[-1] == status(7)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout whose recipes describe one sequence."""
+    package = tmp_path / "checkout" / "services" / "dpu_recipes"
+    package.mkdir(parents=True)
+    mine = catalogue_pb2.Catalogue(sequences=[catalogue_pb2.Sequence(name="Mine", stages=[{"recipe": "Mine"}])])
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text(f"print({json_format.MessageToJson(mine)!r})\n")
+    return tmp_path / "checkout"
+
+
+def test_the_checkouts_code_is_described_shipped_once_and_named_by_the_job(session, checkout):
+    session.checkout = checkout
+    assert session.dpu.get_sequence_identifiers() == ["Mine"]
+    session.dpu.run("Mine")
+    session.dpu.run("Mine")
+    assert [line for line in session.lines if "Sent" in line] == [
+        f"[schmidt] 09:55:55 - Sent 2 files of local code ({session.script.submitted[0].code_digest[:12]})"
+    ]
+    assert len({request.code_digest for request in session.script.submitted}) == 1
+    assert len(session.script.submitted[0].code_digest) == 64
+    with pytest.raises(UnknownSequence, match="there is no sequence 'Mine'"):
+        session.dpu.run("Mine", send_code=False)
+
+
+def test_a_checkout_that_cannot_be_described_is_one_error_and_nothing_is_sent(session, checkout):
+    (checkout / "services" / "dpu_recipes" / "__main__.py").write_text("import absent\n")
+    session.checkout = checkout
+    with pytest.raises(BadTree, match="cannot be described: ModuleNotFoundError: No module named 'absent'"):
+        session.dpu.run("Mine")
+    assert session.script.asked == []
+
+
+def test_a_checkout_without_recipes_is_refused(session, checkout):
+    (checkout / "pyproject.toml").write_text('[tool.dpu]\nship = ["services"]\n')
+    session.checkout = checkout
+    with pytest.raises(BadTree, match=r"ships no dpu_recipes: name its folder in \[tool\.dpu\] ship"):
+        session.dpu.run("Mine")
 
 
 def status(jobid: int, state: str = "FINISHED", counts: str = "2/0/0/0/0") -> str:
