@@ -128,10 +128,6 @@ class Instrument:
         """Return how few inputs a product of a class may have."""
         return self.minima.get(frame_class, 1)
 
-    def limit(self, frame_class: str, name: str, default: float) -> float:
-        """Return a limit of quality: `default`, unless the TOML has another."""
-        return self.limits.get(frame_class, {}).get(name, default)
-
 
 class Instruments(Mapping[str, Instrument]):
     """The known instruments by name."""

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,8 @@ import pytest
 from dpu_recipes.frames import BadImage, Strips
 from dpu_recipes.header import HeaderError, angle, fits, glob, moment, number
 from dpu_recipes.instrument import InstrumentError, Instruments, load
-from dpu_recipes.instrument_toml import RAW_CLASSES
+from dpu_recipes.instrument_toml import KEYS, RAW_CLASSES
+from dpu_recipes.translation import translate
 
 INSTRUMENTS = load()
 
@@ -61,12 +63,9 @@ def test_minima_are_those_of_the_science_unless_the_file_says_otherwise(tmp_path
     assert [mine.minimum(name) for name in ("ReadNoise", "BiasFrame")] == [2, 2]
 
 
-def test_a_limit_is_the_recipes_unless_the_file_has_another(tmp_path: Path) -> None:
-    mine = load(camera(tmp_path, ("[detector]", "[limits.ReadNoise]\nMAXIMUM_READNOISE = 9\n[detector]"))).get(
-        "TESTCAM"
-    )
-    assert mine.limit("ReadNoise", "MAXIMUM_READNOISE", 5.0) == 9.0
-    assert mine.limit("ReadNoise", "MAXIMUM_BIAS_DIFFERENCE", 5.0) == 5.0
+def test_limits_are_those_of_the_file(tmp_path: Path) -> None:
+    mine = load(camera(tmp_path, ("[detector]", "[limits.ReadNoise]\nMAXIMUM_READNOISE = 9\n[detector]")))
+    assert mine.get("TESTCAM").limits == {"ReadNoise": {"MAXIMUM_READNOISE": 9.0}}
 
 
 def test_an_unknown_instrument_is_refused_with_the_known_ones() -> None:
@@ -227,3 +226,38 @@ def test_a_value_that_is_no_number_is_refused_and_quoted() -> None:
     for value in ("long", float("nan"), float("inf"), "nan"):
         with pytest.raises(HeaderError, match="EXPTIME=.* is not a finite number"):
             number({"EXPTIME": value}, ["EXPTIME"])
+
+
+# The documentation
+
+
+def documented() -> str:
+    return (Path(__file__).parents[2] / "docs" / "reference" / "instruments.md").read_text()
+
+
+def test_the_whole_file_of_the_documentation_is_a_camera(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```toml\n(.*?)^```$", documented(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 1
+    (tmp_path / "mycam.toml").write_text(blocks[0])
+    mycam = load(tmp_path).get("MYCAM")
+    assert [(chip.name, chip.gain) for chip in mycam.chips] == [("left", 1.9), ("right", 2.1)]
+    assert mycam.minimum("BiasFrame") == 2
+    header = {"INSTRUME": "MYCAM2", "EXTNAME": "AMP2", "DATE-OBS": "2024-05-12T20:00:00", "IMAGETYP": "Zero"}
+    frame = translate(mycam, {**header, "EXPTIME": 0, "GAINMODE": "high", "SPEED": 2}, (1024, 1064))
+    assert (frame.frame_class, frame.chip, frame.readout) == (
+        "RawBiasFrame",
+        "right",
+        "1x1 1024x1024 GAINMODE=high SPEED=2",
+    )
+
+
+def test_every_name_of_a_header_value_is_documented() -> None:
+    rows = [line for line in documented().splitlines() if line.startswith("| `")]
+    names = {name: row for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    for name, keywords in KEYS.items():
+        assert name in names
+        assert [word for word in keywords if word not in names[name]] == []
+
+
+def test_the_class_of_a_type_rule_is_documented() -> None:
+    assert ", ".join(RAW_CLASSES) in documented()

@@ -1,4 +1,6 @@
+import re
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -6,7 +8,7 @@ import pytest
 from dpu_recipes.archive import MissingCalibration, Selection
 from dpu_recipes.frames import Frame
 from dpu_recipes.night import night_of
-from dpu_recipes.validity import choose, make_call, matches, window
+from dpu_recipes.validity import CALIBRATIONS, IGNORING_FILTER_AND_OBJECT, choose, make_call, matches, window
 
 LA_SILLA = -70.7346
 NIGHT = date(2000, 4, 28)
@@ -225,3 +227,23 @@ def test_filter_and_object_of_a_bias_are_not_asked() -> None:
     assert matches(bias, selection)
     assert not matches(bias.evolve(chip="ccd51"), selection)
     assert not matches(raw(), selection)
+
+
+# The documentation
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+
+
+def test_the_table_of_windows_in_the_documentation_is_that_of_the_code() -> None:
+    pattern = r"^\| (\w+) \| (\w+) \| \+-([\d.]+) \| (yes|) ?\|$"
+    rows = re.findall(pattern, (REFERENCE / "validity.md").read_text(), re.MULTILINE)
+    expected = [
+        (name, kind.sequence, f"{kind.nights:g}", "yes" if kind.by_filter else "")
+        for name, kind in CALIBRATIONS.items()
+    ]
+    assert rows == expected
+
+
+def test_the_classes_without_filter_and_object_are_documented() -> None:
+    text = (REFERENCE / "selection.md").read_text()
+    assert [name for name in sorted(IGNORING_FILTER_AND_OBJECT) if name not in text] == []
