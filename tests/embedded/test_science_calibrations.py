@@ -19,6 +19,7 @@ from dpu_recipes.archive_folder import FolderArchive
 from dpu_recipes.frames import read_image
 from dpu_recipes.instrument import load
 from dpu_recipes.simulate import Night, Truth, write_night
+from dpu_recipes.simulate.exposure import PICK_UP
 from dpu_recipes.testing import (
     Allowance,
     assert_agrees,
@@ -163,7 +164,10 @@ def test_the_read_noise_is_the_true_one(simulated: Simulated, read_noises: list[
 def test_a_drift_of_the_level_is_measured(simulated: Simulated, read_noises: list[Frame]) -> None:
     for product, detector in simulated.each(read_noises):
         first, second = simulated.truth.chips[product.chip]["drift"][:2]
-        error = detector.effective_read_noise * np.sqrt(2 / detector.hot.size)
+        # A row's pick-up is one value for all its pixels.
+        variance = detector.effective_read_noise**2 / detector.hot.size
+        variance += (PICK_UP * detector.read_noise) ** 2 / detector.layout.rows
+        error = float(np.sqrt(2 * variance))
         measured = float(product.values["BIAS_DIFFERENCE"])
         assert_agrees(f"difference of {product.chip}, ADU", measured, first - second, Allowance(error=error, times=4))
 

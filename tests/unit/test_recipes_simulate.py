@@ -308,6 +308,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
         ({"scale": 2.0}, "scale 2 is not in 0 ... 1"),
         ({"scale": float("nan")}, "scale nan is not in 0 ... 1"),
         ({"chips": ()}, "no chip was asked for"),
+        ({"chips": ("ccd50", "ccd50")}, "chip 'ccd50' was asked for more than once"),
         ({"seed": -1}, "seed -1 is negative"),
     ],
 )

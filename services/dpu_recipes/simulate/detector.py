@@ -85,15 +85,6 @@ class Detector:
         """Return the noise of a pixel without light, rounding included, ADU."""
         return float(np.sqrt(self.read_noise**2 + ROUNDING))
 
-    def bias_noise(self, frames: int) -> float:
-        """Return the noise of a pixel in the mean of `frames` biases by method 6, ADU.
-
-        The mean of n overscan columns, taken off each row, adds 1/n of a pixel's variance.
-        """
-        columns = self.layout.strips.overscan_x
-        excess = 1 / columns if columns else 0.0
-        return float(self.effective_read_noise * np.sqrt((1 + excess) / frames))
-
     def pattern(self) -> Image:
         """Return the whole frame of a bias without noise and without drift."""
         frame = np.full(self.layout.shape, self.level, dtype=np.float32)

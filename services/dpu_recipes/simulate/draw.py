@@ -50,8 +50,11 @@ def detector(chip: str, layout: Layout, biases: int, illumination: Image | None,
     """
     read_noise = float(generator.uniform(*READ_NOISE))
     columns = layout.strips.overscan_x
-    pixel = np.sqrt((read_noise**2 + ROUNDING) * (1 + (1 / columns if columns else 0.0)) / biases)
+    # The mean of n overscan columns, taken off each row, adds 1/n of a pixel's variance.
+    excess = 1 / columns if columns else 0.0
+    pixel = np.sqrt((read_noise**2 + ROUNDING) * (1 + excess) / biases)
     sigma = float(pixel * np.hypot(1, COLUMN_RIPPLE))
+    light = (layout.rows, layout.columns)
     return Detector(
         chip=chip,
         layout=layout,
@@ -63,9 +66,8 @@ def detector(chip: str, layout: Layout, biases: int, illumination: Image | None,
         column_pattern=_column_pattern(layout, pixel * COLUMN_RIPPLE, generator),
         surface=_surface(layout, generator),
         hot=_hot(layout, generator) * np.float32(sigma),
-        flat=np.ones((layout.rows, layout.columns), np.float32)
-        if illumination is None
-        else _flat(layout, illumination, generator),
+        # The last to be drawn: a CCD is otherwise the same with light and without.
+        flat=np.ones(light, np.float32) if illumination is None else _flat(layout, illumination, generator),
     )
 
 
@@ -93,7 +95,7 @@ def _surface(layout: Layout, generator: Generator) -> Image:
     glow = generator.uniform(1, 3) * np.exp(-2 * ((y - corner[0]) ** 2 + (x - corner[1]) ** 2))
     phase = generator.uniform(0, 2 * np.pi, 2)
     wave = generator.uniform(0.1, 0.5) * np.sin(2 * np.pi * y + phase[0]) * np.sin(2 * np.pi * x + phase[1])
-    # Whole 1024ths of an ADU: far below any noise, and it packs to a third.
+    # Whole 1024ths of an ADU: far below any noise, and it packs to an eighth.
     surface: Image = (np.rint((glow + wave) * 1024) / 1024).astype(np.float32)
     return surface
 

@@ -61,6 +61,8 @@ class Night:
             raise BadNight("no chip was asked for: at least one is needed")
         for name in self.chips:
             self.instrument.chip(name)
+            if self.chips.count(name) > 1:
+                raise BadNight(f"chip {name!r} was asked for more than once")
         if self.seed < 0:
             raise BadNight(f"seed {self.seed} is negative")
         if not 0 < self.scale <= 1 or min(self.layout.rows, self.layout.columns) < SMALLEST:
