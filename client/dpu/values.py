@@ -19,14 +19,19 @@ def to_value(plain: object) -> Value:
         case bool():
             return Value(bool_value=plain)
         case int():
+            if not -(2**63) <= plain < 2**63:
+                raise BadOption(f"{plain} is too long for a whole number of 64 bits")
             return Value(int_value=plain)
         case float():
             return Value(double_value=plain)
         case str():
-            return Value(string_value=plain)
+            try:
+                return Value(string_value=plain)
+            except UnicodeEncodeError as error:
+                raise BadOption(f"a text that is no Unicode cannot travel: {plain!r}") from error
         case Mapping():
             return Value(map_value=to_map(plain))
-        case Sequence():
+        case Sequence() if not isinstance(plain, bytes | bytearray | memoryview):
             return Value(list_value=ValueList(values=map(to_value, plain)))
         case _:
             raise BadOption(f"a value of type {type(plain).__name__} cannot travel: {plain!r}")
