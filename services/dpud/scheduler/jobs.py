@@ -23,7 +23,6 @@ from dpud.scheduler.model import (
     PLAN_MEMORY_MIB,
     REQUEST_TERM_S,
     Cancellation,
-    Entry,
     Errand,
     Job,
     JobState,
@@ -266,7 +265,7 @@ def settled(state: State, event: JobSettled) -> None:
     """Fix the end of a job, and have the logs told."""
     job = state.jobs[event.job]
     job.outcome = event.state
-    ledger.tell(state, Entry(0, Errand.CLOSE_JOB, Ref(job.id, 0, 0), job.project, state=event.state))
+    ledger.tell(state, Errand.CLOSE_JOB, Ref(job.id, 0, 0), ending=event.state)
     ledger.touch(state, job)
 
 

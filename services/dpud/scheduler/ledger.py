@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dpud.scheduler.model import Entry, Errand, Key, Ref, TaskState
 from dpud.scheduler.share import Usage
@@ -70,24 +69,26 @@ def release(state: State, ref: Ref, to: TaskState, *, at: float, run_s: float) -
         del state.running[job.user]
 
 
-def tell(state: State, entry: Entry) -> None:
+def tell(state: State, errand: Errand, ref: Ref, **particulars: Any) -> None:
     """Put an entry into the outbox, under the next number."""
-    job = state.jobs[entry.ref.job]
-    state.outbox[state.next_entry] = replace(entry, number=state.next_entry)
+    job = state.jobs[ref.job]
+    number = state.next_entry
+    state.outbox[number] = Entry(number, errand, ref, job.project, **particulars)
     state.next_entry += 1
     job.outbox_open += 1
-    job.archive_open += entry.errand.for_archive
+    job.archive_open += errand.for_archive
 
 
 def close_task(state: State, ref: Ref, ending: TaskState, lines: int) -> None:
     """Have the logs told that an attempt ended."""
-    project = state.jobs[ref.job].project
-    tell(state, Entry(0, Errand.CLOSE_TASK, ref, project, state=ending, lines=lines))
+    tell(state, Errand.CLOSE_TASK, ref, ending=ending, lines=lines)
 
 
 def settle_products(state: State, ref: Ref, *, good: bool, products: int) -> None:
     """Have the archive told what an attempt's products are worth; -1: nobody knows whether there are any."""
-    job = state.jobs[ref.job]
-    if products:
-        errand = Errand.PUBLISH if good else Errand.DISCARD
-        tell(state, Entry(0, errand, ref, job.project, commit=good and job.commit))
+    if not products:
+        return
+    if good:
+        tell(state, Errand.PUBLISH, ref, commit=state.jobs[ref.job].commit)
+    else:
+        tell(state, Errand.DISCARD, ref)

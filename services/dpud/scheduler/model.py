@@ -256,7 +256,7 @@ class Entry:
     #: Of PUBLISH: whether the products outlive the job.
     commit: bool = False
     #: Of CLOSE_TASK a TaskState, of CLOSE_JOB a JobState.
-    state: int = 0
+    ending: int = 0
     #: Of CLOSE_TASK: how many log lines were written; -1: nobody knows.
     lines: int = -1
 

@@ -50,7 +50,7 @@ class GrpcPeers:
         request = logs_pb2.CloseTaskRequest(
             ref=_ref(entry.ref),
             project=entry.project,
-            state=job_pb2.TaskState.ValueType(entry.state),
+            state=job_pb2.TaskState.ValueType(entry.ending),
             lines=entry.lines,
             patience=Duration(seconds=PATIENCE_S),
         )
@@ -59,7 +59,7 @@ class GrpcPeers:
     async def close_job(self, entry: Entry) -> None:
         """Have a job's log closed."""
         request = logs_pb2.CloseJobRequest(
-            job_id=entry.ref.job, project=entry.project, state=job_pb2.JobState.ValueType(entry.state)
+            job_id=entry.ref.job, project=entry.project, state=job_pb2.JobState.ValueType(entry.ending)
         )
         await _heard(self._logs.CloseJob(request, timeout=DEADLINE_S), "the log service")
 

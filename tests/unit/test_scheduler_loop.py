@@ -1,0 +1,210 @@
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from dpu.errors import Conflict, StorageFull, UnknownSession, Unreachable
+from dpud.scheduler import events
+from dpud.scheduler.commands import Claim, Register, Report
+from dpud.scheduler.directory import Directory
+from dpud.scheduler.journal import AppendFailed, MemoryJournal, Query, Shelf, Superseded
+from dpud.scheduler.loop import Loop
+from dpud.scheduler.model import JobState, TaskState
+from dpud.scheduler.outbox import Outbox, RecordingPeers
+from fakes_scheduler import NOON, background, plans, renewal, report, submit, until
+
+
+class Clock:
+    def __init__(self):
+        self.now = NOON
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def shelf():
+    return Shelf()
+
+
+@asynccontextmanager
+async def running(shelf, clock, **settings):
+    loop = Loop(MemoryJournal(shelf), clock, **settings)
+    async with background(loop.run()):
+        yield loop
+
+
+async def leased(loop, name="w1", room=1):
+    """Register a worker and return its leases."""
+    session = f"s-{name}"
+    await loop.execute(Register(session=session, worker=name, slots=4, memory_mib=10_000), renewal(session))
+    happened = await loop.execute(Claim(session=session, room=room, memory_mib=10_000, nonce=f"n-{name}"))
+    return [event for event in happened if isinstance(event, events.TaskLeased)]
+
+
+async def test_what_waits_together_is_one_group(shelf, clock):
+    async with running(shelf, clock) as loop:
+        await asyncio.gather(*(loop.execute(submit(request_id=f"r{number}")) for number in range(10)))
+        assert len(loop.state.jobs) == 10
+    assert len(shelf.groups) == 1
+
+
+async def test_a_refusal_is_its_askers_alone(shelf, clock):
+    async with running(shelf, clock) as loop:
+        good, bad = await asyncio.gather(
+            loop.execute(submit()), loop.execute(submit(digest="other")), return_exceptions=True
+        )
+        assert [type(event) for event in good] == [events.JobSubmitted]
+        assert isinstance(bad, Conflict)
+
+
+async def test_what_was_done_before_a_refusal_is_durable(shelf, clock):
+    async with running(shelf, clock) as loop:
+        await loop.execute(submit(tasks=plans("a")))
+        [lease] = await leased(loop)
+        with pytest.raises(UnknownSession):
+            await loop.execute(report(lease), renewal("nobody's"))
+    async with running(shelf, clock) as loop:
+        assert loop.state.jobs[1].tasks[0].state is TaskState.SUCCEEDED
+
+
+async def test_an_append_that_fails_ends_the_loop_and_nothing_is_answered(shelf, clock):
+    shelf.broken = True
+    with pytest.RaisesGroup(AppendFailed, flatten_subgroups=True):
+        async with running(shelf, clock) as loop:
+            with pytest.raises(Unreachable, match="try again"):
+                await loop.execute(submit())
+            await until(lambda: False, lambda: "the loop goes on")
+    with pytest.raises(Unreachable, match="going down"):
+        await loop.execute(submit())
+
+
+async def test_a_superseded_writer_ends(shelf, clock):
+    with pytest.RaisesGroup(Superseded, flatten_subgroups=True):
+        async with running(shelf, clock) as loop:
+            MemoryJournal(shelf)
+            with pytest.raises(Unreachable):
+                await loop.execute(submit())
+            await until(lambda: False, lambda: "the loop goes on")
+
+
+async def test_on_a_full_disk_submissions_are_refused_and_what_runs_ends(shelf, clock):
+    async with running(shelf, clock) as loop:
+        await loop.execute(submit(tasks=plans("a", "b")))
+        [lease] = await leased(loop)
+        shelf.full = True
+        await until(lambda: not loop._roomy, lambda: "still roomy")
+        with pytest.raises(StorageFull, match="journal is full"):
+            await loop.execute(submit(request_id="r2"))
+        await loop.execute(report(lease))
+        assert len(await leased(loop)) == 1
+        shelf.full = False
+        await until(lambda: loop._roomy, lambda: "not roomy yet")
+        await loop.execute(submit(request_id="r2"))
+        assert list(loop.state.jobs) == [1, 2]
+
+
+async def test_after_a_restart_leases_get_one_full_term(shelf, clock):
+    async with running(shelf, clock) as loop:
+        await loop.execute(submit(tasks=plans("a")))
+        [lease] = await leased(loop)
+    clock.now += 3_600
+    async with running(shelf, clock) as loop:
+        await loop.execute(report(lease))
+        assert loop.state.jobs[1].tasks[0].state is TaskState.SUCCEEDED
+
+
+async def test_a_lease_lapses_by_the_clock_and_wakes_who_waits(shelf, clock):
+    async with running(shelf, clock) as loop:
+        await loop.execute(submit(tasks=plans("a")))
+        await leased(loop)
+        with loop.watchers.watching(1) as bell:
+            for _ in range(8):  # in steps that are no absence of the scheduler
+                clock.now += 4
+                ticked = clock.now
+                await until(lambda ticked=ticked: loop._ticked == ticked, lambda: "no tick")
+            await asyncio.wait_for(bell.wait(), 2)
+        assert loop.state.jobs[1].tasks[0].state is TaskState.LOST
+
+
+async def test_after_an_absence_of_the_scheduler_itself_nothing_lapses(shelf, clock):
+    async with running(shelf, clock) as loop:
+        await loop.execute(submit(tasks=plans("a")))
+        await leased(loop)
+        clock.now += 3_600
+        await until(lambda: loop._ticked == clock.now, lambda: "no tick")
+        await loop.execute()
+        assert loop.state.jobs[1].tasks[0].state is TaskState.RUNNING
+
+
+async def test_ended_jobs_leave_the_memory_and_are_found_in_the_history(shelf, clock):
+    journal = MemoryJournal(shelf)
+    loop = Loop(journal, clock, max_ended=1)
+    directory = Directory(loop.state, journal)
+    async with background(loop.run(), Outbox(loop, RecordingPeers()).run()):
+        for number in range(1, 4):
+            await loop.execute(submit(request_id=f"r{number}", tasks=plans("a")))
+            [lease] = await leased(loop)
+            await loop.execute(report(lease))
+        await until(lambda: list(loop.state.jobs) == [3], lambda: loop.state.jobs)
+    assert directory.job(1, "kids").state is JobState.FINISHED
+    assert [job.id for job in directory.jobs(Query("kids"), 10)] == [3, 2, 1]
+    assert [job.id for job in directory.jobs(Query("kids", before=3), 1)] == [2]
+    assert [job.id for job in directory.jobs(Query("kids", ids=frozenset({1, 3})), 10)] == [3, 1]
+
+
+async def test_a_check_changes_nothing(shelf, clock):
+    async with running(shelf, clock) as loop:
+        assert [type(event) for event in loop.check(submit())] == [events.JobSubmitted]
+        assert loop.state.jobs == {}
+
+
+async def test_who_went_away_does_not_stop_the_others(shelf, clock):
+    async with running(shelf, clock) as loop:
+        gone = asyncio.ensure_future(loop.execute(submit(request_id="r1")))
+        stays = asyncio.ensure_future(loop.execute(submit(request_id="r2")))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await stays
+        assert list(loop.state.jobs) == [1, 2]
+
+
+async def test_the_outbox_tells_until_it_is_heard_and_closes_the_job_last(shelf, clock):
+    peers = RecordingPeers()
+    peers.away = True
+    loop = Loop(MemoryJournal(shelf), clock)
+    async with background(loop.run(), Outbox(loop, peers, first_pause_s=0.001).run()):
+        await loop.execute(submit(tasks=plans("a"), commit=True))
+        [lease] = await leased(loop)
+        await loop.execute(report(lease))
+        assert loop.state.jobs[1].state is JobState.RUNNING
+        peers.away = False
+        await until(lambda: loop.state.jobs[1].state.ended, lambda: loop.state.outbox)
+    told = [(entry.errand.value, entry.commit, entry.lines) for entry in peers.told]
+    assert sorted(told[:2]) == [("close_task", False, 3), ("publish", True, -1)]
+    assert told[2:] == [("close_job", False, -1)]
+
+
+async def test_what_was_not_acknowledged_is_told_after_a_restart(shelf, clock):
+    async with running(shelf, clock) as loop:
+        await loop.execute(submit(tasks=plans("a")))
+        [lease] = await leased(loop)
+        await loop.execute(report(lease))
+    peers = RecordingPeers()
+    loop = Loop(MemoryJournal(shelf), clock)
+    async with background(loop.run(), Outbox(loop, peers).run()):
+        await until(lambda: loop.state.jobs[1].state is JobState.FINISHED, lambda: loop.state.outbox)
+    assert [entry.errand.value for entry in peers.told[-1:]] == ["close_job"]
+
+
+async def test_a_report_without_a_lease_changes_nothing(shelf, clock):
+    async with running(shelf, clock) as loop:
+        await loop.execute(submit(tasks=plans("a")))
+        [lease] = await leased(loop)
+        stranger = Report(ref=report(lease).ref, token="")
+        assert await loop.execute(stranger) == []
