@@ -78,6 +78,7 @@ def split(file: Path, name: str, instruments: Instruments, folder: Path) -> list
                 path = folder / frame.file_name
                 made.append((frame, path))
                 digest, size = _write(path, cards, unit)
+                del unit.data  # else astropy keeps the pixels of all of them
                 values = {**frame.values, "EXPOSURE": PurePath(name).name}
                 made[-1] = (frame.evolve(id=digest, digest=digest, size=size, values=values), path)
     except BaseException:

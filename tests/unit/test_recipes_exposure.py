@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import os
 import re
+import tracemalloc
 import warnings
 from collections import Counter
 from datetime import UTC, date, datetime
@@ -209,6 +210,20 @@ def test_other_extensions_of_a_camera_are_skipped_where_its_file_says_so(tmp_pat
     folder.mkdir()
     made = split(write_wfi(tmp_path / "raw.fits", chips=3), "raw.fits", load(tmp_path), folder)
     assert [frame.chip for frame, _ in made] == [wfi.chips[0].name, wfi.chips[2].name]
+
+
+def test_one_ccd_is_in_memory_at_a_time(tmp_path: Path) -> None:
+    plain = write_wfi(tmp_path / "raw.fits", chips=8, size=(2000, 150))
+    _rice(plain, tmp_path / "raw.fits.fz")
+    (tmp_path / "out").mkdir()
+    tracemalloc.start()
+    try:
+        made = parts(tmp_path / "raw.fits.fz", tmp_path / "out")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    one = made[0][0].size
+    assert peak < 4 * one, f"{peak / one:.1f} CCDs"
 
 
 # What is refused
