@@ -23,18 +23,18 @@ import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import dpu
+import dpud.codeship.main as codeship
+import dpud.logs.main as logs
+import dpud.scheduler.main as scheduler
 from dpu.channel import open_async_channel
 from dpu.errors import Conflict, Unreachable
 from dpu.local import KEPT, Home, Running
 from dpu_api.v1.scheduler_pb2 import GetDpuRequest
 from dpu_api.v1.scheduler_pb2_grpc import SchedulerServiceStub
-from dpud.codeship import main as codeship
 from dpud.hosting.caller import token_row
 from dpud.hosting.interceptors import Activity
 from dpud.hosting.server import listening, until_stopped
 from dpud.hosting.settings import Environment, Listening
-from dpud.logs import main as logs
-from dpud.scheduler import main as scheduler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
