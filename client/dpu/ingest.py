@@ -119,7 +119,7 @@ def take(link: Link, path: Path) -> Outcome:
     except FATAL:
         raise
     except (UsageError, InternalError) as error:
-        return Outcome(path=path, reason=error.message)
+        return Outcome(path=path, reason=error.message.removeprefix(f"{path}: "))
     return Outcome(path=path, frames=len(answer.frames), already=answer.already)
 
 

@@ -126,6 +126,8 @@ def missing(end: TaskEnd) -> str:
 def _remarks(task: Task, log: TaskLog, now: datetime) -> Sequence[str]:
     """Return what the task's own lines do not tell."""
     texts = [log.missing] if log.missing else []
-    if task.failure.message and not any(task.failure.message in line for line in log.lines):
+    # Of a task that ended well, it is an earlier attempt's.
+    failed = task.state != TaskState.TASK_STATE_SUCCEEDED and task.failure.message
+    if failed and not any(task.failure.message in line for line in log.lines):
         texts.append(task.failure.message)
     return [log_line(now, text) for text in texts]

@@ -308,6 +308,8 @@ def _help() -> str:
     rows = [getdoc(Processor) or "", ""]
     for name, member in vars(Processor).items():
         if callable(member) and not name.startswith("_"):
-            shown = str(signature(member)).replace("self, ", "").replace("self", "").partition(" ->")[0]
+            asked = signature(member)
+            bare = [item.replace(annotation=item.empty) for item in list(asked.parameters.values())[1:]]
+            shown = asked.replace(parameters=bare, return_annotation=asked.empty)
             rows += [f"dpu.{name}{shown}", f"    {(getdoc(member) or '').splitlines()[0]}"]
     return "\n".join(rows)

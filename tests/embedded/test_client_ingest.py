@@ -75,12 +75,12 @@ def test_the_embedded_dpu_is_told_where_to_read(night, monkeypatch):
 
 
 def test_a_bad_file_is_named_with_the_reason_and_the_rest_go_in(night, served, link):
-    served[0].refuse["b.fits"] = BadFrame("b.fits: is truncated")
+    served[0].refuse["b.fits"] = BadFrame(f"{night / 'b.fits'}: is truncated")
     (night / "gone.fits").symlink_to(night / "nothing")
     files = [night / "a.FITS", night / "b.fits", night / "gone.fits", night / "deep" / "c.fits.fz"]
     assert ingest(link, files, hear).lines() == [
         "4 files, 4 new frames, 0 already there, 2 refused",
-        f"Refused {str(night / 'b.fits')!r}: b.fits: is truncated",
+        f"Refused {str(night / 'b.fits')!r}: is truncated",
         f"Refused {str(night / 'gone.fits')!r}: cannot be read: No such file or directory",
     ]
 

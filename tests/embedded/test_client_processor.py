@@ -323,7 +323,7 @@ def script_logs(session: Session) -> None:
     session.script.jobs = {84820: job()}
     session.script.tasks = [
         task(0, "", plan=True),
-        task(1, "ccd50"),
+        task(1, "ccd50", failure=job_pb2.Failure(message="worker x was lost")),
         task(2, "ccd51", job_pb2.TASK_STATE_FAILED, failure=job_pb2.Failure(message="all pixels are saturated")),
         task(3, "ccd52", job_pb2.TASK_STATE_ABORTED),
         task(4, "ccd53", job_pb2.TASK_STATE_RUNNING),
@@ -545,7 +545,7 @@ def test_many_threads_may_use_one_processor(session):
 def test_help_names_every_method(session):
     session.dpu.help()
     methods = [line for line in session.lines if line.startswith("dpu.")]
-    assert "dpu.get_job_result(jobid: 'int')" in methods
+    assert "dpu.get_job_result(jobid)" in methods
     assert (
         len(methods) == len([name for name in vars(Processor) if not name.startswith("_")]) - 1
     )  # `link` is no method
