@@ -123,6 +123,7 @@ class Attempt:
             failure = outcome.stopped(Stop.INFRASTRUCTURE, self._allowance, str(error))
         if failure is not None:
             await self._log.say(failure.message, Level.ERROR)
+        await self._log.flush()
         return Result(self._report(failure, time.monotonic() - begun), plan)
 
     def _report(self, failure: Failure | None, run_s: float) -> TaskReport:

@@ -113,6 +113,8 @@ def start(channel: int, folder: Path) -> int:
     try:
         os.setsid()
         linux.die_with_parent(signal.SIGKILL)
+        # So that the process itself can tell, after a task, that one of its descendants lives on.
+        linux.adopt_orphans()
         if os.getppid() == guard:
             from dpud.worker import runner
 

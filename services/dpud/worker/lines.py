@@ -108,6 +108,14 @@ class Lines:
         # About what the line costs to keep and to send.
         self.size += len(text) + 16
 
+    def extend(self, others: Lines) -> None:
+        """Put the lines of `others` at the end."""
+        self.time_us += others.time_us
+        self.levels += others.levels
+        self.streams += others.streams
+        self.texts += others.texts
+        self.size += others.size
+
     def to_message(self) -> dict[str, Any]:
         """Return the lines as JSON has them."""
         return {

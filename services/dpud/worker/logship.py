@@ -26,24 +26,48 @@ log = structlog.get_logger(__name__)
 
 #: Batches on the way without an answer.
 WINDOW = 64
+#: A batch travels when it is this old or this large.
+BATCH_S = 0.05
+BATCH_BYTES = 64 * 1024
 
 
 class TaskLog:
-    """The log of one attempt: numbers its lines."""
+    """The log of one attempt: numbers its lines and gathers them in batches."""
 
     def __init__(self, ref: TaskRef, project: str, spool: Spool) -> None:
         self._ref = ref
         self._project = project
         self._spool = spool
         self._order = asyncio.Lock()
+        self._gathered = Lines()
+        self._timer: asyncio.TimerHandle | None = None
+        self._sending: asyncio.Task[None] | None = None
         self.count = 0
 
     async def print(self, lines: Lines) -> None:
         """Take lines; waits while the spool is full."""
-        if not lines:
-            return
         # What the process sends and what is read from its pipes come at the same time.
         async with self._order:
+            self._gathered.extend(lines)
+            if self._gathered.size >= BATCH_BYTES:
+                await self._send()
+            elif self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(BATCH_S, self._due)
+
+    async def flush(self) -> None:
+        """Give what was gathered to the spool."""
+        async with self._order:
+            await self._send()
+
+    def _due(self) -> None:
+        self._sending = asyncio.create_task(self.flush())
+
+    async def _send(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if lines := self._gathered:
+            self._gathered = Lines()
             batch = wire.batch(self._ref, self.count, lines)
             self.count += len(lines)
             await self._spool.put(AppendRequest(batch=batch, project=self._project))

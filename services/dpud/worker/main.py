@@ -23,7 +23,7 @@ from dpud.worker.folders import remove
 from dpud.worker.frames import Frames
 from dpud.worker.logship import LogShipper
 from dpud.worker.peers import PATIENCE_S, Channels
-from dpud.worker.pool import Policy, Pool
+from dpud.worker.pool import PRELOADED, Policy, Pool
 from dpud.worker.spool import Spool
 from dpud.worker.trees import Trees
 
@@ -61,6 +61,8 @@ class Settings:
     grace_s: float = 15.0
     #: From SIGTERM to SIGKILL for one task, by reason.
     stop_grace_s: dict[Stop, float] = field(default_factory=lambda: dict(GRACE_S))
+    #: Loaded into every task process before it has a task.
+    preload: tuple[str, ...] = PRELOADED
     #: How long a task's calls of the archive are tried.
     patience_s: float = PATIENCE_S
 
@@ -111,7 +113,7 @@ async def bench(settings: Settings) -> AsyncIterator[Bench]:
     remove(processes)
     processes.mkdir(parents=True, mode=0o700)
     archive, code = Channels(settings.archive), Channels(settings.code)
-    pool = Pool(processes, Policy(idle=settings.slots), sandbox.memory_mib)
+    pool = Pool(processes, Policy(idle=settings.slots, preload=settings.preload), sandbox.memory_mib)
     spool = Spool(state / "logs.spool")
     try:
         yield Bench(

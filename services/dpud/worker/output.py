@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: A chunk of lines travels when it is this old or this large.
 CHUNK_S = 0.05
 CHUNK_BYTES = 64 * 1024
+#: So many lines in CHUNK_S travel alone and at once: they are safe with the agent when the process crashes.
+AT_ONCE = 64
 
 
 class Outlet:
@@ -33,6 +35,8 @@ class Outlet:
         # Taken again by a signal handler that logs while the same thread logs.
         self._lock = threading.RLock()
         self._waiting = threading.Event()
+        self._window_ends = 0.0
+        self._credit = 0
         self.forked = False
         os.register_at_fork(after_in_child=self._after_fork)
         self.sender = threading.Thread(target=self._send_in_time, name="dpu-output", daemon=True)
@@ -45,9 +49,18 @@ class Outlet:
             return
         with self._lock:
             self._lines.add(text, level, stream, now_us())
-            if self._lines.size >= CHUNK_BYTES:
+            if self._may_travel() or self._lines.size >= CHUNK_BYTES:
                 self.flush()
-        self._waiting.set()
+            else:
+                self._waiting.set()
+
+    def _may_travel(self) -> bool:
+        """Return whether a line may still travel alone in this stretch of time; a flood is gathered."""
+        moment = time.monotonic()
+        if moment > self._window_ends:
+            self._window_ends, self._credit = moment + CHUNK_S, AT_ONCE
+        self._credit -= 1
+        return self._credit >= 0
 
     def flush(self) -> None:
         """Send what was gathered."""

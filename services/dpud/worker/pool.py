@@ -36,6 +36,8 @@ class Policy:
     """How long a process is kept."""
 
     idle: int
+    #: Loaded into every process before it has a task.
+    preload: tuple[str, ...] = PRELOADED
     idle_s: float = 300.0
     tasks: int = 200
     #: A process that has grown by so much between its tasks is let go.
@@ -125,7 +127,7 @@ class Pool:
 
     async def _start(self) -> TaskProcess:
         process = await TaskProcess.start(self._folder / uuid4().hex)
-        await process.send({"do": "preload", "modules": PRELOADED})
+        await process.send({"do": "preload", "modules": self._policy.preload})
         return process
 
     def _let_go(self, process: TaskProcess) -> None:

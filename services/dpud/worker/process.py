@@ -63,6 +63,7 @@ class TaskProcess:
         self._pipes = pipes
         self._status = UNKNOWN
         self._desk: Desk | None = None
+        self._let_go = False
 
     @classmethod
     async def start(cls, folder: Path) -> TaskProcess:
@@ -164,8 +165,11 @@ class TaskProcess:
         await self.gone(grace_s)
 
     def kill(self) -> None:
-        """Have everything of it killed at once."""
-        self._lifeline.close()
+        """Have everything of it killed at once; what its guard says last is still heard."""
+        if not self._let_go:
+            self._let_go = True
+            with contextlib.suppress(OSError):
+                self._lifeline.write_eof()
 
     async def gone(self, grace_s: float = 0.0) -> int:
         """Return its wait status when it, its descendants and its folder are gone, -1 when nobody knows it."""
@@ -193,7 +197,7 @@ class TaskProcess:
     @property
     def alive(self) -> bool:
         """Whether it can take an order."""
-        return not self._watching.done() and not self._lifeline.is_closing()
+        return not self._watching.done() and not self._let_go
 
 
 class _Pipe:

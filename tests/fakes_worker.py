@@ -1,0 +1,389 @@
+"""What a worker talks to, scripted: real gRPC services behind the real interceptor and tokens, answers written down."""
+# ruff: noqa: N802, ARG002 (gRPC names the methods and gives their arguments)
+
+import asyncio
+import hashlib
+import importlib.util
+import textwrap
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from dpu.errors import DpuError, MissingCalibration, NotFound, Unreachable
+from dpu.tree import digest_of
+from dpu.values import to_map
+from dpu_api.v1 import (
+    archive_pb2,
+    archive_pb2_grpc,
+    codeship_pb2,
+    codeship_pb2_grpc,
+    dispatch_pb2,
+    dispatch_pb2_grpc,
+    job_pb2,
+    logs_pb2,
+    logs_pb2_grpc,
+)
+from dpud.hosting.caller import current_caller, token_row
+from dpud.hosting.server import listening
+from dpud.hosting.settings import Address, Listening, Peer
+from dpud.worker.leases import Key, key_of
+from dpud.worker.main import Settings, run
+from dpud.worker.outcome import Stop
+
+SECRET = "worker-secret"  # noqa: S105 (the tests' own)
+WAIT_S = 20.0
+PROJECT = "survey"
+
+
+async def until(condition: Callable[[], Any], what: str, seconds: float = WAIT_S) -> Any:
+    """Return what `condition` returns, once that is true; say `what` was waited for when it never is."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not (value := condition()):
+        assert asyncio.get_running_loop().time() < deadline, f"waited {seconds} s for {what}"
+        await asyncio.sleep(0.01)
+    return value
+
+
+class Scheduler(dispatch_pb2_grpc.DispatchServiceServicer):
+    """Hands out the leases that a test puts in, and keeps what comes back."""
+
+    def __init__(self) -> None:
+        self.registered: list[dispatch_pb2.RegisterWorkerRequest] = []
+        self.session = ""
+        self.queue: list[dispatch_pb2.TaskLease] = []
+        self.reports: dict[Key, dispatch_pb2.TaskReport] = {}
+        self.plans: dict[Key, list[job_pb2.TaskSpec]] = {}
+        self.plan_error: DpuError | None = None
+        self.cancel: list[job_pb2.TaskRef] = []
+        self.stale: list[job_pb2.TaskRef] = []
+        self.calls: list[dispatch_pb2.WorkRequest] = []
+        self.away = False
+        self._changed = asyncio.Condition()
+        self._newest = 0
+
+    def give(self, *leases: dispatch_pb2.TaskLease) -> None:
+        self.queue += leases
+        self._wake()
+
+    def tell(self, *, cancel: tuple[Any, ...] = (), stale: tuple[Any, ...] = ()) -> None:
+        self.cancel += cancel
+        self.stale += stale
+        self._wake()
+
+    def _wake(self) -> None:
+        async def wake() -> None:
+            async with self._changed:
+                self._changed.notify_all()
+
+        self._waking = asyncio.get_running_loop().create_task(wake())
+
+    async def RegisterWorker(self, request: Any, context: Any) -> dispatch_pb2.RegisterWorkerResponse:
+        self._refuse_when_away()
+        self.registered.append(request)
+        self.session = f"session-{len(self.registered)}"
+        answer = dispatch_pb2.RegisterWorkerResponse(session=self.session)
+        answer.heartbeat.FromMilliseconds(500)
+        answer.lease_term.FromMilliseconds(1500)
+        return answer
+
+    def _refuse_when_away(self) -> None:
+        if self.away:
+            raise Unreachable("the scheduler is away")
+
+    async def Work(self, request: Any, context: Any) -> dispatch_pb2.WorkResponse:
+        self._refuse_when_away()
+        if request.session != self.session:
+            from dpu.errors import UnknownSession
+
+            raise UnknownSession
+        self.calls.append(request)
+        self._newest = request.call
+        for report in request.ended:
+            self.reports[key_of(report.ref)] = report
+        answer = dispatch_pb2.WorkResponse(acknowledged=[report.ref for report in request.ended])
+        if not request.ended:
+            async with self._changed:
+                self._changed.notify_all()
+                try:
+                    async with asyncio.timeout(request.wait.ToTimedelta().total_seconds()):
+                        await self._changed.wait_for(lambda: self._has_news(request))
+                except TimeoutError:
+                    pass
+        count = 0 if request.draining else request.room
+        answer.leases.extend(self.queue[:count])
+        del self.queue[:count]
+        answer.cancel.extend(self.cancel)
+        answer.stale.extend(self.stale)
+        self.cancel, self.stale = [], []
+        return answer
+
+    def _has_news(self, request: Any) -> bool:
+        room = self.queue and request.room and not request.draining
+        return bool(room or self.cancel or self.stale or request.call < self._newest)
+
+    async def ReportPlan(self, request_iterator: Any, context: Any) -> dispatch_pb2.ReportPlanResponse:
+        first, tasks = None, []
+        async for request in request_iterator:
+            first = first or request
+            tasks += request.tasks
+        assert first is not None
+        assert first.session == self.session
+        if self.plan_error is not None:
+            raise self.plan_error
+        self.plans[key_of(first.report.ref)] = tasks
+        return dispatch_pb2.ReportPlanResponse()
+
+
+class Logs(logs_pb2_grpc.LogServiceServicer):
+    """Keeps lines by attempt and sequence number."""
+
+    def __init__(self) -> None:
+        self.lines: dict[Key, dict[int, tuple[int, int, str]]] = {}
+        self.projects: set[str] = set()
+        self.away = False
+
+    async def Append(self, request_iterator: Any, context: Any) -> AsyncIterator[logs_pb2.AppendResponse]:
+        async for request in request_iterator:
+            if self.away:
+                raise Unreachable("the log service is away")
+            batch = request.batch
+            self.projects.add(request.project)
+            kept = self.lines.setdefault(key_of(batch.ref), {})
+            for index, text in enumerate(batch.texts):
+                line = (batch.levels[index], batch.streams[index], text)
+                # Whatever comes twice is the same.
+                assert kept.setdefault(batch.first + index, line) == line
+            yield logs_pb2.AppendResponse(ref=batch.ref, acknowledged=batch.first + len(batch.texts))
+
+    def texts(self, ref: job_pb2.TaskRef) -> list[str]:
+        kept = self.lines.get(key_of(ref), {})
+        assert sorted(kept) == list(range(len(kept))), "lines are missing in the middle"
+        return [kept[number][2] for number in sorted(kept)]
+
+
+class Code(codeship_pb2_grpc.CodeServiceServicer):
+    """Trees and blobs, in memory."""
+
+    def __init__(self) -> None:
+        self.trees: dict[str, codeship_pb2.Tree] = {}
+        self.blobs: dict[str, bytes] = {}
+        self.sent: list[str] = []
+
+    def put(self, files: dict[str, bytes]) -> str:
+        entries = []
+        for path, data in files.items():
+            digest = hashlib.sha256(data).hexdigest()
+            self.blobs[digest] = data
+            entries.append(codeship_pb2.TreeEntry(path=path, mode=0o644, size=len(data), digest=digest))
+        digest = digest_of(entries)
+        self.trees[digest] = codeship_pb2.Tree(entries=entries)
+        return digest
+
+    async def GetTree(self, request: Any, context: Any) -> codeship_pb2.GetTreeResponse:
+        assert current_caller().project == PROJECT
+        if request.digest not in self.trees:
+            raise NotFound(f"there is no tree {request.digest}")
+        return codeship_pb2.GetTreeResponse(tree=self.trees[request.digest])
+
+    async def DownloadBlobs(self, request: Any, context: Any) -> AsyncIterator[codeship_pb2.DownloadBlobsResponse]:
+        for digest in request.digests:
+            self.sent.append(digest)
+            packed = zstandard.compress(self.blobs[digest])
+            half = len(packed) // 2
+            for piece, last in ((packed[:half], False), (packed[half:], True)):
+                chunk = codeship_pb2.BlobChunk(digest=digest, size=len(self.blobs[digest]), zstd=piece, last=last)
+                yield codeship_pb2.DownloadBlobsResponse(chunk=chunk)
+
+
+class Archive(archive_pb2_grpc.ArchiveServiceServicer):
+    """Frames by identifier, and what was staged."""
+
+    def __init__(self) -> None:
+        self.frames: dict[str, archive_pb2.Frame] = {}
+        self.files: dict[str, bytes] = {}
+        self.staged: dict[tuple[Key, int], tuple[archive_pb2.StagedProduct, bytes]] = {}
+        self.fetched: list[str] = []
+        self.away = False
+
+    def add(self, frame: archive_pb2.Frame, data: bytes) -> archive_pb2.Frame:
+        frame.digest, frame.size = hashlib.sha256(data).hexdigest(), len(data)
+        frame.id = frame.id or frame.digest
+        self.frames[frame.id] = frame
+        self.files[frame.id] = data
+        return frame
+
+    def _check(self) -> None:
+        assert current_caller().project == PROJECT
+        if self.away:
+            raise Unreachable("the archive is away")
+
+    async def ListFrames(self, request: Any, context: Any) -> archive_pb2.ListFramesResponse:
+        self._check()
+        if request.ids:
+            if request.ids[0] not in self.frames:
+                raise NotFound(f"there is no frame {request.ids[0]}")
+            return archive_pb2.ListFramesResponse(frames=[self.frames[request.ids[0]]])
+        found = [frame for frame in self.frames.values() if frame.frame_class == request.frame_class]
+        start = int(request.page_token or 0)
+        more = str(start + 1) if start + 1 < len(found) else ""
+        return archive_pb2.ListFramesResponse(frames=found[start : start + 1], next_page_token=more)
+
+    async def FindCalibration(self, request: Any, context: Any) -> archive_pb2.FindCalibrationResponse:
+        self._check()
+        for frame in self.frames.values():
+            if frame.frame_class == request.frame_class:
+                return archive_pb2.FindCalibrationResponse(frame=frame, why="same night, newest of 1")
+        raise MissingCalibration(f"no {request.frame_class}: dpu.run({request.frame_class!r}, ...)")
+
+    async def FetchFrame(self, request: Any, context: Any) -> AsyncIterator[archive_pb2.FetchFrameResponse]:
+        self._check()
+        self.fetched.append(request.id)
+        yield archive_pb2.FetchFrameResponse(frame=self.frames[request.id])
+        if not request.in_place:
+            data = self.files[request.id]
+            for start in range(0, len(data), 1000):
+                yield archive_pb2.FetchFrameResponse(chunk=data[start : start + 1000])
+
+    async def StageProduct(self, request_iterator: Any, context: Any) -> archive_pb2.StageProductResponse:
+        self._check()
+        product, data = None, b""
+        async for request in request_iterator:
+            product = request.product if product is None else product
+            data += request.chunk
+        assert product is not None
+        if product.path:
+            data = await asyncio.to_thread(Path(product.path).read_bytes)
+        self.staged[(key_of(product.frame.ref), product.number)] = (product, data)
+        frame = archive_pb2.Frame()
+        frame.CopyFrom(product.frame)
+        frame.id = f"product-{product.frame.ref.task}-{product.number}"
+        frame.file_name = "Cal-somebody.fits"
+        return archive_pb2.StageProductResponse(frame=frame)
+
+
+#: Put before every scripted registry.
+REGISTRY = """
+import json, logging, os, signal, subprocess, sys, threading, time, warnings
+from pathlib import Path
+from dpu_recipes.archive import Selection
+from dpu_recipes.frames import Frame
+from dpu_recipes.task import RecipeError, TaskSpec
+
+def plan(recipe, options, archive, scratch):
+    return globals()[recipe](options, archive, scratch, None)
+
+def run(recipe, options, archive, scratch, spec):
+    globals()[recipe](options, archive, scratch, spec)
+"""
+
+
+def tree_of(recipes: str) -> dict[str, bytes]:
+    """Return a tree with the real ports of the recipes, and `recipes`: functions by the names of the recipes."""
+    spec = importlib.util.find_spec("dpu_recipes")
+    assert spec is not None
+    assert spec.origin is not None
+    folder = Path(spec.origin).parent
+    files = {f"dpu_recipes/{name}.py": (folder / f"{name}.py").read_bytes() for name in ("archive", "frames", "task")}
+    source = textwrap.dedent(REGISTRY) + textwrap.dedent(recipes)
+    return files | {"dpu_recipes/__init__.py": b"", "dpu_recipes/registry.py": source.encode()}
+
+
+@dataclass
+class Rig:
+    """A worker's whole surroundings."""
+
+    scheduler: Scheduler
+    logs: Logs
+    code: Code
+    archive: Archive
+    settings: Settings
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    made: int = 0
+
+    def ship(self, recipes: str) -> str:
+        return self.code.put(tree_of(recipes))
+
+    def lease(self, recipe: str, digest: str, **changes: Any) -> dispatch_pb2.TaskLease:
+        """Return a lease of a new task that runs `recipe` of the tree `digest`."""
+        self.made += 1
+        options = changes.pop("options", {})
+        spec = changes.pop("spec", job_pb2.TaskSpec(label="ccd50", arguments=to_map({})))
+        limits = job_pb2.Limits(time_s=changes.pop("time_s", 30.0), memory_mib=changes.pop("memory_mib", 512))
+        defaults: dict[str, Any] = {
+            "ref": job_pb2.TaskRef(job_id=7, task=self.made, attempt=1),
+            "token": f"token-{self.made}",
+            "user": "somebody",
+            "project": PROJECT,
+        }
+        return dispatch_pb2.TaskLease(
+            recipe=recipe,
+            code_digest=digest,
+            options=to_map(options),
+            spec=spec,
+            limits=limits,
+            **defaults | changes,
+        )
+
+    async def report_of(self, lease: dispatch_pb2.TaskLease, seconds: float = WAIT_S) -> dispatch_pb2.TaskReport:
+        """Return the report of a lease, and with it all its lines are here."""
+        key = key_of(lease.ref)
+        report = await until(lambda: self.scheduler.reports.get(key), f"the report of {key}", seconds)
+        assert isinstance(report, dispatch_pb2.TaskReport)
+        await until(lambda: len(self.logs.lines.get(key, {})) >= report.log_lines, f"{report.log_lines} lines of {key}")
+        assert len(self.logs.lines.get(key, {})) == report.log_lines
+        return report
+
+    async def done(self, lease: dispatch_pb2.TaskLease) -> dispatch_pb2.TaskReport:
+        """Give a lease and return its report."""
+        self.scheduler.give(lease)
+        return await self.report_of(lease)
+
+
+@asynccontextmanager
+async def surroundings(folder: Path, **changes: Any) -> AsyncIterator[Rig]:
+    """Serve a scheduler, logs, code and archive on one socket in `folder`; no worker runs yet."""
+    tokens = folder / "tokens.toml"
+    tokens.write_text(token_row(SECRET, "worker", ["*"], ["worker"]))
+    address = Address.parse(f"unix:{folder / 'dpu.sock'}")
+    peer = Peer(address, SECRET)
+    scheduler, logs, code, archive = Scheduler(), Logs(), Code(), Archive()
+    settings = Settings(
+        scheduler=peer,
+        logs=peer,
+        code=peer,
+        archive=peer,
+        state=folder / "state",
+        name="anvil",
+        slots=1,
+        memory_mib=4096,
+        grace_s=0.2,
+        stop_grace_s=dict.fromkeys((Stop.CANCELLED, Stop.TIME, Stop.DRAINED), 0.5),
+        patience_s=2.0,
+        preload=(),
+    )
+    services = [
+        ("dpu_api.v1.DispatchService", partial(dispatch_pb2_grpc.add_DispatchServiceServicer_to_server, scheduler)),
+        ("dpu_api.v1.LogService", partial(logs_pb2_grpc.add_LogServiceServicer_to_server, logs)),
+        ("dpu_api.v1.CodeService", partial(codeship_pb2_grpc.add_CodeServiceServicer_to_server, code)),
+        ("dpu_api.v1.ArchiveService", partial(archive_pb2_grpc.add_ArchiveServiceServicer_to_server, archive)),
+    ]
+    async with listening(Listening(address, tokens, None), services):
+        yield Rig(scheduler, logs, code, archive, replace(settings, **changes))
+
+
+@asynccontextmanager
+async def working(folder: Path, **changes: Any) -> AsyncIterator[Rig]:
+    """Run a worker in its surroundings; it is drained afterwards, and must leave no process."""
+    async with surroundings(folder, **changes) as rig:
+        worker = asyncio.create_task(run(rig.settings, rig.stop))
+        try:
+            yield rig
+        finally:
+            rig.stop.set()
+            await asyncio.wait_for(worker, WAIT_S)
+        assert list((rig.settings.state / "processes").iterdir()) == []
