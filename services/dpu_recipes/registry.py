@@ -103,7 +103,8 @@ def _request(
         filled["overscan"] = given.get("overscan", instrument.overscan_method)
     for name, option in declared.items():
         _check_value(option, filled[name])
-    pars.check_names(filled["pars"], parameter_names())
+    if filled["pars"]:
+        pars.check_names(filled["pars"], parameter_names())
     parameters: Any = pars.resolved(
         recipe.parameters,
         recipe.makes,

@@ -1,14 +1,22 @@
 import json
 import subprocess
 import sys
+from dataclasses import fields
+from pathlib import Path
 
+import pytest
 from google.protobuf.json_format import Parse
 
 import dpu_recipes
 from dpu.values import from_map, from_value
 from dpu_api.v1.catalogue_pb2 import Catalogue, OptionKind
+from dpu_recipes import registry
 from dpu_recipes.__main__ import main
 from dpu_recipes.describe import describe
+from dpu_recipes.sequences import OPTIONS, SEQUENCES
+from dpu_recipes.task import Recipe
+
+DOCS = Path(__file__).parents[2] / "docs" / "reference"
 
 
 def catalogue() -> Catalogue:
@@ -65,3 +73,47 @@ def test_anything_else_is_a_usage_error(capsys):
     assert main(["describe", "more"]) == 2
     assert main([]) == 2
     assert capsys.readouterr().err.startswith("usage: python -m dpu_recipes describe")
+
+
+def sequence_rows() -> list[str]:
+    return [
+        f"| `{sequence.name}` | {sequence.summary} | {', '.join(f'`{o.short}`' for o in sequence.option_list())} "
+        f"| {' or '.join(f'`{name}`' for name in sequence.one_of())} | {', '.join(sequence.stages)} |"
+        for sequence in SEQUENCES
+    ]
+
+
+def option_rows() -> list[str]:
+    return [
+        f"| `{o.short}` | `{o.long}` | {o.kind.removeprefix('OPTION_KIND_').lower()} "
+        f"| {'' if o.default == '' else f'`{o.default}`'} | {o.help} |"
+        for o in OPTIONS.values()
+    ]
+
+
+def parameter_rows(recipe: Recipe) -> list[str]:
+    return [
+        f"| `{item.name}` | {item.default} | {item.metadata['unit']} | {item.metadata['minimum']:g} "
+        f"| {item.metadata['meaning']} |"
+        for item in fields(recipe.parameters)
+    ]
+
+
+def flag_rows(recipe: Recipe) -> list[str]:
+    return [f"| {flag.value} | `{flag.name}` |" for flag in recipe.flags]
+
+
+def test_the_reference_lists_every_sequence_and_option():
+    page = (DOCS / "sequences.md").read_text()
+    assert [row for row in [*sequence_rows(), *option_rows()] if row not in page] == []
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_the_reference_describes_every_recipe(name: str):
+    recipe = registry.find(name)
+    page = (DOCS / "recipes.md").read_text()
+    _, _, section = page.partition(f"\n## {name}\n")
+    section = section.partition("\n## ")[0]
+    assert f"`{recipe.selects}`" in section
+    assert f"`{recipe.makes}`" in section
+    assert [row for row in [*parameter_rows(recipe), *flag_rows(recipe)] if row not in section] == []

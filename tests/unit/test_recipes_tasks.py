@@ -90,7 +90,8 @@ class TestReadNoise:
             "Rejection threshold : 5.0 (sigma)",
             "The read noise (ADU) for ccd ccd50 is : 4.00",
             "Difference between biases is : -0.037 (mean), 0.00 (median)",
-            "There is no earlier ReadNoise to compare with",
+            "Looking for an earlier ReadNoise to compare with",
+            "There is none",
             f"Made ReadNoise {made.file_name}",
         ]
 
@@ -311,6 +312,19 @@ class TestBias:
         assert message == f"no good: {bad.file_name} ({reason}); name the good frames with raw=[...]"
         assert night.products("BiasFrame") == []
 
+    def test_a_file_that_is_cut_short_is_refused_by_name(self, night: Night, biases: list[Frame]):
+        night.run("ReadNoise")
+        file = night.archive.open(biases[3])
+        content = file.read_bytes()
+        file.unlink()
+        file.write_bytes(content[: len(content) // 2])
+        with pytest.warns(UserWarning, match="truncated"):
+            assert refused(night, "Bias").startswith(f"{biases[3].file_name} cannot be read: ")
+
+    def test_strips_that_leave_no_data_are_refused_by_name(self, night: Night):
+        odd = [night.bias(image=np.full((20, 20), 300, np.uint16)) for _ in range(3)]
+        assert refused(night, "ReadNoise").startswith(f"{odd[0].file_name}: 20 x 20 pixels leave no data beside")
+
     def test_nothing_of_the_night_is_refused(self, night: Night):
         assert refused(night, "Bias").startswith("there is no RawBiasFrame of WFI of night 2000-04-28")
 
@@ -390,6 +404,12 @@ class TestHotPixels:
     def test_flagged_biases_alone_are_refused(self, night: Night):
         night.run("Bias", pars={"BiasFrame.process_params.MAXIMUM_STDEV": 0.0})
         assert refused(night, "HotPixels").startswith("every BiasFrame of night 2000-04-28 is flagged; make others")
+
+    def test_a_bias_that_is_no_image_is_refused(self, night: Night, bias: Frame):
+        file = night.archive.open(bias)
+        file.unlink()
+        file.write_bytes(b"nothing of the kind")
+        assert "cannot be read as FITS" in refused(night, "HotPixels")
 
     @pytest.mark.parametrize(
         ("value", "reason"), [(np.nan, "has pixels that are not a number"), (0.0, "is zero everywhere")]

@@ -61,7 +61,7 @@ class Bias(Recipe):
     makes = "BiasFrame"
     parameters = BiasParameters
     flags = BiasFlag
-    seconds = 5.0
+    seconds = 2.0
     memory_mib = 512
 
     def plan(self, request: Request) -> list[TaskSpec]:
@@ -91,7 +91,7 @@ class Bias(Recipe):
         made_from = [*biases, noise_frame]
         record = product(self, request, made_from, values=values, overscan=method).evolve(quality_flags=flags)
         file = request.scratch / "bias.fits"
-        write_image(file, stack.mean, record)
+        write_image(file, stack.mean, record, {"BUNIT": "ADU"})
         save(request, record, file)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 from typing import TYPE_CHECKING, Any
 
-from dpu_recipes.frames import Frame, read_image, write_image
+from dpu_recipes.frames import BadImage, Frame, read_image, write_image
 from dpu_recipes.pars import parameter
 from dpu_recipes.task import Recipe, RecipeError, Request, TaskSpec
 from dpu_recipes.tasks import raw_frames
@@ -46,7 +46,7 @@ class HotPixels(Recipe):
     makes = "HotPixelMap"
     parameters = HotPixelParameters
     flags = HotPixelFlag
-    seconds = 3.0
+    seconds = 1.0
     memory_mib = 512
 
     def plan(self, request: Request) -> list[TaskSpec]:
@@ -97,7 +97,10 @@ def _image(request: Request, bias: Frame) -> NDArray[Any]:
     """Return the pixels of a bias. Raises RecipeError where they are no good."""
     import numpy as np
 
-    image, _ = read_image(request.archive.open(bias))
+    try:
+        image, _ = read_image(request.archive.open(bias))
+    except BadImage as error:
+        raise RecipeError(f"{bias.file_name}: {error}; make another bias") from error
     if not np.isfinite(image).all():
         raise RecipeError(f"{bias.file_name} has pixels that are not a number: make another bias")
     if not image.any():

@@ -31,10 +31,11 @@ def quality_flags(flags: type[IntFlag], parameters: Any, measured: Mapping[str, 
 
 def earlier(request: Request, makes: str, frame: Frame, *, overscan: int | None = None) -> Frame | None:
     """Return the product of a class that was valid for `frame` before this task, None where there was none."""
+    log.info("Looking for an earlier %s to compare with", makes)
     try:
         return request.archive.calibration(makes, frame, overscan=overscan)
     except MissingCalibration:
-        log.info("There is no earlier %s to compare with", makes)
+        log.info("There is none")
         return None
 
 

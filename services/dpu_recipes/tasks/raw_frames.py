@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dpu_recipes.archive import Selection
-from dpu_recipes.frames import Frame, Regions, regions
+from dpu_recipes.frames import BadImage, Frame, Regions, regions
 from dpu_recipes.instrument import InstrumentError
 from dpu_recipes.task import Recipe, RecipeError, Request, TaskSpec
 from dpu_recipes.validity import CALIBRATIONS
@@ -179,11 +179,14 @@ def _mapped(frame: Frame, path: Path) -> RawImage:
     try:
         with fits.open(path, memmap=True, do_not_scale_image_data=True) as units:
             header, pixels = units[0].header, units[0].data
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise RecipeError(f"{frame.file_name} cannot be read: {error}") from error
     if pixels is None or pixels.ndim != 2 or header.get("BSCALE", 1) != 1:  # noqa: PLR2004 (an image has two axes)
         raise RecipeError(f"{frame.file_name} is no raw image of two axes in whole ADU")
-    return RawImage(frame, pixels, float(header.get("BZERO", 0)), regions(frame, pixels.shape))
+    try:
+        return RawImage(frame, pixels, float(header.get("BZERO", 0)), regions(frame, pixels.shape))
+    except BadImage as error:
+        raise RecipeError(f"{frame.file_name}: {error}") from error
 
 
 def _defect(image: RawImage, saturation: float) -> str:

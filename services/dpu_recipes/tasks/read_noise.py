@@ -47,7 +47,7 @@ class ReadNoise(Recipe):
     makes = "ReadNoise"
     parameters = ReadNoiseParameters
     flags = ReadNoiseFlag
-    seconds = 2.0
+    seconds = 1.0
     memory_mib = 512
 
     def plan(self, request: Request) -> list[TaskSpec]:
