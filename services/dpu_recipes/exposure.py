@@ -9,7 +9,7 @@ import struct
 import tempfile
 import warnings
 import zlib
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -24,7 +24,7 @@ from dpu_recipes.instrument import InstrumentError
 from dpu_recipes.translation import translate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     import numpy.typing as npt
 
@@ -73,8 +73,8 @@ def split(file: Path, name: str, instruments: Instruments, folder: Path) -> list
     """
     made: list[tuple[Frame, Path]] = []
     try:
-        with _named(name):
-            for frame, cards, unit in _described(file, folder, instruments):
+        with _named(name), closing(_described(file, folder, instruments)) as described:
+            for frame, cards, unit in described:
                 path = folder / frame.file_name
                 made.append((frame, path))
                 digest, size = _write(path, cards, unit)
@@ -107,7 +107,7 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _described(file: Path, folder: Path, instruments: Instruments) -> Iterator[tuple[Frame, _Cards, Any]]:
+def _described(file: Path, folder: Path, instruments: Instruments) -> Generator[tuple[Frame, _Cards, Any]]:
     """Yield record, cards and image of each CCD of a file."""
     with _opened(file, folder) as units:
         primary = _Cards.of(units[0].header)

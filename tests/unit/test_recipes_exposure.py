@@ -213,7 +213,7 @@ def test_other_extensions_of_a_camera_are_skipped_where_its_file_says_so(tmp_pat
 
 
 def test_one_ccd_is_in_memory_at_a_time(tmp_path: Path) -> None:
-    plain = write_wfi(tmp_path / "raw.fits", chips=8, size=(2000, 150))
+    plain = write_wfi(tmp_path / "raw.fits", chips=8, size=(2000, 60))
     _rice(plain, tmp_path / "raw.fits.fz")
     (tmp_path / "out").mkdir()
     tracemalloc.start()
@@ -310,7 +310,7 @@ def test_any_damage_to_the_headers_gives_one_line_or_a_frame(tmp_path: Path) -> 
     whole = write_wfi(tmp_path / "whole.fits", chips=1).read_bytes()
     file, folder = tmp_path / "hit.fits", tmp_path / "out"
     generator = np.random.default_rng(7)
-    for _ in range(150):
+    for _ in range(100):
         content = bytearray(whole)
         for place in generator.integers(0, 5760, 3):
             content[place] = generator.integers(0, 256)
