@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dpu_recipes.frames import write_image
 from dpu_recipes.pars import parameter
 from dpu_recipes.task import Recipe, RecipeError, Request, TaskSpec
-from dpu_recipes.tasks import raw_frames
+from dpu_recipes.tasks import raw_image, selection
 from dpu_recipes.tasks.product import product, save
 from dpu_recipes.tasks.quality import change, earlier, quality_flags
 
@@ -66,17 +66,17 @@ class Bias(Recipe):
 
     def plan(self, request: Request) -> list[TaskSpec]:
         """Return a task a chip and read-out mode: all its biases."""
-        return raw_frames.split(request, self)
+        return selection.split(request, self)
 
     def run(self, request: Request, spec: TaskSpec) -> None:
         """Make and save the bias of one chip."""
         from dpu_recipes.ccd.overscan import Method
 
-        biases = raw_frames.inputs(request, self, spec)
+        biases = selection.inputs(request, self, spec)
         log.info("Making BiasFrame object")
         noise_frame = request.archive.calibration("ReadNoise", biases[0])
         method = Method(request.options["overscan"])
-        stack, variance = _stacked(request, raw_frames.opened(request, biases), method, _read_noise(noise_frame))
+        stack, variance = _stacked(request, raw_image.opened(request, biases), method, _read_noise(noise_frame))
         before = earlier(request, self.makes, biases[0], overscan=method)
         values = _values(stack.mean) | {
             "NCOMBINE": len(biases),
@@ -96,7 +96,7 @@ class Bias(Recipe):
 
 
 def _stacked(
-    request: Request, images: list[raw_frames.RawImage], method: Method, read_noise: float
+    request: Request, images: list[raw_image.RawImage], method: Method, read_noise: float
 ) -> tuple[Stack, float]:
     """Return the mean of some images, corrected by `method`, and the variance of the correction, ADU^2."""
     from dpu_recipes.ccd.stack import Layer, clipped_mean
@@ -113,7 +113,7 @@ def _stacked(
     return clipped_mean(layers, noise=noise, threshold=threshold), variance
 
 
-def _corrections(images: list[raw_frames.RawImage], method: Method) -> list[Correction]:
+def _corrections(images: list[raw_image.RawImage], method: Method) -> list[Correction]:
     """Return what is taken off each image. Raises RecipeError where a frame has no strip for `method`."""
     from dpu_recipes.ccd.overscan import correction
 
@@ -132,7 +132,7 @@ def _corrections(images: list[raw_frames.RawImage], method: Method) -> list[Corr
     return corrections
 
 
-def _level_matched(images: list[raw_frames.RawImage]) -> list[Correction]:
+def _level_matched(images: list[raw_image.RawImage]) -> list[Correction]:
     """Return what brings each image to the mean level of all: without overscan their levels drift apart.
 
     The mean level stays in the product, as method 0 means it to.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dpu_recipes.frames import BadImage, Frame, read_image, write_image
 from dpu_recipes.pars import parameter
 from dpu_recipes.task import Recipe, RecipeError, Request, TaskSpec
-from dpu_recipes.tasks import raw_frames
+from dpu_recipes.tasks import selection
 from dpu_recipes.tasks.product import product, save
 from dpu_recipes.tasks.quality import change, earlier, quality_flags
 
@@ -52,7 +52,7 @@ class HotPixels(Recipe):
     def plan(self, request: Request) -> list[TaskSpec]:
         """Return a task a chip and read-out mode: its newest good bias of the night."""
         newest: dict[tuple[str, str], Frame] = {}
-        for bias in sorted(raw_frames.selected(request, self.selects), key=lambda frame: frame.creation_date):
+        for bias in sorted(selection.selected(request, self.selects), key=lambda frame: frame.creation_date):
             if bias.is_valid and not bias.quality_flags:
                 newest[bias.chip, bias.readout] = bias
             else:
@@ -70,7 +70,7 @@ class HotPixels(Recipe):
         """Map the hot pixels of one bias, and save the map."""
         from dpu_recipes.ccd.hot_pixels import hot_pixels
 
-        (bias,) = raw_frames.inputs(request, self, spec)
+        (bias,) = selection.inputs(request, self, spec)
         log.info("Making HotPixelMap object")
         log.info("Using %s %s", bias.frame_class, bias.file_name)
         parameters = request.parameters

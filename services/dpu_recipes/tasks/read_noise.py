@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dpu_recipes.pars import parameter
 from dpu_recipes.task import Recipe, RecipeError, Request, TaskSpec
-from dpu_recipes.tasks import raw_frames
+from dpu_recipes.tasks import raw_image, selection
 from dpu_recipes.tasks.product import product, save
 from dpu_recipes.tasks.quality import change, earlier, quality_flags
 
@@ -52,13 +52,13 @@ class ReadNoise(Recipe):
 
     def plan(self, request: Request) -> list[TaskSpec]:
         """Return a task a chip and read-out mode: its first two biases."""
-        return raw_frames.split(request, self, at_most=2)
+        return selection.split(request, self, at_most=2)
 
     def run(self, request: Request, spec: TaskSpec) -> None:
         """Measure the read noise of one pair, without overscan correction, and save it."""
-        pair = raw_frames.inputs(request, self, spec)[:2]
+        pair = selection.inputs(request, self, spec)[:2]
         log.info("Making ReadNoise object")
-        difference, median = _measured(request, raw_frames.opened(request, pair))
+        difference, median = _measured(request, raw_image.opened(request, pair))
         read_noise = difference.rms / math.sqrt(2.0)
         chip = pair[0].chip
         if not read_noise:
@@ -83,7 +83,7 @@ class ReadNoise(Recipe):
         save(request, record.evolve(quality_flags=quality_flags(self.flags, request.parameters, limits)))
 
 
-def _measured(request: Request, images: list[raw_frames.RawImage]) -> tuple[Clipped, float]:
+def _measured(request: Request, images: list[raw_image.RawImage]) -> tuple[Clipped, float]:
     """Return the statistics of the difference of two images, and its median, ADU."""
     from dpu_recipes.ccd import statistics
 
