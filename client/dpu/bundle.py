@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import stat
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
 import zstandard
 
 from dpu.channel import CHUNK
-from dpu.checkout import DENIED, find_checkout, listed, own_ignores, roots_of
-from dpu.errors import BadTree
+from dpu.checkout import find_checkout, is_denied, listed, own_ignores, roots_of
+from dpu.errors import BadTree, MissingBlobs
 from dpu.status import from_rpc
 from dpu.tree import LIMITS, Limits, check, check_path, check_sizes, digest_of
 from dpu_api.v1.codeship_pb2 import (
@@ -28,7 +27,7 @@ from dpu_api.v1.codeship_pb2 import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from dpu_api.v1.codeship_pb2_grpc import CodeServiceStub
 
@@ -46,7 +45,7 @@ class Bundle:
     tree: Tree
     digest: str
     #: Where the content of each digest lies.
-    blobs: Mapping[str, Path]
+    blobs: Mapping[str, str]
     #: Files of the checkout's roots that stay behind, and why.
     left_out: Mapping[str, str]
 
@@ -78,8 +77,9 @@ def bundle(checkout: Path, *, home: Path | None = None, limits: Limits = LIMITS)
     listing = listed(checkout, roots)
     paths, left_out = _chosen(listing.paths, checkout)
     travelling = frozenset(paths)
-    found = {_shipped_as(path, roots): _Found.at(checkout, path, travelling) for path in paths}
-    if len(found) < len(paths):
+    looked = [(_shipped_as(path, roots), _Found.at(str(checkout), path, travelling)) for path in paths]
+    found = {path: each for path, each in looked if each is not None}
+    if len({path for path, _ in looked}) < len(paths):
         raise BadTree(f"two of the folders {', '.join(roots)} have the same name: only one can be imported")
     check_sizes([(path, each.size) for path, each in found.items()], limits)
     entries = [each.entry(path) for path, each in sorted(found.items())]
@@ -91,20 +91,26 @@ def bundle(checkout: Path, *, home: Path | None = None, limits: Limits = LIMITS)
 
 
 def ship(bundled: Bundle, stub: CodeServiceStub) -> Shipped:
-    """Send what the service does not have of a bundle, and name its tree there. Raises DpuError."""
+    """Name a bundle's tree at the service, after sending what it does not have. Raises DpuError."""
     upload = _Upload(bundled)
     try:
-        missing = stub.FindMissing(FindMissingRequest(digests=bundled.blobs), timeout=_PATIENCE_S).digests
-        if missing:
-            sizes = {entry.digest: entry.size for entry in bundled.tree.entries}
-            seconds = _PATIENCE_S + sum(sizes[digest] for digest in missing) / _BYTES_PER_S
-            stub.UploadBlobs(upload.requests(missing), timeout=seconds)
-            if upload.fault is not None:
-                raise upload.fault
-        named = stub.PutTree(PutTreeRequest(tree=bundled.tree), timeout=_PATIENCE_S)
+        try:
+            # A tree that was shipped before, the most frequent by far, takes this one call.
+            named = _put(bundled, stub)
+        except MissingBlobs:
+            asked = FindMissingRequest(digests=bundled.blobs)
+            upload.send(stub.FindMissing(asked, timeout=_PATIENCE_S).digests, stub)
+            named = _put(bundled, stub)
     except grpc.RpcError as error:
         raise from_rpc(error, "code shipping") from error
-    return Shipped(named.digest, len(missing), upload.bytes)
+    return Shipped(named, upload.files, upload.bytes)
+
+
+def _put(bundled: Bundle, stub: CodeServiceStub) -> str:
+    try:
+        return stub.PutTree(PutTreeRequest(tree=bundled.tree), timeout=_PATIENCE_S).digest
+    except grpc.RpcError as error:
+        raise from_rpc(error, "code shipping") from error
 
 
 class _Upload:
@@ -114,18 +120,28 @@ class _Upload:
         self._bundled = bundled
         self._paths = {entry.digest: entry.path for entry in bundled.tree.entries}
         self._packer = zstandard.ZstdCompressor()
+        self.files = 0
         self.bytes = 0
-        self.fault: BadTree | None = None
+        self._fault: BadTree | None = None
 
-    def requests(self, digests: Iterable[str]) -> Iterator[UploadBlobsRequest]:
+    def send(self, digests: Sequence[str], stub: CodeServiceStub) -> None:
+        """Send blobs. Raises BadTree where a file is no longer what was bundled."""
+        sizes = {entry.digest: entry.size for entry in self._bundled.tree.entries}
+        seconds = _PATIENCE_S + sum(sizes[digest] for digest in digests) / _BYTES_PER_S
+        stub.UploadBlobs(self._requests(digests), timeout=seconds)
+        if self._fault is not None:
+            raise self._fault
+
+    def _requests(self, digests: Iterable[str]) -> Iterator[UploadBlobsRequest]:
         """Yield the blobs in chunks; end early, between two blobs, at one that cannot be sent."""
         for digest in digests:
             try:
                 content = self._content(digest)
             except BadTree as fault:
-                self.fault = fault
+                self._fault = fault
                 return
             frame = self._packer.compress(content)
+            self.files += 1
             self.bytes += len(frame)
             for start in range(0, len(frame), CHUNK):
                 chunk = BlobChunk(digest=digest, size=len(content), zstd=frame[start : start + CHUNK])
@@ -143,19 +159,25 @@ class _Upload:
 class _Found:
     """A file that travels."""
 
-    real: Path
+    real: str
     size: int
     mode: int
 
     @classmethod
-    def at(cls, checkout: Path, path: str, travelling: frozenset[str]) -> _Found:
-        """Look at a file of the checkout. Raises BadTree where it is none, or a link to what does not travel."""
-        real = checkout / path
+    def at(cls, checkout: str, path: str, travelling: frozenset[str]) -> _Found | None:
+        """Look at a file of the checkout; None where it is there no more.
+
+        Raises BadTree where it is no file, or a link to what does not travel.
+        """
+        # Strings, here and below: with hundreds of files, making a Path of each takes longer than reading it.
+        real = f"{checkout}/{path}"
         try:
-            status = real.lstat()
+            status = os.lstat(real)
             if stat.S_ISLNK(status.st_mode):
-                real = _target(checkout, path, travelling)
-                status = real.stat()
+                real = _target(Path(checkout), path, travelling)
+                status = os.lstat(real)
+        except FileNotFoundError:
+            return None
         except OSError as error:
             raise BadTree(f"{path!r} cannot be read: {error.strerror}") from error
         if not stat.S_ISREG(status.st_mode):
@@ -174,9 +196,9 @@ def _chosen(paths: Iterable[str], checkout: Path) -> tuple[list[str], dict[str, 
     chosen: list[str] = []
     left_out: dict[str, str] = {}
     for path in paths:
-        if DENIED.match_file(path):
+        if is_denied(path):
             left_out[path] = "never travels: a secret, data, or made from something else"
-        elif ignores.match_file(path):
+        elif ignores.patterns and ignores.match_file(path):
             left_out[path] = "named in .dpuignore"
         else:
             chosen.append(path)
@@ -186,8 +208,10 @@ def _chosen(paths: Iterable[str], checkout: Path) -> tuple[list[str], dict[str, 
 def _shipped_as(path: str, roots: Iterable[str]) -> str:
     """Return a file's path in the tree: relative to what goes on sys.path."""
     root = next(root for root in roots if path == root or path.startswith(f"{root}/"))
-    shipped = str(PurePosixPath(path).relative_to(PurePosixPath(root).parent))
-    check_path(shipped)
+    shipped = path[root.rfind("/") + 1 :]
+    if not shipped.isascii():
+        # A message has no place for a name that is not UTF-8; everything else is checked with the tree.
+        check_path(shipped)
     return shipped
 
 
@@ -199,7 +223,7 @@ def _check_root(root: Path, home: Path) -> None:
         )
 
 
-def _target(checkout: Path, path: str, travelling: frozenset[str]) -> Path:
+def _target(checkout: Path, path: str, travelling: frozenset[str]) -> str:
     """Return what a symbolic link leads to. Raises BadTree unless that travels too."""
     try:
         real = (checkout / path).resolve(strict=True)
@@ -210,7 +234,7 @@ def _target(checkout: Path, path: str, travelling: frozenset[str]) -> Path:
         raise BadTree(
             f"{path!r} is a symbolic link to {str(real)!r}, which is no file of the tree: name it in .dpuignore"
         )
-    return real
+    return str(real)
 
 
 def _kind(mode: int) -> str:
@@ -224,20 +248,15 @@ def _kind(mode: int) -> str:
     return next((name for is_kind, name in kinds if is_kind(mode)), "something else")
 
 
-def _read(real: Path, path: str) -> bytes:
-    """Return a file's content, without what Python's buffered files cost with hundreds of them."""
+def _read(real: str, path: str) -> bytes:
+    """Return a file's content."""
     try:
-        # Not followed, not waited for: it may have become a link or a pipe since it was looked at.
-        file = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            size = os.fstat(file).st_size
-            parts = [os.read(file, size + 1)]
-            while parts[-1]:
-                parts.append(os.read(file, CHUNK))
-        finally:
-            os.close(file)
+        with open(real, "rb", buffering=0, opener=_open) as file:
+            return file.readall()
     except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise BadTree(f"{path!r} became a symbolic link while it was being read: run it again") from error
         raise BadTree(f"{path!r} cannot be read: {error.strerror}") from error
-    return b"".join(parts)
+
+
+def _open(path: str, flags: int) -> int:
+    """Open a file, and nothing that it may have become since it was looked at: no link, no pipe to wait for."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

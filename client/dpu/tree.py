@@ -24,6 +24,7 @@ MIB = 1024 * 1024
 MODES = (0o644, 0o755)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SPECIAL = frozenset({"", ".", ".."})
 _LONGEST_PATH = 1024
 _LONGEST_NAME = 255
 #: How many files a message about a tree that is too large names.
@@ -109,9 +110,9 @@ def _fault(path: str) -> str:
     if path.startswith("/"):
         return "it is absolute"
     names = path.split("/")
-    if any(name in {"", ".", ".."} for name in names):
+    if not _SPECIAL.isdisjoint(names):
         return "it is empty, or has an empty part, '.' or '..' in it"
-    if any(len(name.encode()) > _LONGEST_NAME for name in names):
+    if length > _LONGEST_NAME and any(len(name.encode()) > _LONGEST_NAME for name in names):
         return f"a name in it has more than {_LONGEST_NAME} bytes"
     return ""
 

@@ -44,7 +44,7 @@ def test_a_bundle_holds_the_roots_relative_to_what_goes_on_the_path(either):
     assert [entry.path for entry in bundled.tree.entries] == ["awe/__init__.py", "awe/bias.py"]
     bias = bundled.tree.entries[1]
     assert (bias.mode, bias.size, bias.digest) == (0o644, 6, digest(b"B = 1\n"))
-    assert bundled.blobs[bias.digest] == folder / BIAS
+    assert bundled.blobs[bias.digest] == str(folder / BIAS)
     assert bundled.digest == digest_of(bundled.tree.entries)
 
 

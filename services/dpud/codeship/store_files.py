@@ -15,7 +15,7 @@ import errno
 import hashlib
 import os
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -38,6 +38,8 @@ class FileCodeStore:
         # One writer: two uploads of one blob do not meet.
         self._writer = ThreadPoolExecutor(1, "code-writer")
         self._readers = ThreadPoolExecutor(4, "code-reader")
+        # A file system brings down together what is synchronised at the same time.
+        self._disk = ThreadPoolExecutor(16, "code-disk")
         for name in ("blobs", "trees", "projects", "incoming"):
             (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         for left in (folder / "incoming").iterdir():
@@ -47,6 +49,7 @@ class FileCodeStore:
         """Wait for what is being written, and let go of the threads."""
         self._writer.shutdown()
         self._readers.shutdown()
+        self._disk.shutdown()
 
     async def sizes(self, project: str, digests: Iterable[str]) -> dict[str, int]:
         """Return the sizes of those blobs that the project has put."""
@@ -106,10 +109,13 @@ class FileCodeStore:
 
     def _place(self, folder: Path, files: Mapping[str, bytes]) -> None:
         """Put files into a folder, whole or not at all, down to the disk."""
-        written: list[tuple[Path, Path]] = []
+        incoming = self._folder / "incoming"
+        writes = [(self._disk.submit(_write, incoming, content), folder / name) for name, content in files.items()]
+        wait([write for write, _ in writes])
+        written = [(write.result(), target) for write, target in writes if write.exception() is None]
         try:
-            for name, content in files.items():
-                written.append((_write(self._folder / "incoming", content), folder / name))
+            for write, _ in writes:
+                write.result()
             for source, target in written:
                 source.replace(target)
         except OSError:
