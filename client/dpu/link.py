@@ -159,6 +159,8 @@ class Link:
     def _locate(self) -> Addresses:
         if self.is_local:
             local = _ensure(self._home, self._say)
+            # It has just answered: one of its services that does not is on its way up.
+            self._reached = True
             return Addresses(local.token, local.address, local.archive_address, local.address, local.address)
         known, token = self._known, self._known.token()
         with open_channel(known.address, token, self._project) as channel:

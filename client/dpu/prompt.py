@@ -148,7 +148,7 @@ def run_prompt() -> int:
         term_title_format="awe: {cwd}",
         user_ns=names,
     )
-    shell.set_custom_exc((DpuError,), _show)
+    shell.set_custom_exc((DpuError, KeyboardInterrupt), _show)
     shell.show_banner()
     shell.mainloop()
     return WELL
@@ -191,12 +191,12 @@ def _prompts() -> type:
     return AwePrompts
 
 
-def _show(shell: Any, kind: type, error: Exception, frames: Any, tb_offset: int | None = None) -> None:  # noqa: ARG001 (IPython's)
-    """Show an error of the DPU at the prompt: one line."""
-    print(f"{kind.__name__}: {one_line(error)}", file=sys.stderr)
+def _show(shell: Any, kind: type, error: BaseException, frames: Any, tb_offset: int | None = None) -> None:  # noqa: ARG001 (IPython's)
+    """Show an error of the DPU, or Ctrl-C, at the prompt: one line."""
+    print(f"{kind.__name__}: {one_line(error)}" if error.args else kind.__name__, file=sys.stderr)
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Return what an error says, on one line."""
     return " ".join(str(error).split())
 
