@@ -290,12 +290,12 @@ class TestBias:
         message = refused(night, "Bias", raw_filenames=[biases[0].file_name, "no.fits"])
         assert message == "no RawBiasFrame of WFI in the archive is named 'no.fits'"
 
-    @pytest.mark.usefixtures("read_noise")
     def test_a_named_frame_of_another_instrument_is_not_taken(self, night: Night, biases: list[Frame]):
         other = night.bias(instrument="NICKEL", chip="ccd0")
         message = refused(night, "Bias", raw_filenames=[biases[0].file_name, other.file_name])
         assert message == f"no RawBiasFrame of WFI in the archive is named '{other.file_name}'"
 
+    @pytest.mark.usefixtures("read_noise")
     def test_mixed_sizes_are_refused_by_name(self, night: Night):
         odd = night.bias(image=np.full((100, 120), 300, np.uint16))
         message = refused(night, "Bias")
