@@ -130,7 +130,7 @@ def plan(state: State, command: Plan, now: float) -> list[Event]:
         StagePlanned(
             *ref,
             at=now,
-            run_s=report.run_s,
+            run_s=leases.sound(report.run_s),
             log_lines=report.log_lines,
             estimate_s=_estimate(command.tasks, stage.seconds, state.presence.slots) + later,
             tasks=command.tasks,

@@ -52,7 +52,8 @@ _history = sa.Table(
     sa.Column("body", sa.LargeBinary),
 )
 
-_LOCK = sa.update(_writer).where(_writer.c.epoch == sa.bindparam("mine")).values(epoch=_writer.c.epoch)
+# SQLite has the lock since the begin and ignores FOR UPDATE; other databases take it here.
+_LOCK = sa.select(_writer.c.epoch).with_for_update()
 _INSERT = sa.insert(_groups)
 _RETIRE = sa.insert(_history)
 
@@ -139,7 +140,7 @@ class SqlJournal:
 
     def _write(self, row: dict[str, Any], past: list[dict[str, Any]]) -> None:
         with self._engine.begin() as connection:
-            if connection.execute(_LOCK, {"mine": self._epoch}).rowcount != 1:
+            if connection.scalar(_LOCK) != self._epoch:
                 raise Superseded
             connection.execute(_INSERT, row)
             if past:

@@ -59,14 +59,14 @@ def _ended(command: Report, to: TaskState, failure: Failure | None, now: float) 
         *command.ref,
         at=now,
         state=to,
-        run_s=_sound(command.run_s),
+        run_s=sound(command.run_s),
         log_lines=command.log_lines,
         products=command.products,
         failure=failure,
     )
 
 
-def _sound(seconds: float) -> float:
+def sound(seconds: float) -> float:
     """Return a reported time that can be counted with."""
     return seconds if math.isfinite(seconds) and seconds > 0 else 0.0
 
@@ -83,7 +83,7 @@ def _failed(state: State, command: Report, failure: Failure, now: float, *, char
         *command.ref,
         at=now,
         failure=failure,
-        run_s=_sound(command.run_s),
+        run_s=sound(command.run_s),
         log_lines=command.log_lines,
         products=command.products,
         due=now + goes_on.pause_s,

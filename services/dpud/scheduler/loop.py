@@ -99,13 +99,13 @@ class Loop:
         return machine.decide(self.state, command, self._clock())
 
     def _commit(self) -> None:
-        """Do all that waits, in one transaction."""
+        """Do all that waits, in one transaction; nobody is answered before it is durable."""
         asks, self._asks = self._asks, []
         leaving: list[Job] = []
-        for ask in asks:
-            self._do(ask, leaving)
-        happened = [event for ask in asks for event in ask.happened]
         try:
+            for ask in asks:
+                self._do(ask, leaving)
+            happened = [event for ask in asks for event in ask.happened]
             self._journal.append(happened, leaving)
         except BaseException:
             self._give_up(asks)

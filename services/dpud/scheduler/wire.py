@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -175,7 +174,7 @@ def report(message: dispatch_pb2.TaskReport) -> Report:
         ref=ref(message.ref),
         token=message.token,
         failure=_failure(message.failure) if message.HasField("failure") else None,
-        run_s=message.run_s if math.isfinite(message.run_s) else 0.0,
+        run_s=message.run_s,
         log_lines=message.log_lines,
         products=max(0, message.products),
     )
