@@ -137,6 +137,12 @@ def test_filter_and_object_of_a_bias_are_not_asked(catalogue):
     assert len(select(catalogue, filter="#999", object="elsewhere")) == 1
 
 
+def test_among_all_classes_filter_and_object_sort_out_only_what_saw_light(catalogue):
+    science = [a_raw(number, frame_class="RawScienceFrame", object=name) for number, name in enumerate(("M31", "M33"))]
+    catalogue.add([*science, a_raw(2)])
+    assert ids(select(catalogue, frame_class="", object="M31")) == ids([science[0], a_raw(2)])
+
+
 def test_pages_give_every_frame_once(catalogue):
     records = [a_raw(number, chip=chip) for number in range(4) for chip in ("ccd50", "ccd51", "ccd52")]
     catalogue.add(records)

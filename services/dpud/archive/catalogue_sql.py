@@ -174,12 +174,21 @@ class SqlCatalogue:
             yield _COLUMNS.night == parse_night(selection.night)
         if selection.chips:
             yield _COLUMNS.chip.in_(selection.chips)
-        # Of which frames filter and object count is said once, by the rule that the recipes know too.
-        apart = validity.IGNORING_FILTER_AND_OBJECT
-        if selection.filter:
-            yield sa.or_(_COLUMNS.frame_class.in_(apart), _COLUMNS.filter == selection.filter)
-        if selection.object:
-            yield sa.or_(_COLUMNS.frame_class.in_(apart), self._like(_COLUMNS.object, selection.object))
+        if query.frame_class not in validity.IGNORING_FILTER_AND_OBJECT:
+            yield from self._lit(query)
+
+    def _lit(self, query: Query) -> Iterator[sa.ColumnElement[bool]]:
+        """Give what is asked of frames that saw light."""
+        asked = []
+        if query.selection.filter:
+            asked.append(_COLUMNS.filter == query.selection.filter)
+        if query.selection.object:
+            asked.append(self._like(_COLUMNS.object, query.selection.object))
+        if asked and not query.frame_class:
+            # No index serves an OR, so it is there only when frames of all classes are asked for.
+            yield sa.or_(_COLUMNS.frame_class.in_(validity.IGNORING_FILTER_AND_OBJECT), sa.and_(*asked))
+        else:
+            yield from asked
 
     def _like(self, column: sa.ColumnElement[str], pattern: str) -> sa.ColumnElement[bool]:
         if not set(pattern) & set("*?"):

@@ -6,8 +6,6 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -21,9 +19,12 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    inspect,
+    text,
 )
 from sqlalchemy.types import TypeDecorator
 
+from dpu.errors import VersionMismatch
 from dpud.archive.records import microseconds
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -133,9 +134,31 @@ FENCES = Table(
 )
 
 
+#: The newest migration.
+VERSION = "0001"
+
+
 def upgrade(connection: Connection) -> None:
-    """Bring the database of a connection to the newest version, in the connection's own transaction."""
+    """Bring the database of a connection to the newest version, in the connection's own transaction.
+
+    Raises VersionMismatch where a newer archive has made it.
+    """
+    if inspect(connection).has_table("alembic_version"):
+        found = connection.scalar(text("SELECT version_num FROM alembic_version"))
+        if found == VERSION:
+            return
+    # Only now: loading it takes a quarter of a second, and a catalogue is rarely new.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
     config = Config()
     config.set_main_option("script_location", "dpud.archive:migrations")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise VersionMismatch(
+            f"{connection.engine.url.database} is of a version that this archive does not know: {error}; "
+            "start the version of the DPU that made it"
+        ) from error

@@ -1,0 +1,92 @@
+"""The tables of the catalogue and the migrations that make them."""
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from dpu.errors import StorageFull, VersionMismatch
+from dpu_recipes.archive import Selection
+from dpud.archive.catalogue_sql import SqlCatalogue
+from dpud.archive.records import Query, View
+from dpud.archive.schema import METADATA, VERSION, upgrade
+from fakes_archive import a_raw
+
+
+@pytest.fixture
+def connection(tmp_path):
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/catalogue.sqlite")
+    with engine.begin() as opened:
+        yield opened
+    engine.dispose()
+
+
+def test_the_migrations_lead_to_the_tables_that_the_code_expects(connection):
+    upgrade(connection)
+    assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+    assert connection.scalar(sa.text("SELECT version_num FROM alembic_version")) == VERSION
+
+
+def test_a_catalogue_is_upgraded_once(connection):
+    upgrade(connection)
+    upgrade(connection)
+    assert set(sa.inspect(connection).get_table_names()) == {"alembic_version", *METADATA.tables}
+
+
+def test_a_catalogue_of_a_newer_archive_is_refused(connection):
+    upgrade(connection)
+    connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(VersionMismatch, match=r"catalogue\.sqlite is of a version that this archive does not know"):
+        upgrade(connection)
+
+
+def test_a_catalogue_is_there_when_it_is_opened_again(tmp_path):
+    for expected in (1, 0):
+        catalogue = SqlCatalogue.on_file(tmp_path / "catalogue.sqlite")
+        assert catalogue.add([a_raw()]) == expected
+        catalogue.close()
+
+
+def test_a_database_that_takes_no_more_is_a_full_disk(tmp_path):
+    catalogue = SqlCatalogue.on_file(tmp_path / "catalogue.sqlite")
+    with catalogue._engine.connect() as opened:
+        pages = opened.exec_driver_sql("PRAGMA page_count").scalar()
+
+    @sa.event.listens_for(catalogue._engine, "begin")
+    def _limited(connection):
+        connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+
+    with pytest.raises(StorageFull, match=r"catalogue\.sqlite: database or disk is full: nothing was stored"):
+        catalogue.add([a_raw(number) for number in range(100)])
+    assert catalogue.counts(Query(view=View("KIDS")), "chip") == {}
+    catalogue.close()
+
+
+def asking(frame_class="", view=View("KIDS"), only_job=False, source="", **selection):  # noqa: B008 (frozen)
+    chosen = Selection(**{"instrument": "WFI" if frame_class else ""} | selection)
+    return Query(view=view, frame_class=frame_class, selection=chosen, only_job=only_job, source=source)
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        (asking("RawBiasFrame", night="2000-04-28"), "frames_night"),
+        (asking("RawScienceFrame", object="CDF4"), "frames_object"),
+        (asking("RawBiasFrame"), "frames_time"),
+        (asking(file_names=("r.fits",)), "sqlite_autoindex_names_1"),
+        (asking(view=View("KIDS", 7), only_job=True), "frames_product"),
+        (asking(source="aa"), "frames_source"),
+    ],
+)
+def test_every_kind_of_query_has_its_index(tmp_path, query, index):
+    catalogue = SqlCatalogue.on_file(tmp_path / "catalogue.sqlite")
+    plans = []
+
+    @sa.event.listens_for(catalogue._engine, "before_cursor_execute")
+    def _explained(_connection, cursor, statement, parameters, *_):
+        if statement.startswith("SELECT"):
+            plans.extend(row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
+
+    catalogue.select(query, limit=10)
+    assert any(f"USING INDEX {index} " in plan or f"COVERING INDEX {index} " in plan for plan in plans), plans
+    catalogue.close()
