@@ -196,12 +196,13 @@ def test_a_method_without_truth_or_without_its_strip_is_refused() -> None:
         bare.bias(6)
 
 
-def test_photons_give_the_gain() -> None:
+@pytest.mark.parametrize("light", [500.0, 20_000.0])
+def test_photons_give_the_gain(light: float) -> None:
     detector = a_detector(gain=1.6)
-    flat = Exposure(frame_class="RawDomeFlatFrame", light=20_000.0)
+    flat = Exposure(frame_class="RawDomeFlatFrame", light=light)
     data = detector.layout.regions.data
     first, second = (expose(detector, flat, 0.0, np.random.default_rng(seed))[0][data].astype(float) for seed in (4, 5))
-    kept = np.abs(first - second) < 5 * np.sqrt(2 * 20_000 / 1.6)
+    kept = np.abs(first - second) < 5 * np.sqrt(2 * light / 1.6)
     variance = np.var((first - second)[kept]) / 2 - detector.effective_read_noise**2
     level = (first + second)[kept].mean() / 2 - detector.level
     assert_agrees("gain", level / variance, 1.6, Allowance(error=1.6 * np.sqrt(2 / kept.sum()), times=4))

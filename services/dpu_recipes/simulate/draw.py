@@ -90,13 +90,18 @@ def _column_pattern(layout: Layout, ripple: float, generator: Generator) -> Imag
 
 def _surface(layout: Layout, generator: Generator) -> Image:
     """Return a glow from one corner and a slow wave, ADU."""
-    y, x = _unit_axes(layout)
+    y = np.linspace(0, 1, layout.rows)
+    x = np.linspace(0, 1, layout.columns)
     corner = generator.integers(0, 2, 2)
-    glow = generator.uniform(1, 3) * np.exp(-2 * ((y - corner[0]) ** 2 + (x - corner[1]) ** 2))
+    glow = generator.uniform(1, 3) * np.exp(-2 * (y - corner[0]) ** 2), np.exp(-2 * (x - corner[1]) ** 2)
     phase = generator.uniform(0, 2 * np.pi, 2)
-    wave = generator.uniform(0.1, 0.5) * np.sin(2 * np.pi * y + phase[0]) * np.sin(2 * np.pi * x + phase[1])
+    wave = generator.uniform(0.1, 0.5) * np.sin(2 * np.pi * y + phase[0]), np.sin(2 * np.pi * x + phase[1])
+    surface: Image = np.outer(*glow).astype(np.float32)
+    surface += np.outer(*wave).astype(np.float32)
     # Whole 1024ths of an ADU: far below any noise, and it packs to an eighth.
-    surface: Image = (np.rint((glow + wave) * 1024) / 1024).astype(np.float32)
+    surface *= np.float32(1024)
+    np.rint(surface, out=surface)
+    surface /= np.float32(1024)
     return surface
 
 
@@ -119,7 +124,7 @@ def _flat(layout: Layout, illumination: Image, generator: Generator) -> Image:
     """Return vignetting times the response from pixel to pixel times dust times cold pixels, its mean 1."""
     flat: Image = illumination * generator.normal(1, PIXEL_RESPONSE, illumination.shape).astype(np.float32)
     for _ in range(generator.poisson(4)):
-        flat *= _dust(layout, generator)
+        _add_dust(flat, generator)
     count = round(COLD_FRACTION * flat.size)
     where = generator.choice(flat.size, count, replace=False)
     flat.flat[where] *= generator.uniform(*COLD_RESPONSE, count)
@@ -130,21 +135,15 @@ def _flat(layout: Layout, illumination: Image, generator: Generator) -> Image:
     return flat
 
 
-def _dust(layout: Layout, generator: Generator) -> Image:
-    """Return the shadow of one grain on the filter: a ring, as the telescope's pupil is one."""
-    y, x = np.ogrid[: layout.rows, : layout.columns]
-    centre = generator.uniform((0, 0), (layout.rows, layout.columns))
+def _add_dust(flat: Image, generator: Generator) -> None:
+    """Put the shadow of one grain on the filter into `flat`: a ring, as the telescope's pupil is one."""
+    centre = generator.uniform((0, 0), flat.shape)
     radius = generator.uniform(10, 30)
+    first, last = np.maximum(centre - radius, 0).astype(int), (centre + radius + 1).astype(int)
+    part = flat[first[0] : last[0], first[1] : last[1]]
+    y, x = np.ogrid[first[0] : first[0] + part.shape[0], first[1] : first[1] + part.shape[1]]
     distance = np.hypot(y - centre[0], x - centre[1])
-    ring = (distance < radius) & (distance > 0.4 * radius)
-    return np.where(ring, np.float32(1 - generator.uniform(0.01, 0.05)), np.float32(1))
-
-
-def _unit_axes(layout: Layout) -> tuple[Image, Image]:
-    """Return y and x of the pixels that see light, 0 at one edge and 1 at the other."""
-    y = np.linspace(0, 1, layout.rows, dtype=np.float32)
-    x = np.linspace(0, 1, layout.columns, dtype=np.float32)
-    return y[:, None], x[None, :]
+    part[(distance < radius) & (distance > 0.4 * radius)] *= np.float32(1 - generator.uniform(0.01, 0.05))
 
 
 def _log_uniform(limits: tuple[float, float], count: int, generator: Generator) -> Image:
