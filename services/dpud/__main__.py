@@ -80,10 +80,13 @@ def _serve(options: argparse.Namespace) -> None:
 
 
 def _end_with_parent() -> None:
-    """Stop this process when its parent is gone: the standard input is a pipe that only the parent holds."""
+    """End this process when its parent is gone: the standard input is a pipe that only the parent holds.
+
+    At once, for a fresh DPU may be starting in the same home: what ran is leased again, and nothing half-written counts.
+    """
     while os.read(0, 1):
         pass
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _embedded(options: argparse.Namespace) -> None:
