@@ -104,13 +104,15 @@ class Guard:
             return [self._child] if self._status is None else []
 
 
-def start(channel: int, folder: Path) -> int:
+def start(channel: int, folder: Path, lifeline: socket.socket) -> int:
     """Fork the task process and return its pid; in the child, run it and never return."""
     guard = os.getpid()
     child = os.fork()
     if child:
         return child
     try:
+        # What is said over it is the guard's word.
+        lifeline.close()
         os.setsid()
         linux.die_with_parent(signal.SIGKILL)
         # So that the process itself can tell, after a task, that one of its descendants lives on.
@@ -131,7 +133,7 @@ def main() -> None:
     lifeline.set_inheritable(False)
     channel, folder = int(sys.argv[2]), Path(sys.argv[3])
     linux.adopt_orphans()
-    child = start(channel, folder)
+    child = start(channel, folder, lifeline)
     # Only the agent decides when this process ends. Set after the fork: the task's process keeps the defaults.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

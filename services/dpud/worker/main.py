@@ -58,7 +58,7 @@ class Settings:
     code_cache_mib: int = 1024
     frame_cache_mib: int = 16 * 1024
     #: How long running tasks may go on after a stop.
-    grace_s: float = 15.0
+    grace_s: float = 8.0
     #: From SIGTERM to SIGKILL for one task, by reason.
     stop_grace_s: dict[Stop, float] = field(default_factory=lambda: dict(GRACE_S))
     #: Loaded into every task process before it has a task.
@@ -82,7 +82,7 @@ class Settings:
             scratch_mib=environment.get("DPU_WORKER_SCRATCH_MIB", _positive, 16 * 1024),
             code_cache_mib=environment.get("DPU_WORKER_CODE_CACHE_MIB", _positive, 1024),
             frame_cache_mib=environment.get("DPU_WORKER_FRAME_CACHE_MIB", _positive, 16 * 1024),
-            grace_s=environment.get("DPU_WORKER_GRACE_S", float, 15.0),
+            grace_s=environment.get("DPU_WORKER_GRACE_S", float, 8.0),
         )
 
 
