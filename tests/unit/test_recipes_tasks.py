@@ -408,7 +408,11 @@ class TestHotPixels:
     @pytest.mark.usefixtures("read_noise")
     def test_flagged_biases_alone_are_refused(self, night: Night):
         night.run("Bias", pars={"BiasFrame.process_params.MAXIMUM_STDEV": 0.0})
-        assert refused(night, "HotPixels").startswith("every BiasFrame of night 2000-04-28 is flagged; make others")
+        (flagged,) = night.products("BiasFrame")
+        assert refused(night, "HotPixels") == (
+            f"no BiasFrame of chip ccd50 of night 2000-04-28 may be used: the newest, {flagged.file_name}, has "
+            "is_valid=1 and quality_flags=2; make one with dpu.run('Bias', i='WFI', d='2000-04-28', C=1)"
+        )
 
     def test_a_bias_that_is_no_image_is_refused(self, night: Night, bias: Frame):
         file = night.archive.open(bias)

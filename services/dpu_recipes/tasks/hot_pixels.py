@@ -13,6 +13,7 @@ from dpu_recipes.task import Recipe, RecipeError, Request, TaskSpec
 from dpu_recipes.tasks import selection
 from dpu_recipes.tasks.product import product, save
 from dpu_recipes.tasks.quality import change, earlier, quality_flags
+from dpu_recipes.validity import make_call
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,20 +51,15 @@ class HotPixels(Recipe):
     memory_mib = 512
 
     def plan(self, request: Request) -> list[TaskSpec]:
-        """Return a task a chip and read-out mode: its newest good bias of the night."""
-        newest: dict[tuple[str, str], Frame] = {}
-        for bias in sorted(selection.selected(request, self.selects), key=lambda frame: frame.creation_date):
-            if bias.is_valid and not bias.quality_flags:
-                newest[bias.chip, bias.readout] = bias
-            else:
-                log.warning("HotPixels leaves out %s: quality flags %d", bias.file_name, bias.quality_flags)
-        if not newest:
-            call = f"dpu.run('Bias', i={request.instrument.name!r}, d={request.options['date']!r}, C=1)"
-            raise RecipeError(f"every BiasFrame of night {request.options['date']} is flagged; make others with {call}")
-        chips = [chip for chip, _ in newest]
+        """Return a task a chip and read-out mode: its newest good bias of the night, else its newest, to refuse it."""
+        best: dict[tuple[str, str], Frame] = {}
+        for bias in selection.selected(request, self.selects):
+            key = bias.chip, bias.readout
+            best[key] = max(best.get(key, bias), bias, key=lambda frame: (_is_good(frame), frame.creation_date))
+        chips = [chip for chip, _ in best]
         return [
             TaskSpec(label=chip if chips.count(chip) == 1 else f"{chip} {mode}", inputs=(bias.id,))
-            for (chip, mode), bias in sorted(newest.items())
+            for (chip, mode), bias in sorted(best.items())
         ]
 
     def run(self, request: Request, spec: TaskSpec) -> None:
@@ -93,10 +89,20 @@ class HotPixels(Recipe):
         save(request, record, file)
 
 
+def _is_good(bias: Frame) -> bool:
+    return bias.is_valid and not bias.quality_flags
+
+
 def _image(request: Request, bias: Frame) -> NDArray[Any]:
-    """Return the pixels of a bias. Raises RecipeError where they are no good."""
+    """Return the pixels of a bias. Raises RecipeError where it may not be used."""
     import numpy as np
 
+    if not _is_good(bias):
+        raise RecipeError(
+            f"no BiasFrame of chip {bias.chip} of night {bias.night} may be used: the newest, {bias.file_name}, "
+            f"has is_valid={bias.is_valid:d} and quality_flags={bias.quality_flags}; "
+            f"make one with {make_call('BiasFrame', bias)}"
+        )
     try:
         image, _ = read_image(request.archive.open(bias))
     except BadImage as error:
