@@ -31,6 +31,34 @@ SMALL = 1 / 32
 BIAS = Exposure(frame_class="RawBiasFrame")
 
 
+TWIN = """
+name = "TWIN"
+telescope = "a telescope of our own"
+longitude_deg = 173.0
+recognise = [{ DETECTOR = "twin ?", INSTRUME = "camera | cam*" }]
+types = [
+    { class = "RawBiasFrame", when = { IMAGETYP = "zero* | bias", exptime = "<= 0.01" } },
+    { class = "RawDomeFlatFrame", when = { IMAGETYP = "flat*", exptime = "> 0" } },
+]
+chips = [{ name = "left" }, { name = "right", column = 1 }]
+
+[detector]
+chip_size = [100, 80]
+pixel_arcsec = 0.5
+gain = 1.0
+read_noise = 4.0
+saturation = 65535
+strips = { overscan_x = 12, prescan_y = 3 }
+
+[keys]
+date_obs = "SHUTOPEN"
+exptime = "TEXP"
+filter = "FILTERID"
+chip = "CCDNAME"
+binning = "CCDSUM"
+"""
+
+
 def night(**changes: object) -> Night:
     """Return a tiny night of two chips, with `changes`."""
     return Night(**{"instrument": WFI, "chips": ("ccd50", "ccd51"), "scale": SMALL, "biases": 2, **changes})
@@ -103,6 +131,26 @@ def test_ingest_reads_the_frames_as_real_ones(name: str, tmp_path: Path) -> None
             assert frame.exptime == exposure.exptime
             assert Strips.of(frame) == instrument.strips
     assert [exposure.frame_class for exposure in truth.exposures] == ["RawBiasFrame", "RawDomeFlatFrame"]
+
+
+def test_a_camera_that_only_a_toml_describes_is_simulated(tmp_path: Path) -> None:
+    folder = tmp_path / "instruments"
+    folder.mkdir()
+    (folder / "TWIN.toml").write_text(TWIN)
+    arguments = ["--instrument", "TWIN", "--instruments", str(folder), "--scale", "1", "--biases", "1", "--domes", "1"]
+    assert main([str(tmp_path / "night"), *arguments]) == 0
+    frames = [
+        frame
+        for file in sorted((tmp_path / "night" / "raw").iterdir())
+        for frame, _ in split(file, file.name, load(folder), tmp_path)
+    ]
+    assert [(frame.frame_class, frame.chip, frame.filter) for frame in frames] == [
+        ("RawBiasFrame", "left", "#842"),
+        ("RawBiasFrame", "right", "#842"),
+        ("RawDomeFlatFrame", "left", "#842"),
+        ("RawDomeFlatFrame", "right", "#842"),
+    ]
+    assert Strips.of(frames[0]) == Strips(overscan_x=12, prescan_y=3)
 
 
 @pytest.mark.parametrize("pattern", ["BIAS*", "DARK | BIAS", "0", "<= 0.01", "> 0", "< 5", "dome*flat*", "FLAT,???"])
