@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from dpu.processor import Processor
+    from dpu.products import Product
     from dpu.report import Reporter
 
 SEQUENCES = ("ReadNoise", "Bias", "HotPixels")
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
             for instrument, night in _nights(dpu)
             for sequence in SEQUENCES
         ]
-        return _show(dpu, jobs, reporter)
+        return _show(dpu, jobs, folder / "products")
     finally:
         dpu.close()
         local.stop(config.home)
@@ -104,18 +105,26 @@ def _nights(dpu: Processor) -> Iterable[tuple[str, str]]:
     return sorted({(frame.instrument, frame.night) for frame in frames})
 
 
-def _show(dpu: Processor, jobs: list[int], reporter: Reporter) -> int:
-    """Show what came of the jobs; return 0 if every task of each ended normally, else 1."""
+def _show(dpu: Processor, jobs: list[int], products: Path) -> int:
+    """Show what came of the jobs, with the FITS files under their names; return 0 if all ended normally, else 1."""
+    products.mkdir()
     dpu.get_status(jobs)
-    for job in jobs:
-        for product in dpu.get_job_result(job):
-            values = ", ".join(
-                f"{name}={value:.4g}" for name, value in product.values.items() if isinstance(value, float)
-            )
-            reporter.show(f"  {product.frame_class} {product.chip}: {product.path or values}")
+    for product in (product for job in jobs for product in dpu.get_job_result(job)):
+        where = _copy(product.path, products / product.file_name) if product.path else _measured(product)
+        print(f"  {product.frame_class:11} {product.chip}  {where}")
     failed = [job for job in jobs if dpu.wait(job) != "FINISHED"]
-    reporter.say(f"Not all tasks ended normally: jobs {failed}" if failed else "Every task ended normally")
+    print(f"Jobs {failed} did not end normally" if failed else f"Every task ended normally. FITS files: {products}")
     return 1 if failed else 0
+
+
+def _copy(stored: Path, named: Path) -> Path:
+    """Copy a file of the archive, where it is named by its content, to one with its own name."""
+    return Path(shutil.copyfile(stored, named))
+
+
+def _measured(product: Product) -> str:
+    """Return what a product measures that has no file."""
+    return ", ".join(f"{name} = {value:.3f}" for name, value in product.values.items() if isinstance(value, float))
 
 
 def _parser() -> argparse.ArgumentParser:

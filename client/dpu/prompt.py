@@ -156,7 +156,7 @@ def run_prompt() -> int:
 
 def banner(processor: Processor) -> str:
     """Return what the prompt begins with: Python's own banner, then ours."""
-    python = f'Python {sys.version} on {sys.platform}\nType "help", "copyright", "credits" or "license" for more.\n'
+    python = f'Python {sys.version} on {sys.platform}\nType "help", "copyright", "credits" or "license" for more information.\n'
     return f"{python}\n{WELCOME}\n{profile(processor.config)}\n"
 
 
