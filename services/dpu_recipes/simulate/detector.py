@@ -75,7 +75,7 @@ class Detector:
     column_pattern: Image
     #: float32, of the pixels that see light: smooth, and carried by no strip.
     surface: Image
-    #: float32, of the pixels that see light: mean signal of hot pixels without light, 0 for the others.
+    #: float32, of the pixels that see light: what hot pixels have more than the others, which have 0.
     hot: Image
     #: float32, of the pixels that see light: how much of the light each gives; the mean is 1.
     flat: Image
@@ -96,7 +96,7 @@ class Detector:
         return frame
 
     def bias(self, method: int = 6) -> Image:
-        """Return the light's part of a bias without noise, the overscan taken off by method 0 ... 8 (DOMAIN's list)."""
+        """Return a bias without noise, trimmed, the overscan taken off by one of the methods 0 ... 8. Raises ValueError."""
         frame = self.pattern()
         light: Image = frame[self.layout.regions.data]
         if method == 0:

@@ -1,4 +1,4 @@
-"""Draws the truth of a CCD from a generator: within SCIENCE's ranges, at any size."""
+"""Draws the truth of a CCD from a generator, at any size; docs/reference/simulator.md has the ranges."""
 
 from __future__ import annotations
 
