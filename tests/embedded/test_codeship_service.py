@@ -78,7 +78,8 @@ async def desk(folder):
     store = FileCodeStore(folder)
     try:
         async with (
-            served([(NAME, CodeServicer(store).add_to)]) as where, where.channel("anna's") as user,
+            served([(NAME, CodeServicer(store).add_to)]) as where,
+            where.channel("anna's") as user,
             where.channel("bert's", "VST") as stranger,
             where.channel("worker's", "") as worker,
         ):

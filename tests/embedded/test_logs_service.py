@@ -29,7 +29,7 @@ from dpu_api.v1.logs_pb2 import (
     ReadRequest,
 )
 from dpu_api.v1.logs_pb2_grpc import LogServiceStub
-from dpud.logs.aggregator import RESTING, Aggregator
+from dpud.logs.aggregator import Aggregator
 from dpud.logs.service import NAME, LogServicer
 from dpud.logs.store_files import FileLogStore
 from fakes_hosting import eventually, served
@@ -76,11 +76,11 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk(folder, clock=None):
+async def desk(folder, clock=None, **options):
     """Start the service over a folder, and stop it at the end of the block."""
     clock = clock or Clock()
     store = FileLogStore(folder)
-    aggregator = Aggregator(store, clock)
+    aggregator = Aggregator(store, clock, **options)
     running = asyncio.create_task(aggregator.run())
     try:
         async with (
@@ -377,12 +377,31 @@ async def test_a_slow_follower_costs_the_others_nothing(logs):
     assert texts([each async for each in slow]) == [text(number) for number in range(60_000)]
 
 
-async def test_many_jobs_leave_memory_and_come_back(logs):
-    for job in range(1, RESTING + 20):
-        await logs.append(request(0, 1, job=job))
-    assert len(logs.aggregator._jobs) <= RESTING
-    for job in (1, RESTING + 19):
-        assert texts(await logs.read(job)) == [text(0)]
+async def test_many_jobs_leave_memory_and_come_back(tmp_path):
+    async with desk(tmp_path, resting=3) as logs:
+        for job in range(1, 10):
+            await logs.append(request(0, 1, job=job))
+        assert len(logs.aggregator._jobs) <= 3
+        for job in range(1, 10):
+            assert texts(await logs.read(job)) == [text(0)]
+
+
+async def test_a_job_that_cannot_be_read_stops_no_other(tmp_path):
+    clock = Clock()
+    async with desk(tmp_path, clock, resting=0) as logs:
+        await logs.append(request(0, 1, job=1), request(0, 1, job=2))
+        await logs.close_task(2, job=1)
+        await logs.close_task(2, job=2)
+        (segment,) = (tmp_path / "000000000001").iterdir()
+        segment.rename(segment.with_name("000000-00000000000000000007.log"))
+        logs.aggregator._store._jobs.clear()
+        with pytest.raises(RpcError) as damaged:
+            await logs.read(1)
+        assert "restore it from a backup" in damaged.value.details()
+        follower = Follower(logs.user, job_id=2)
+        await logs.pass_time(31)
+        await follower.has(lambda seen: seen and seen[-1].HasField("task_end"))
+        await follower.leave()
 
 
 async def test_a_reader_who_left_holds_nothing(logs):

@@ -73,9 +73,10 @@ class _Order:
 class Aggregator:
     """Takes commands and answers when they are durable. `now` gives microseconds since 1970."""
 
-    def __init__(self, store: LogStore, now: Callable[[], int]) -> None:
+    def __init__(self, store: LogStore, now: Callable[[], int], *, resting: int = RESTING) -> None:
         self._store = store
         self._now = now
+        self._resting = resting
         self._jobs: dict[int, Job] = {}
         self._orders: list[_Order] = []
         self._due: list[tuple[int, int]] = []
@@ -145,7 +146,7 @@ class Aggregator:
         orders, self._orders = self._orders, []
         now = self._now()
         records: dict[int, list[Record]] = {}
-        touched = {job_id: await self._job(job_id) for job_id in self._overdue(now)}
+        touched = await self._overdue(now)
         taken = []
         for order in orders:
             try:
@@ -186,10 +187,16 @@ class Aggregator:
             touched[job_id].publish()
         return None
 
-    def _overdue(self, now: int) -> set[int]:
-        overdue = set()
+    async def _overdue(self, now: int) -> dict[int, Job]:
+        """Return the jobs in which somebody's patience is over."""
+        overdue = {}
         while self._due and self._due[0][0] <= now:
-            overdue.add(heapq.heappop(self._due)[1])
+            job_id = heapq.heappop(self._due)[1]
+            try:
+                overdue[job_id] = await self._job(job_id)
+            except DpuError as error:
+                # One job that cannot be read is no reason to stop the others; its readers are told why.
+                log.warning("a log cannot be read", job=job_id, error=error.message)
         return overdue
 
     def _schedule(self, job: Job, earliest: int) -> None:
@@ -217,9 +224,9 @@ class Aggregator:
 
     def _rest(self) -> None:
         """Let go of the jobs that nobody holds, the oldest first."""
-        if len(self._jobs) > RESTING:
+        if len(self._jobs) > self._resting:
             free = [job_id for job_id, job in self._jobs.items() if not job.holders]
-            for job_id in free[: len(self._jobs) - RESTING]:
+            for job_id in free[: len(self._jobs) - self._resting]:
                 del self._jobs[job_id]
 
 

@@ -88,7 +88,11 @@ def frames(path: Path, at: int, stop: int, *, strict: bool = True) -> Iterator[t
                 if strict:
                     raise InternalError(f"{path} is damaged at byte {at}: restore it from a backup")
                 return
-            yield decode(body), _FRAME.size + len(body)
+            try:
+                record = decode(body)
+            except ValueError as error:
+                raise InternalError(f"{path}, byte {at}: {error}") from error
+            yield record, _FRAME.size + len(body)
             at += _FRAME.size + len(body)
 
 
