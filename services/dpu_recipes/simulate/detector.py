@@ -96,7 +96,7 @@ class Detector:
         return frame
 
     def bias(self, method: int = 6) -> Image:
-        """Return a bias without noise, trimmed, the overscan taken off by one of the methods 0 ... 8. Raises ValueError."""
+        """Return a bias without noise, trimmed, the overscan taken off by method 0 ... 8. Raises ValueError."""
         frame = self.pattern()
         light: Image = frame[self.layout.regions.data]
         if method == 0:
