@@ -63,6 +63,7 @@ class Bench:
     frames: Frames
     archive: Channels
     spool: Spool
+    kernel_kills: sandbox.KernelKills
     in_place: bool
     #: Of a task for which nobody said how much it needs.
     memory_mib: int
@@ -158,11 +159,10 @@ class Attempt:
             scratch.mkdir(mode=0o700)
             self._proxy = ArchiveProxy(self.lease, scratch, bench.archive, bench.frames, in_place=bench.in_place)
             self._proxy.patience_s = bench.patience_s
-            kills = sandbox.out_of_memory_kills()
             end, why = await self._supervise(process, self._order(tree, scratch))
             if end is None:
                 unfit = "it died"
-                return await self._died(process, why, kernel_killed=sandbox.out_of_memory_kills() > kills)
+                return await self._died(process, why, kernel_killed=bench.kernel_kills.more())
             unfit = ", ".join(end["leftovers"])
             self._cpu_s, self._peak_mib = end["cpu_s"], max(self._peak_mib, end["peak_mib"])
             return outcome.said(end, self._allowance)

@@ -27,6 +27,7 @@ class State:
     standard_files: tuple[Any, ...]
     path: tuple[str, ...]
     files: int
+    children: bool
 
 
 def state() -> State:
@@ -41,6 +42,7 @@ def state() -> State:
         standard_files=tuple(map(_identity, (0, 1, 2))),
         path=tuple(sys.path),
         files=_open_files(),
+        children=_has_children(),
     )
 
 
@@ -65,7 +67,7 @@ def differences(before: State, after: State) -> list[str]:
         found.append("numpy's error state")
     if after.files > before.files + FORGOTTEN_FILES:
         found.append("open files")
-    if _has_children():
+    if after.children:
         found.append("child processes")
     return found
 

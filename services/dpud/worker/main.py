@@ -113,7 +113,7 @@ async def bench(settings: Settings) -> AsyncIterator[Bench]:
     remove(processes)
     processes.mkdir(parents=True, mode=0o700)
     archive, code = Channels(settings.archive), Channels(settings.code)
-    pool = Pool(processes, Policy(idle=settings.slots, preload=settings.preload), sandbox.memory_mib)
+    pool = Pool(processes, Policy(idle=settings.slots, preload=settings.preload), sandbox.resident_mib)
     spool = Spool(state / "logs.spool")
     try:
         yield Bench(
@@ -129,6 +129,7 @@ async def bench(settings: Settings) -> AsyncIterator[Bench]:
             ),
             archive=archive,
             spool=spool,
+            kernel_kills=sandbox.KernelKills(),
             in_place=settings.in_place,
             memory_mib=max(1, settings.memory_mib // settings.slots),
             scratch_mib=settings.scratch_mib,

@@ -88,6 +88,13 @@ def memory_mib(pid: int) -> float:
     return 0.0
 
 
+def resident_mib(pid: int) -> float:
+    """Return the memory of one process, MiB: cheaper than that of its family."""
+    with suppress(psutil.Error):
+        return float(psutil.Process(pid).memory_info().rss) / MIB
+    return 0.0
+
+
 def _proportional(process: psutil.Process) -> float:
     """Return a process's share of memory: what forked processes share counts once."""
     with suppress(psutil.Error):
@@ -106,8 +113,20 @@ def folder_mib(folder: Path) -> float:
     return total / MIB
 
 
-def out_of_memory_kills() -> int:
-    """Return how many processes the kernel has killed for want of memory since it started; 0 where it does not say."""
+class KernelKills:
+    """Tells whether the kernel has killed a process of this machine for want of memory."""
+
+    def __init__(self) -> None:
+        self._known = _out_of_memory_kills()
+
+    def more(self) -> bool:
+        """Return whether it has since this was asked last."""
+        before, self._known = self._known, _out_of_memory_kills()
+        return self._known > before
+
+
+def _out_of_memory_kills() -> int:
+    """Return how many processes the kernel has killed so since it started; 0 where it does not say."""
     with suppress(OSError):
         for line in Path("/proc/vmstat").read_text().splitlines():
             if line.startswith("oom_kill "):

@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+
+from dpud.hosting.settings import BadSetting, Environment
+from dpud.worker.attempt import PLAN_S
+from dpud.worker.main import Settings
+from dpud.worker.sandbox import Allowance, caches_of, process_environment, task_environment
+
+PEERS = dict.fromkeys(("DPU_SCHEDULER", "DPU_LOGS", "DPU_CODE", "DPU_ARCHIVE"), "127.0.0.1:7000")
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> dict[str, str]:
+    token = tmp_path / "token"
+    token.write_text("secret\n")
+    return {**PEERS, "DPU_TOKEN_FILE": str(token), "DPU_STATE": str(tmp_path / "state")}
+
+
+def test_settings_are_read_from_the_environment(given: dict[str, str]) -> None:
+    settings = Settings.read(
+        Environment(
+            given
+            | {
+                "DPU_WORKER_NAME": "anvil",
+                "DPU_WORKER_SLOTS": "3",
+                "DPU_WORKER_MEMORY_MIB": "4096",
+                "DPU_ARCHIVE_IN_PLACE": "1",
+                "DPU_WORKER_GRACE_S": "2.5",
+            }
+        )
+    )
+    assert (settings.name, settings.slots, settings.memory_mib) == ("anvil", 3, 4096)
+    assert (settings.in_place, settings.grace_s, settings.archive.token) == (True, 2.5, "secret")
+
+
+def test_a_worker_takes_what_the_machine_has_unless_it_is_told(given: dict[str, str]) -> None:
+    settings = Settings.read(Environment(given))
+    assert settings.slots >= 1
+    assert settings.memory_mib > 100
+    assert settings.name
+    assert not settings.in_place
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("DPU_WORKER_SLOTS", "0", "DPU_WORKER_SLOTS='0': must be at least 1"),
+        ("DPU_WORKER_MEMORY_MIB", "much", "DPU_WORKER_MEMORY_MIB='much'"),
+        ("DPU_ARCHIVE_IN_PLACE", "yes", "DPU_ARCHIVE_IN_PLACE='yes': must be 0 or 1"),
+    ],
+)
+def test_a_bad_setting_names_its_key_and_its_value(given: dict[str, str], key: str, value: str, message: str) -> None:
+    with pytest.raises(BadSetting, match=message):
+        Settings.read(Environment(given | {key: value}))
+
+
+def test_the_environment_of_a_task_is_built_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DPU_TOKEN_FILE", "/secret")
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    environment = process_environment(Path("/home")) | task_environment(Path("/scratch"), Path("/caches"))
+    assert not {key for key in environment if key.startswith("DPU")}
+    assert "PYTHONPATH" not in environment
+    assert environment["HOME"] == environment["TMPDIR"] == "/scratch"
+    assert environment["OMP_NUM_THREADS"] == "1"
+
+
+def test_two_users_and_two_trees_share_no_compile_cache() -> None:
+    folders = {caches_of(Path("/c"), user, digest) for user in ("a", "../a") for digest in ("", "ab" * 32)}
+    assert len(folders) == 4
+    assert all(folder.is_relative_to("/c") and ".." not in folder.parts for folder in folders)
+
+
+def test_limits_leave_room_for_what_is_reserved_and_not_used() -> None:
+    limits = Allowance(time_s=PLAN_S, memory_mib=100, scratch_mib=10).limits()
+    assert limits["RLIMIT_DATA"] == (100 + 256) * 2**20
+    assert limits["RLIMIT_FSIZE"] == 10 * 2**20
