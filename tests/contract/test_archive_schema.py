@@ -62,7 +62,7 @@ def test_a_database_that_takes_no_more_is_a_full_disk(tmp_path):
     catalogue.close()
 
 
-def asking(frame_class="", view=View("KIDS"), only_job=False, source="", **selection):  # noqa: B008 (frozen)
+def asking(frame_class="", *, view=View("KIDS"), only_job=False, source="", **selection):  # noqa: B008 (frozen)
     chosen = Selection(**{"instrument": "WFI" if frame_class else ""} | selection)
     return Query(view=view, frame_class=frame_class, selection=chosen, only_job=only_job, source=source)
 

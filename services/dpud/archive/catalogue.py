@@ -65,7 +65,7 @@ class Ledger(Protocol):
     """What can be told. Each call is one transaction: durable when it returns, or as if it had never been made."""
 
     def add(self, records: Sequence[Record]) -> int:
-        """Add raw frames and return how many were new; those that the project has already are passed over.
+        """Add raw frames of one project, pass over those that it has already, and return how many were new.
 
         Raises BadFrame where the project has another frame of the same file name.
         """
@@ -142,6 +142,7 @@ class MemoryCatalogue:
             record
             for record in self._records
             if view.shows(record)
+            and record.attempt is not None
             and (record.frame.frame_class, record.frame.instrument, record.frame.chip)
             == (frame_class, frame.instrument, frame.chip)
         ]

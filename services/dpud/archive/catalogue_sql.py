@@ -81,6 +81,7 @@ class SqlCatalogue:
             _COLUMNS.frame_class == frame_class,
             _COLUMNS.instrument == frame.instrument,
             _COLUMNS.chip == frame.chip,
+            _COLUMNS.job.is_not(None),
         )
         serves = sa.or_(
             _COLUMNS.night == frame.night,
@@ -104,10 +105,10 @@ class SqlCatalogue:
     def add(self, records: Sequence[Record]) -> int:
         """Add raw frames."""
         with self._writing() as connection:
-            new = [record for record in records if not _holds(connection, record, _COLUMNS.id == record.frame.id)]
-            for record in new:
-                if namesake := _holds(connection, record, _COLUMNS.file_name == record.frame.file_name):
-                    raise refuse_namesake(namesake)
+            known = {record.frame.id for record in _stored(connection, records, "id")}
+            new = [record for record in records if record.frame.id not in known]
+            for namesake in _stored(connection, new, "file_name"):
+                raise refuse_namesake(namesake)
             if new:
                 connection.execute(sa.insert(FRAMES), [_row(record) for record in new])
                 connection.execute(sa.insert(NAMES), list(_names(new)))
@@ -251,9 +252,12 @@ def _of(attempt: Attempt) -> sa.ColumnElement[bool]:
     return sa.and_(_COLUMNS.job == attempt.job, _COLUMNS.task == attempt.task, _COLUMNS.attempt == attempt.attempt)
 
 
-def _holds(connection: sa.Connection, record: Record, same: sa.ColumnElement[bool]) -> Record | None:
-    row = connection.execute(sa.select(FRAMES).where(_COLUMNS.project == record.project, same)).one_or_none()
-    return _record(row) if row else None
+def _stored(connection: sa.Connection, records: Sequence[Record], by: str) -> Iterator[Record]:
+    """Give the records that have the same identifier, or file name, in the same project."""
+    projects = {record.project for record in records}
+    for batch in _batches([getattr(record.frame, by) for record in records]):
+        same = sa.select(FRAMES).where(_COLUMNS.project.in_(projects), _COLUMNS[by].in_(batch))
+        yield from (_record(row) for row in connection.execute(same))
 
 
 def _fence(connection: sa.Connection, attempt: Attempt) -> fence.Fence | None:

@@ -106,8 +106,14 @@ FRAMES = Table(
     Index("frames_product", "job", "task", "attempt", "number", unique=True),
     Index("frames_night", "project", "frame_class", "instrument", "night", "date_obs", "chip"),
     Index("frames_time", "project", "frame_class", "instrument", "date_obs", "chip"),
-    Index("frames_object", "project", "frame_class", "instrument", "object", "date_obs"),
-    Index("frames_calibration", "project", "frame_class", "instrument", "chip", "date_obs"),
+    Index("frames_object", "project", "frame_class", "instrument", "object", "date_obs", "chip"),
+    # Of products only, so that no planner takes it for a night's raw frames of one chip.
+    Index(
+        "frames_calibration",
+        *("project", "frame_class", "instrument", "chip", "date_obs"),
+        sqlite_where=text("job IS NOT NULL"),
+        postgresql_where=text("job IS NOT NULL"),
+    ),
     Index("frames_source", "project", "source"),
     Index("frames_digest", "digest"),
     Index("frames_unpublished", "published", "creation_date"),

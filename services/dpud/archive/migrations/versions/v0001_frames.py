@@ -31,6 +31,14 @@ def upgrade() -> None:
     )
     for name, columns, unique in _INDEXES:
         op.create_index(f"frames_{name}", "frames", columns, unique=unique)
+    products = sa.text("job IS NOT NULL")
+    op.create_index(
+        "frames_calibration",
+        "frames",
+        ["project", "frame_class", "instrument", "chip", "date_obs"],
+        sqlite_where=products,
+        postgresql_where=products,
+    )
     op.create_table(
         "names",
         *(sa.Column(name, sa.Text, primary_key=True) for name in ("project", "name", "id")),
@@ -58,8 +66,7 @@ _INDEXES: tuple[tuple[str, list[str], bool], ...] = (
     ("product", ["job", "task", "attempt", "number"], True),
     ("night", ["project", "frame_class", "instrument", "night", "date_obs", "chip"], False),
     ("time", ["project", "frame_class", "instrument", "date_obs", "chip"], False),
-    ("object", ["project", "frame_class", "instrument", "object", "date_obs"], False),
-    ("calibration", ["project", "frame_class", "instrument", "chip", "date_obs"], False),
+    ("object", ["project", "frame_class", "instrument", "object", "date_obs", "chip"], False),
     ("source", ["project", "source"], False),
     ("digest", ["digest"], False),
     ("unpublished", ["published", "creation_date"], False),
