@@ -64,7 +64,9 @@ def test_a_request_is_remembered_for_a_day(trial):
     trial.now += 86_400
     trial.do(submit(digest="d2"))
     assert list(trial.state.jobs) == [1, 2]
-    assert len(trial.state.requests) == 1
+    trial.now += 86_400
+    trial.do(submit(request_id="r2"))
+    assert list(trial.state.requests) == [("kids", "anna", "r2")]
 
 
 def test_a_request_id_is_one_users_own(trial):
@@ -321,6 +323,14 @@ def test_cancel_takes_what_waits_and_reaches_what_runs(trial):
     assert (trial.counts(job), trial.state.jobs[job].state) == ("0/0/2/0/0", JobState.CANCELLED)
 
 
+def test_a_second_cancel_changes_nothing(trial):
+    job = trial.submit(tasks=plans("a"))
+    trial.claim()
+    trial.cancel(job, reason="first")
+    assert trial.cancel(job, reason="second") == []
+    assert trial.state.jobs[job].cancellation.reason == "first"
+
+
 def test_a_queued_job_is_cancelled_at_once(trial):
     job = trial.submit()
     trial.cancel(job)
@@ -389,6 +399,13 @@ def test_a_new_session_keeps_what_it_names_and_loses_the_rest(trial):
     assert trial.state.holds(ref_of(kept), kept.token)
     assert not trial.state.holds(ref_of(gone), gone.token)
     assert trial.counts(job) == "0/0/0/1/1"
+
+
+def test_a_later_call_may_leave_out_a_lease_whose_answer_it_has_not_seen(trial):
+    trial.submit(tasks=plans("a", "b"))
+    kept, crossing = trial.claim(room=2)
+    trial.do(renewal("s-w1", kept))
+    assert trial.state.holds(ref_of(crossing), crossing.token)
 
 
 def test_a_silent_session_is_closed(trial):
