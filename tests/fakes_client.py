@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dpu.config import Config, KnownDpu
-from dpu.errors import NotFound, NothingSelected, UnknownChip, UnknownInstrument, Unreachable
+from dpu.errors import MissingBlobs, NotFound, NothingSelected, UnknownChip, UnknownInstrument, Unreachable
 from dpu.tree import digest_of
 from dpu.values import to_map, to_value
 from dpu_api.v1 import (
@@ -299,6 +299,8 @@ class Code(codeship_pb2_grpc.CodeServiceServicer):
 
     async def PutTree(self, request, context):
         self.script.note("PutTree", request)
+        if not {entry.digest for entry in request.tree.entries} <= self.script.blobs:
+            raise MissingBlobs("some content was not uploaded")
         return codeship_pb2.PutTreeResponse(digest=digest_of(request.tree.entries))
 
 

@@ -86,7 +86,17 @@ class Link:
         deadline: float = DEADLINE_S,
     ) -> Answer:
         """Return the answer of one call that may be repeated. Raises what it meant, as a DpuError."""
-        return self.attempt(lambda services: pick(services)(request, timeout=deadline))
+
+        def call(services: Services) -> Answer:
+            # Not gRPC's blocking call: Ctrl-C in the middle of one can leave its channel's lock held for ever.
+            answer = pick(services).future(request, timeout=deadline)
+            try:
+                return answer.result()
+            except BaseException:
+                answer.cancel()
+                raise
+
+        return self.attempt(call)
 
     def attempt(self, call: Callable[[Services], Answer]) -> Answer:
         """Return what `call` does with the services; it is repeated when the connection is lost."""

@@ -257,7 +257,9 @@ class Processor:
         """Return your jobs by identifier, as `get_jobids` says."""
         from dpu_api.v1.scheduler_pb2 import ListJobsRequest
 
-        request = ListJobsRequest(user=self.config.username, page_size=PAGE)
+        # All jobs of the embedded DPU are one user's, whatever name is configured.
+        user = "" if self.link.is_local else self.config.username
+        request = ListJobsRequest(user=user, page_size=PAGE)
         if not everything:
             request.ended_after.FromDatetime(datetime.now(UTC) - RECENT)
         listed = {job.id: job for job in self._listed(request)}

@@ -156,8 +156,8 @@ def run_prompt() -> int:
 
 def banner(processor: Processor) -> str:
     """Return what the prompt begins with: Python's own banner, then ours."""
-    python = f'Python {sys.version} on {sys.platform}\nType "help", "copyright", "credits" or "license" for more information.\n'
-    return f"{python}\n{WELCOME}\n{profile(processor.config)}\n"
+    hint = 'Type "help", "copyright", "credits" or "license" for more information.'
+    return f"Python {sys.version} on {sys.platform}\n{hint}\n\n{WELCOME}\n{profile(processor.config)}\n"
 
 
 def profile(config: Config) -> str:
