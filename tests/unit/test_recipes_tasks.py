@@ -393,11 +393,17 @@ class TestHotPixels:
 
     @pytest.mark.usefixtures("bias")
     def test_it_starts_from_the_newest_good_bias(self, night: Night):
-        (newer,) = night.run("Bias", overscan=10)
+        (newer,) = night.run("Bias")
         (flagged,) = night.run("Bias", pars={"BiasFrame.process_params.MAXIMUM_STDEV": 0.0})
         (spec,) = night.plan("HotPixels")
         assert flagged.quality_flags
         assert (spec.label, spec.inputs) == ("ccd50", (newer.id,))
+
+    def test_a_bias_of_the_instruments_own_overscan_method_goes_before_a_newer_one(self, night: Night, bias: Frame):
+        (other,) = night.run("Bias", overscan=0)
+        (spec,) = night.plan("HotPixels")
+        assert other.creation_date > bias.creation_date
+        assert spec.inputs == (bias.id,)
 
     def test_without_a_bias_it_names_the_call_that_makes_one(self, night: Night):
         assert refused(night, "HotPixels", chip="ccd50") == (

@@ -16,6 +16,8 @@ from dpu_recipes.tasks.quality import change, earlier, quality_flags
 from dpu_recipes.validity import make_call
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
@@ -51,11 +53,19 @@ class HotPixels(Recipe):
     memory_mib = 512
 
     def plan(self, request: Request) -> list[TaskSpec]:
-        """Return a task a chip and read-out mode: its newest good bias of the night, else its newest, to refuse it."""
+        """Return a task a chip and read-out mode: its newest good bias of the night, else its newest, to refuse it.
+
+        One of the instrument's own overscan method goes before others: structure that another leaves hides pixels.
+        """
         best: dict[tuple[str, str], Frame] = {}
+        method = request.instrument.overscan_method
+
+        def rank(frame: Frame) -> tuple[bool, bool, datetime]:
+            return _is_good(frame), frame.overscan == method, frame.creation_date
+
         for bias in selection.selected(request, self.selects):
             key = bias.chip, bias.readout
-            best[key] = max(best.get(key, bias), bias, key=lambda frame: (_is_good(frame), frame.creation_date))
+            best[key] = max(best.get(key, bias), bias, key=rank)
         chips = [chip for chip, _ in best]
         return [
             TaskSpec(label=chip if chips.count(chip) == 1 else f"{chip} {mode}", inputs=(bias.id,))
