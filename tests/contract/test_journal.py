@@ -10,8 +10,9 @@ import pytest
 
 from dpud.scheduler import codec, events, machine
 from dpud.scheduler.journal import AppendFailed, MemoryJournal, Query, Shelf, Superseded, UnreadableJournal
-from dpud.scheduler.journal_sql import SqlJournal
+from dpud.scheduler.journal_sql import SqlJournal, sqlite_engine
 from dpud.scheduler.model import Cancellation, FailureCategory, Job, JobState, Key, Limits, State
+from dpud.scheduler.reserve import Reserve
 from fakes_scheduler import NOON, Trial, failure, plans
 
 SMALL_RESERVE = 1024 * 1024
@@ -144,7 +145,7 @@ def test_a_writer_that_was_killed_leaves_every_group_whole(tmp_path):
         import sys
         from pathlib import Path
         from dpud.scheduler import events
-        from dpud.scheduler.journal_sql import SqlJournal
+        from dpud.scheduler.journal_sql import SqlJournal, sqlite_engine
         journal = SqlJournal.open_file(Path(sys.argv[1]), 1024)
         for number in range(1_000_000):
             journal.append([events.JobEnded(number, 0.0), events.JobEnded(number, 1.0)])
@@ -187,30 +188,38 @@ def test_a_disk_that_takes_nothing_leaves_the_journal_as_it_was(tmp_path):
         assert list(journal.replay()) == [GROUPS[0], big]
 
 
-def test_a_full_disk_is_answered_from_the_reserve_and_recovers(tmp_path, monkeypatch):
-    with closing(SqlJournal.open_file(tmp_path / "journal.sqlite", SMALL_RESERVE)) as journal:
-        assert journal.roomy
-        with journal._engine.begin() as connection:
-            # The pages that are there and no more; as much again becomes free with the reserve.
+class Disk(Reserve):
+    """A reserve on a disk of so many pages; what it gives up, the database may take."""
+
+    def __init__(self, path, engine):
+        super().__init__(path, SMALL_RESERVE)
+        self._engine = engine
+
+    def allow(self, more):
+        with self._engine.begin() as connection:
             pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
-            connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
-        give_up = journal._reserve.give_up
+            connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + more}")
 
-        def grow():
-            freed = give_up()
-            with journal._engine.connect() as connection:
-                connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 1000}")
-            return freed
+    def give_up(self):
+        freed = super().give_up()
+        self.allow(1_000)
+        return freed
 
-        monkeypatch.setattr(journal._reserve, "give_up", grow)
-        # Says little to a compressor: it must really need pages.
+
+def test_a_full_disk_is_answered_from_the_reserve_and_recovers(tmp_path):
+    engine = sqlite_engine(tmp_path / "journal.sqlite")
+    disk = Disk(tmp_path / "journal.reserve", engine)
+    with closing(SqlJournal(engine, disk)) as journal:
+        journal.begin()
+        disk.allow(0)
+        # Nothing that a compressor could make small: it must really need pages.
         labels = [codec.dump(Limits(number**0.5, number)).hex() for number in range(1_000)]
         big = [events.StagePlanned(1, 0, 1, NOON, 0.1, 3, 20.0, plans(*labels))]
         journal.append(big)
         assert list(journal.replay()) == [big]
-        assert not (tmp_path / "journal.reserve").exists()
+        assert not disk.held
         assert journal.roomy
-        assert (tmp_path / "journal.reserve").stat().st_size == SMALL_RESERVE
+        assert disk.held
 
 
 def test_a_journal_of_another_format_is_refused(tmp_path):
