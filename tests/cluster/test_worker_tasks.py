@@ -62,6 +62,12 @@ def Segfault(options, archive, scratch, spec):
 def Killed(options, archive, scratch, spec):
     os.kill(os.getpid(), signal.SIGKILL)
 
+def KillGuard(options, archive, scratch, spec):
+    if os.fork() == 0:
+        time.sleep(600)
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(600)
+
 def Exit3(options, archive, scratch, spec):
     os._exit(3)
 
@@ -149,6 +155,7 @@ async def only_guarded_ones(rig: Rig) -> None:
         ("Segfault", Category.FAILURE_CATEGORY_CRASH, "signal 11 (SIGSEGV)"),
         ("Killed", Category.FAILURE_CATEGORY_CRASH, "signal 9 (SIGKILL)"),
         ("Exit3", Category.FAILURE_CATEGORY_CRASH, "exit code 3"),
+        ("KillGuard", Category.FAILURE_CATEGORY_CRASH, "its process was lost"),
         ("SysExit", Category.FAILURE_CATEGORY_RECIPE, "SystemExit: enough"),
         ("RaiseStrange", Category.FAILURE_CATEGORY_RECIPE, "Strange: (its text cannot be had: ValueError)"),
         ("Refuse", Category.FAILURE_CATEGORY_RECIPE, "only 1 bias of ccd50: at least 3 are needed"),

@@ -12,7 +12,7 @@ from dpu.errors import NotAllowed, UsageError
 from dpu.values import from_map, to_map
 from dpu_api.v1 import job_pb2
 from dpu_api.v1.archive_pb2 import Frame
-from dpud.hosting.settings import Peer
+from dpud.hosting.settings import BadSetting, Peer
 from dpud.worker.leases import key_of
 from dpud.worker.main import run
 from fakes_worker import Rig, surroundings, until, working
@@ -303,3 +303,20 @@ async def test_a_worker_that_may_not_work_says_so(tmp_path: Path) -> None:
         settings = replace(rig.settings, scheduler=Peer(rig.settings.scheduler.address, "wrong"))
         with pytest.raises(NotAllowed, match="the token is unknown to this DPU"):
             await run(settings, rig.stop)
+
+
+async def test_a_task_that_ends_within_the_grace_is_reported_as_ended(tmp_path: Path) -> None:
+    async with working(tmp_path, grace_s=10.0) as rig:
+        lease = rig.lease("Nap", rig.ship(RECIPES))
+        rig.scheduler.give(lease)
+        await until(lambda: any(call.held and call.held[0].started for call in rig.scheduler.calls), "its start")
+        rig.stop.set()
+        report = await rig.report_of(lease)
+        assert not report.HasField("failure")
+
+
+async def test_two_workers_never_share_a_folder(tmp_path: Path) -> None:
+    async with working(tmp_path) as rig:
+        await until(lambda: rig.scheduler.registered, "a registration")
+        with pytest.raises(BadSetting, match="another worker runs there"):
+            await run(rig.settings, asyncio.Event())

@@ -88,6 +88,7 @@ class Attempt:
         self.lease = lease
         self._bench = bench
         self._allowance = allowance(lease, bench)
+        self._caches = sandbox.caches_of(bench.caches, lease.user, lease.code_digest)
         self._log = TaskLog(lease.ref, lease.project, bench.spool)
         self._tail: deque[str] = deque(maxlen=TAIL)
         self._planned: list[dict[str, Any]] = []
@@ -122,6 +123,11 @@ class Attempt:
             failure = Failure(category=FailureCategory.FAILURE_CATEGORY_RECIPE, message=error.message)
         except (DpuError, OSError) as error:
             failure = outcome.stopped(Stop.INFRASTRUCTURE, self._allowance, str(error))
+        except Exception as error:
+            # A fault of ours in one attempt is no reason to end the others of this worker.
+            log.exception("attempt failed", job=self.lease.ref.job_id, task=self.lease.ref.task)
+            reason = f"a fault of the worker's own: {type(error).__name__}: {error}"
+            failure = outcome.stopped(Stop.INFRASTRUCTURE, self._allowance, reason)
         if failure is not None:
             await self._log.say(failure.message, Level.ERROR)
         await self._log.flush()
@@ -153,6 +159,8 @@ class Attempt:
         """Run in a process of the pool, with a scratch folder of its own."""
         bench, kind = self._bench, Kind(self.lease.user, self.lease.code_digest)
         process = await bench.pool.acquire(kind)
+        if process.tasks == 0:
+            await asyncio.to_thread(sandbox.make_caches, self._caches, bench.caches)
         scratch = process.folder / f"task-{process.tasks}"
         unfit = "its task was broken off"
         try:
@@ -174,7 +182,6 @@ class Attempt:
 
     def _order(self, tree: Path | None, scratch: Path) -> dict[str, Any]:
         lease = self.lease
-        caches = sandbox.caches_of(self._bench.caches, lease.user, lease.code_digest)
         return {
             "do": "task",
             "plan": lease.plan,
@@ -183,7 +190,7 @@ class Attempt:
             "spec": None if lease.plan else wire.spec_to_json(lease.spec),
             "tree": None if tree is None else str(tree),
             "scratch": str(scratch),
-            "environment": sandbox.task_environment(scratch, caches),
+            "environment": sandbox.task_environment(scratch, self._caches),
             "limits": self._allowance.limits(),
         }
 

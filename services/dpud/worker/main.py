@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ import structlog
 
 from dpu.catalogue import describe_installed
 from dpud.hosting.settings import BadSetting, Environment, Peer
-from dpud.worker import linux, sandbox
+from dpud.worker import sandbox
 from dpud.worker.agent import Agent, Worker
 from dpud.worker.attempt import GRACE_S, Attempt, Bench
 from dpud.worker.folders import remove
@@ -109,9 +110,11 @@ async def bench(settings: Settings) -> AsyncIterator[Bench]:
     """Give what attempts work with: the pool, the caches and the spool in the worker's own folder."""
     state = settings.state
     processes = state / "processes"
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = _lock(state)
     # Of processes that were killed together with their guards and their agent.
     remove(processes)
-    processes.mkdir(parents=True, mode=0o700)
+    processes.mkdir(mode=0o700)
     archive, code = Channels(settings.archive), Channels(settings.code)
     pool = Pool(processes, Policy(idle=settings.slots, preload=settings.preload), sandbox.resident_mib)
     spool = Spool(state / "logs.spool")
@@ -141,6 +144,20 @@ async def bench(settings: Settings) -> AsyncIterator[Bench]:
         spool.close()
         await archive.close()
         await code.close()
+        os.close(lock)
+
+
+def _lock(state: Path) -> int:
+    """Take a worker's folder for this process. Raises BadSetting where another worker has it."""
+    lock = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise BadSetting(
+            f"DPU_STATE={str(state)!r}: another worker runs there; each needs a folder of its own"
+        ) from None
+    return lock
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -196,8 +213,6 @@ async def main(environment: Environment) -> None:
     settings = Settings.read(environment)
     if settings.state.exists() and not settings.state.is_dir():
         raise BadSetting(f"DPU_STATE={str(settings.state)!r}: is not a folder")
-    # Orphans of a guard that was killed come to this process, and die with it at the latest.
-    linux.adopt_orphans()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

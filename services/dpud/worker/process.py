@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dpud.worker import channel
+from dpud.worker.folders import remove
 from dpud.worker.lines import Cutter, Level, Lines, Stream, escaped, now_us
 from dpud.worker.sandbox import process_environment
 
@@ -109,6 +111,15 @@ class TaskProcess:
                     self._status = int(number)
         # Its last word said, it needs no time to end.
         await asyncio.to_thread(self._guard.wait)
+        if self._status == UNKNOWN:
+            await asyncio.to_thread(self._bury)
+
+    def _bury(self) -> None:
+        """Do what the guard would have done, as far as it goes: somebody has killed it, and so its task's process."""
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+        remove(self.folder)
 
     async def send(self, order: dict[str, Any]) -> None:
         """Give an order. Where the process is gone, nothing happens here: who waits for an answer will see."""

@@ -11,10 +11,14 @@ from pathlib import Path
 
 import psutil
 
+from dpud.worker.folders import remove
+
 MIB = 1024 * 1024
 #: What a process reserves beyond what it uses (interpreter, numpy, thread stacks): the watchdog counts what it uses.
 RESERVE_MIB = 256
 OPEN_FILES = 1024
+#: Pairs of a user and a tree of code whose compiled code is kept.
+CACHES = 128
 #: One thread a task: slots, not libraries, share out the cores.
 SINGLE_THREADED = (
     "OMP_NUM_THREADS",
@@ -74,6 +78,15 @@ def caches_of(folder: Path, user: str, code_digest: str) -> Path:
     """Return the folder of compile caches of one user and one tree of code."""
     owner = hashlib.sha256(user.encode()).hexdigest()[:16]
     return folder / owner / (code_digest[:32] or "installed")
+
+
+def make_caches(caches: Path, everybodys: Path) -> None:
+    """Make a folder of compile caches, or mark it as used; those unused longest go when there are too many."""
+    caches.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.utime(caches)
+    by_use = sorted(everybodys.glob("*/*"), key=lambda folder: folder.stat().st_mtime)
+    for unused in by_use[:-CACHES]:
+        remove(unused)
 
 
 def memory_mib(pid: int) -> float:
