@@ -2,7 +2,6 @@ import pytest
 
 from dpud.scheduler.answers import Answer, answer
 from dpud.scheduler.model import FailureCategory, Ref
-from dpud.scheduler.outbox import deliverable
 from fakes_scheduler import Trial, failure, plans, ref_of, renewal, report
 
 
@@ -56,10 +55,3 @@ def test_a_cancel_is_news_until_it_was_told(trial):
     assert said == Answer(cancel=(ref_of(lease),))
     assert said.has_news(frozenset())
     assert not said.has_news(frozenset(said.cancel))
-
-
-def test_a_jobs_log_is_closed_when_all_else_was_told(trial):
-    trial.submit(tasks=plans("a"))
-    trial.end(trial.claim()[0], products=0)
-    assert [entry.errand.value for entry in trial.state.outbox.values()] == ["close_task", "close_job"]
-    assert [entry.errand.value for entry in deliverable(trial.state)] == ["close_task"]

@@ -190,6 +190,52 @@ async def test_the_outbox_tells_until_it_is_heard_and_closes_the_job_last(shelf,
     assert told[2:] == [("close_job", False, -1)]
 
 
+class SlowLogs(RecordingPeers):
+    """Closes a task's log when it is let."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = asyncio.Event()
+        self.gate = asyncio.Event()
+
+    async def close_task(self, entry):
+        self.asked.set()
+        await self.gate.wait()
+        await self._hear(entry)
+
+
+async def test_a_jobs_log_is_closed_when_all_else_was_told(shelf, clock):
+    peers = SlowLogs()
+    loop = Loop(MemoryJournal(shelf), clock)
+    async with background(loop.run(), Outbox(loop, peers).run()):
+        await loop.execute(submit(tasks=plans("a")))
+        [lease] = await leased(loop)
+        await loop.execute(report(lease, products=0))
+        await peers.asked.wait()
+        assert [entry.errand.value for entry in loop.state.outbox.values()] == ["close_task", "close_job"]
+        await loop.execute(submit(request_id="r2"))
+        assert peers.told == []
+        peers.gate.set()
+        await until(lambda: loop.state.jobs[1].state.ended, lambda: loop.state.outbox)
+    assert [entry.errand.value for entry in peers.told] == ["close_task", "close_job"]
+
+
+async def test_an_archive_that_is_away_does_not_hold_back_the_logs(shelf, clock):
+    peers = RecordingPeers()
+
+    async def refuse(_entry):
+        raise Unreachable
+
+    peers.publish = refuse
+    loop = Loop(MemoryJournal(shelf), clock)
+    async with background(loop.run(), Outbox(loop, peers, first_pause_s=0.001).run()):
+        await loop.execute(submit(tasks=plans(*map(str, range(40)))))
+        for lease in await leased(loop, room=40):
+            await loop.execute(report(lease))
+        await until(lambda: len(peers.told) == 40, lambda: peers.told)
+        assert {entry.errand.value for entry in loop.state.outbox.values()} == {"publish"}
+
+
 async def test_what_was_not_acknowledged_is_told_after_a_restart(shelf, clock):
     async with running(shelf, clock) as loop:
         await loop.execute(submit(tasks=plans("a")))

@@ -13,16 +13,12 @@ from dpud.scheduler.loop import OUTBOX
 from dpud.scheduler.model import Entry, Errand
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from dpud.scheduler.loop import Loop
-    from dpud.scheduler.model import State
 
 log = structlog.get_logger(__name__)
 
-#: Calls at a time, and entries of each service that are called for or wait for their next try.
+#: Calls at a time to each service.
 ABREAST = 16
-UNDER_WAY = 256
 #: Pauses after a failure double from the first up to the longest.
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 15.0
@@ -64,72 +60,76 @@ class Outbox:
 
     def __init__(self, loop: Loop, peers: Peers, *, first_pause_s: float = FIRST_PAUSE_S) -> None:
         self._loop = loop
-        self._peers = peers
         self._first_pause_s = first_pause_s
-        self._under_way: dict[int, Entry] = {}
-        self._delivered: list[int] = []
-        self._slots = asyncio.Semaphore(ABREAST)
+        self._tell = {
+            Errand.PUBLISH: peers.publish,
+            Errand.DISCARD: peers.discard,
+            Errand.CLOSE_TASK: peers.close_task,
+            Errand.CLOSE_JOB: peers.close_job,
+        }
+        #: A line for each service: one that is away does not hold back the other.
+        self._for_archive: asyncio.Queue[Entry] = asyncio.Queue()
+        self._for_logs: asyncio.Queue[Entry] = asyncio.Queue()
+        #: By job: entries that close its log, which wait until all else of the job was told.
+        self._closing: dict[int, Entry] = {}
+        self._next = 0
+        self._told: list[Entry] = []
+        self._heard = asyncio.Event()
 
     async def run(self) -> None:
         """Deliver until cancelled."""
         with self._loop.watchers.watching(OUTBOX) as bell:
             async with asyncio.TaskGroup() as group:
+                for line in (self._for_archive, self._for_logs):
+                    for _ in range(ABREAST):
+                        group.create_task(self._serve(line))
+                group.create_task(self._acknowledge())
                 while True:
                     bell.clear()
-                    for entry in list(self._next()):
-                        self._under_way[entry.number] = entry
-                        group.create_task(self._deliver(entry))
+                    self._line_up()
                     await bell.wait()
 
-    def _next(self) -> Iterator[Entry]:
-        """Yield what is to be told now; one service that is away does not hold back the other's."""
-        to_archive = sum(entry.errand.for_archive for entry in self._under_way.values())
-        room = {True: UNDER_WAY - to_archive, False: UNDER_WAY - len(self._under_way) + to_archive}
-        for entry in deliverable(self._loop.state):
-            if not any(room.values()):
-                return
-            if entry.number not in self._under_way and room[entry.errand.for_archive]:
-                room[entry.errand.for_archive] -= 1
-                yield entry
+    def _line_up(self) -> None:
+        """Take what is new in the state's outbox; numbers only grow."""
+        outbox, last = self._loop.state.outbox, self._loop.state.next_entry
+        numbers = range(self._next, last) if self._next else list(outbox)
+        for entry in (outbox[number] for number in numbers if number in outbox):
+            if entry.errand is Errand.CLOSE_JOB:
+                self._closing[entry.ref.job] = entry
+                self._close_if_last(entry.ref.job)
+            else:
+                (self._for_archive if entry.errand.for_archive else self._for_logs).put_nowait(entry)
+        self._next = last
 
-    async def _deliver(self, entry: Entry) -> None:
-        """Tell one entry until it is heard."""
-        pause = self._first_pause_s
-        while not await self._told(entry, pause):
-            await asyncio.sleep(pause)
-            pause = min(LONGEST_PAUSE_S, 2 * pause)
-        self._delivered.append(entry.number)
-        await self._acknowledge()
+    def _close_if_last(self, job: int) -> None:
+        if job in self._closing and self._loop.state.jobs[job].outbox_open == 1:
+            self._for_logs.put_nowait(self._closing.pop(job))
 
-    async def _told(self, entry: Entry, pause: float) -> bool:
-        tell = {
-            Errand.PUBLISH: self._peers.publish,
-            Errand.DISCARD: self._peers.discard,
-            Errand.CLOSE_TASK: self._peers.close_task,
-            Errand.CLOSE_JOB: self._peers.close_job,
-        }[entry.errand]
+    async def _serve(self, line: asyncio.Queue[Entry]) -> None:
+        """Tell one entry of a line after the other, each until it is heard."""
+        while True:
+            entry = await line.get()
+            pause = self._first_pause_s
+            while not await self._was_told(entry, pause):
+                await asyncio.sleep(pause)
+                pause = min(LONGEST_PAUSE_S, 2 * pause)
+            self._told.append(entry)
+            self._heard.set()
+
+    async def _was_told(self, entry: Entry, pause: float) -> bool:
         try:
-            async with self._slots:
-                await tell(entry)
+            await self._tell[entry.errand](entry)
         except DpuError as error:
             log.warning("not told yet", errand=entry.errand, ref=entry.ref, why=error.message, again_in_s=pause)
             return False
         return True
 
     async def _acknowledge(self) -> None:
-        """Acknowledge all that was delivered by now; whoever comes first does it for the others."""
-        # One turn of the loop lets deliveries that ended together share one commit.
-        await asyncio.sleep(0)
-        if self._delivered:
-            delivered, self._delivered = self._delivered, []
-            await self._loop.execute(Acknowledge(tuple(delivered)))
-            for number in delivered:
-                del self._under_way[number]
-            self._loop.watchers.ring(OUTBOX)
-
-
-def deliverable(state: State) -> Iterator[Entry]:
-    """Yield the entries that may be told now: a job's log is closed when all else of the job was told."""
-    for entry in state.outbox.values():
-        if entry.errand is not Errand.CLOSE_JOB or state.jobs[entry.ref.job].outbox_open == 1:
-            yield entry
+        """Acknowledge what was told; all that was meanwhile goes in the next commit."""
+        while True:
+            await self._heard.wait()
+            self._heard.clear()
+            told, self._told = self._told, []
+            await self._loop.execute(Acknowledge(tuple(entry.number for entry in told)))
+            for job in {entry.ref.job for entry in told}:
+                self._close_if_last(job)
