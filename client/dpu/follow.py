@@ -30,13 +30,26 @@ LONG_POLL_S = 25.0
 LOG_REST_S = 15.0
 
 
-def watch(link: Link, job_id: int, screen: Screen, *, timeout: float | None = None) -> Job:
-    """Show a job's progress until its end and return it. Raises NotFound; TimedOut when the time is up before."""
+def watch(
+    link: Link,
+    job_id: int,
+    screen: Screen,
+    *,
+    timeout: float | None = None,
+    settle: Callable[[], None] = lambda: None,
+) -> Job:
+    """Show a job's progress until its end and return it; `settle` is called before the end is shown.
+
+    Raises NotFound; TimedOut when the time is up before.
+    """
     until = None if timeout is None else time.monotonic() + timeout
     job = link.ask(lambda services: services.scheduler.GetJob, GetJobRequest(job_id=job_id)).job
     while True:
+        ended = job.state in report.ENDED
+        if ended:
+            settle()
         screen.update(job, stages_of(tasks_of(link, job_id)) if screen.wants_stages else [])
-        if job.state in report.ENDED:
+        if ended:
             return job
         left = LONG_POLL_S if until is None else min(LONG_POLL_S, until - time.monotonic())
         if left <= 0:
@@ -57,11 +70,10 @@ def follow(link: Link, job_id: int, screen: Screen, clock: Callable[[], datetime
     log = LiveLog(link, job_id, screen, clock)
     log.start()
     try:
-        job = watch(link, job_id, screen)
-        log.finish()
+        # The rest of the log comes before the line that says how the job has ended.
+        return watch(link, job_id, screen, settle=log.finish)
     finally:
         log.stop()
-    return job
 
 
 class LiveLog:

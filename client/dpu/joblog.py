@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from dpu.aside import aside
 from dpu.errors import TimedOut, Unreachable
 from dpu.report import block, log_line
 from dpu_api.v1.job_pb2 import Task, TaskState
@@ -96,7 +97,7 @@ def lines_of(batch: LogBatch) -> Iterator[str]:
 def blocks(link: Link, job_id: int, now: datetime) -> list[str]:
     """Return a job's log as lines, a block a task. Raises NotFound."""
     tasks = tasks_of(link, job_id)
-    logs = _collect(Reading(link, job_id, follow=False))
+    logs = aside(lambda: _collect(Reading(link, job_id, follow=False)))
     shown: list[str] = []
     for task in tasks:
         log = logs.get(task.ref.task, TaskLog())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc
 
 import dpu
+from dpu.aside import aside
 from dpu.channel import open_channel
 from dpu.errors import DpuError, TimedOut, Unreachable
 from dpu.status import from_rpc
@@ -86,20 +87,13 @@ class Link:
         deadline: float = DEADLINE_S,
     ) -> Answer:
         """Return the answer of one call that may be repeated. Raises what it meant, as a DpuError."""
-
-        def call(services: Services) -> Answer:
-            # Not gRPC's blocking call: Ctrl-C in the middle of one can leave its channel's lock held for ever.
-            answer = pick(services).future(request, timeout=deadline)
-            try:
-                return answer.result()
-            except BaseException:
-                answer.cancel()
-                raise
-
-        return self.attempt(call)
+        return self.attempt(lambda services: pick(services)(request, timeout=deadline))
 
     def attempt(self, call: Callable[[Services], Answer]) -> Answer:
         """Return what `call` does with the services; it is repeated when the connection is lost."""
+        return aside(lambda: self._persist(call))
+
+    def _persist(self, call: Callable[[Services], Answer]) -> Answer:
         patience = self.patience()
         while True:
             try:

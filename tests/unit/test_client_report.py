@@ -1,11 +1,15 @@
 """Every line that is printed at the prompt, whole."""
 
+import io
+import re
 from datetime import UTC, datetime
 
 import pytest
+from IPython.lib import pretty
 
 from dpu.report import Reporter, block, calling, estimate, log_line, recognised, status
-from dpu.screen import Stage, stages_of
+from dpu.screen import Stage, screen_for, stages_of
+from dpu.sessionlog import Logs
 from dpu_api.v1 import job_pb2
 from fakes_client import CATALOGUE, job, task
 
@@ -79,3 +83,42 @@ def test_stages_count_tasks_and_no_plans():
         task(4, "", job_pb2.TASK_STATE_QUEUED, plan=True, stage=1),
     ]
     assert stages_of(tasks) == [Stage(number=0, recipe="Bias", total=3, settled=2, failed=1)]
+
+
+class Terminal(io.StringIO):
+    """What takes itself for a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_a_bar_a_stage_and_lines_above_as_they_are():
+    terminal = Terminal()
+    reporter = Reporter(host="schmidt", clock=lambda: NOON, out=terminal)
+    tasks = [task(0, "a"), task(1, "b", job_pb2.TASK_STATE_FAILED), task(2, "c", job_pb2.TASK_STATE_RUNNING)]
+    failed = job(state=job_pb2.JOB_STATE_FAILED, counts=job_pb2.TaskCounts(normal=2, error=1))
+    with screen_for(reporter) as screen:
+        assert screen.wants_stages
+        screen.update(job(state=job_pb2.JOB_STATE_RUNNING), stages_of(tasks))
+        screen.line("12:22:16 - [bold]as it is[/bold] :smile:")
+        screen.update(failed, stages_of([*tasks[:2], task(2, "c")]))
+    shown = terminal.getvalue()
+    assert "12:22:16 - [bold]as it is[/bold] :smile:\n" in shown
+    assert re.search(r"Bias .*3/3.* .*1 failed", shown)
+    assert "[schmidt] 12:22:16 - Jobid 84820 has status FAILED N/E/A/S/U 2/1/0/0/0\n" in shown
+
+
+def test_what_is_no_terminal_gets_a_line_a_change():
+    out = io.StringIO()
+    with screen_for(Reporter(host="schmidt", clock=lambda: NOON, out=out)) as screen:
+        assert not screen.wants_stages
+        for _ in range(2):
+            screen.update(job(), [])
+        screen.line("a line")
+    assert out.getvalue() == "[schmidt] 12:22:16 - Jobid 84820 has status FINISHED N/E/A/S/U 2/0/0/0/0\na line\n"
+
+
+def test_logs_are_text_that_the_prompt_does_not_show_twice():
+    logs = Logs("one\ntwo\n")
+    assert logs == "one\ntwo\n"
+    assert pretty.pretty(logs) == "<2 lines of logs>"
