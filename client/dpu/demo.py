@@ -15,6 +15,8 @@ from dpu.config import Config
 from dpu.errors import InternalError, NothingSelected, UsageError
 from dpu.ingest import find_files, ingest, progress
 from dpu_api.v1.archive_pb2 import ListFramesRequest
+from dpu_api.v1.job_pb2 import JobState
+from dpu_api.v1.scheduler_pb2 import GetJobRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -112,9 +114,13 @@ def _show(dpu: Processor, jobs: list[int], products: Path) -> int:
     for product in (product for job in jobs for product in dpu.get_job_result(job)):
         where = _copy(product.path, products / product.file_name) if product.path else _measured(product)
         print(f"  {product.frame_class:11} {product.chip}  {where}")
-    failed = [job for job in jobs if dpu.wait(job) != "FINISHED"]
+    failed = [job for job in jobs if _state(dpu, job) != JobState.JOB_STATE_FINISHED]
     print(f"Jobs {failed} did not end normally" if failed else f"Every task ended normally. FITS files: {products}")
     return 1 if failed else 0
+
+
+def _state(dpu: Processor, job: int) -> JobState.ValueType:
+    return dpu.link.ask(lambda services: services.scheduler.GetJob, GetJobRequest(job_id=job)).job.state
 
 
 def _copy(stored: Path, named: Path) -> Path:
