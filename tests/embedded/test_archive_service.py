@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import os
-import signal
+import sys
 from contextlib import AsyncExitStack
 
 import psutil
@@ -17,6 +17,7 @@ from dpu_api.v1 import archive_pb2 as pb
 from dpu_api.v1.archive_pb2_grpc import ArchiveServiceStub
 from dpu_api.v1.job_pb2 import TaskRef
 from dpud.archive.records import Attempt
+from dpud.archive.splitter import Splitter
 from dpud.hosting.settings import BadSetting
 from fakes_archive import FIRST, a_product, an_archive, announced, files_of, write_bias
 from fakes_hosting import eventually
@@ -164,22 +165,17 @@ async def test_a_path_that_is_no_file_is_named(desk, tmp_path):
     assert relative.message == "'r.fits': name the file by its absolute path"
 
 
-async def test_a_parser_that_is_killed_costs_one_file(desk, tmp_path):
-    pipe = tmp_path / "r001.fits"
-    path = write_bias(tmp_path / "r002.fits")
-    ingested = await desk.ingest(path)
-    for child in psutil.Process().children():
-        child.send_signal(signal.SIGSTOP)
-    stopped = asyncio.ensure_future(desk.ingest(write_bias(pipe, 1)))
+async def test_a_parser_that_is_killed_costs_nothing(desk, tmp_path):
+    await desk.ingest(write_bias(tmp_path / "r001.fits", 1))
+    parsers = psutil.Process().children()
+    for parser in parsers:
+        parser.suspend()
+    waiting = asyncio.ensure_future(desk.ingest(write_bias(tmp_path / "r002.fits", 2)))
     await eventually(lambda: any((tmp_path / "state" / "incoming").iterdir()), lambda: "nothing came in")
-    for child in psutil.Process().children():
-        child.kill()
-    # Killed over the file it was given, or found dead before: either way the next file goes in.
-    outcome = await asyncio.gather(stopped, return_exceptions=True)
-    if isinstance(outcome[0], BaseException):
-        assert from_rpc(outcome[0]).message == "r001.fits: taking it apart ended the parser: SIGKILL"
-    assert (await desk.ingest(path)).frames == ingested.frames
-    assert not (await desk.ingest(write_bias(tmp_path / "r003.fits", 2))).already
+    for parser in parsers:
+        parser.kill()
+    assert not (await waiting).already
+    assert len(await desk.select()) == 4
 
 
 async def test_the_real_frames_of_a_night_go_in(desk):
@@ -190,6 +186,65 @@ async def test_the_real_frames_of_a_night_go_in(desk):
     assert len(await desk.select(**nickel)) == 10
     assert len(await desk.select("", **nickel)) == 19
     assert await desk.select("", selection=pb.Selection(instrument="NICKEL", night="2024-05-13")) == []
+
+
+async def test_a_caller_that_goes_away_leaves_nothing(desk, tmp_path):
+    stub = await desk.stub("anna's")
+    content = write_bias(tmp_path / "r001.fits").read_bytes()
+    sent, never = asyncio.Event(), asyncio.Event()
+
+    async def half():
+        yield pb.IngestRequest(file=pb.IngestFile(name="r001.fits"))
+        yield pb.IngestRequest(chunk=content[:5000])
+        sent.set()
+        await never.wait()
+
+    call = asyncio.ensure_future(stub.Ingest(half()))
+    incoming = tmp_path / "state" / "incoming"
+    await sent.wait()
+    await eventually(lambda: any(incoming.rglob("exposure")), lambda: "nothing came in")
+    call.cancel()
+    await eventually(lambda: not any(incoming.iterdir()), lambda: list(incoming.rglob("*")))
+    assert files_of(tmp_path / "state") == set()
+    assert await desk.select() == []
+
+
+# --- the processes that take files apart
+
+
+def scripted(code, **limits):
+    return Splitter(
+        [sys.executable, "-c", f"import sys, os, time\nsys.stdin.readline()\n{code}"], processes=1, **limits
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("os._exit(3)", "r.fits: taking it apart ended the parser: exit code 3"),
+        ("os.kill(os.getpid(), 11)", "r.fits: taking it apart ended the parser: SIGSEGV"),
+        ("time.sleep(60)", "r.fits: taking it apart took longer than 1 s"),
+        ("""print('{"bad": "r.fits: two\\\\nlines"}', flush=True)""", "r.fits: two lines"),
+    ],
+)
+async def test_a_parser_that_fails_costs_its_own_file(tmp_path, code, reason):
+    splitter = scripted(code, limit_s=1.0)
+    try:
+        for _ in range(2):
+            with pytest.raises(errors.BadFrame) as caught:
+                await splitter.split(tmp_path / "r.fits", "r.fits", tmp_path)
+            assert caught.value.message == reason
+    finally:
+        await splitter.close()
+
+
+async def test_a_parser_that_finds_the_disk_full_says_so(tmp_path):
+    splitter = scripted("""print('{"errno": 28, "bad": "r.fits: No space left on device"}', flush=True)""")
+    try:
+        with pytest.raises(errors.StorageFull, match=f"{tmp_path.parent} takes nothing more: r.fits: No space left"):
+            await splitter.split(tmp_path / "r.fits", "r.fits", tmp_path)
+    finally:
+        await splitter.close()
 
 
 # --- questions

@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 from asyncio.subprocess import PIPE
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -85,30 +86,40 @@ class _Parser:
 
     async def ask(self, request: dict[str, str]) -> dict[str, Any]:
         """Return the answer to a request. Raises BadFrame where the process ended over it."""
+        warm = self._process is not None
+        line = await self._exchange(request)
+        if not line and warm:
+            # It may have ended while it waited, or of what the file before did to it: a fresh one tells.
+            await self.stop()
+            line = await self._exchange(request)
+        if not line:
+            raise BadFrame(f"{request['name']}: taking it apart ended the parser: {_end(await self.stop())}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    async def _exchange(self, request: dict[str, str]) -> bytes:
+        """Send a line and return the one that comes back, b'' where the process ended instead."""
         process = await self.start()
         stdin, stdout = process.stdin, process.stdout
         if stdin is None or stdout is None:
             raise RuntimeError("a process that was started with pipes has none")
         try:
             stdin.write(json.dumps(request).encode() + b"\n")
-            line = await stdout.readline()
+            return await stdout.readline()
         except BaseException:
             # Whoever asked has gone: what the process still writes would be the answer to the next request.
             await self.stop()
             raise
-        if not line:
-            raise BadFrame(f"{request['name']}: taking it apart ended the parser: {_end(await process.wait())}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
 
-    async def stop(self) -> None:
-        """End the process at once; it holds nothing."""
+    async def stop(self) -> int:
+        """End the process at once, which holds nothing; return its exit code."""
         process, self._process = self._process, None
         if process is None:
-            return
+            return 0
         if process.returncode is None:
-            process.kill()
-        await process.wait()
+            with suppress(ProcessLookupError):
+                process.kill()
+        return await process.wait()
 
 
 def _end(code: int) -> str:
