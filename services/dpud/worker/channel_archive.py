@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpu_recipes.archive import ArchiveError, MissingCalibration
+from dpu_recipes.archive import Archive, ArchiveError, MissingCalibration
 from dpu_recipes.frames import Frame
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ log = logging.getLogger("dpu_recipes.archive")
 ERRORS: dict[str, type[ArchiveError]] = {"MissingCalibration": MissingCalibration}
 
 
-class ChannelArchive:
+class ChannelArchive(Archive):
     """Asks the agent, which asks the archive service."""
 
     def __init__(self, channel: Channel) -> None:
