@@ -547,3 +547,10 @@ async def test_a_second_archive_over_one_folder_is_refused(desk, tmp_path):
     with pytest.raises(BadSetting, match="another archive works there"):
         async with an_archive(tmp_path / "state"):
             pass
+
+
+async def test_a_state_that_is_no_folder_is_a_bad_setting(tmp_path):
+    (tmp_path / "state").write_text("a file")
+    with pytest.raises(BadSetting, match=r"DPU_STATE='.*/state': File exists"):
+        async with an_archive(tmp_path / "state"):
+            pass

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Self
 from uuid import uuid4
 
 from dpu_api.v1.archive_pb2_grpc import add_ArchiveServiceServicer_to_server
@@ -25,7 +25,7 @@ from dpud.hosting.server import listening, until_stopped
 from dpud.hosting.settings import BadSetting, Environment, Listening
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
 
     from grpc import aio
 
@@ -97,18 +97,19 @@ async def main(environment: Environment) -> None:
         await until_stopped()
 
 
-@contextmanager
-def _locked(state: Path) -> Iterator[None]:
-    """Hold the state's folder: two archives over one would take each other's files for orphans."""
+def _locked(state: Path) -> IO[str]:
+    """Hold the state's folder until the file is closed: two archives would take each other's files for orphans."""
     try:
         state.mkdir(parents=True, exist_ok=True)
-        with (state / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-    except BlockingIOError as error:
-        raise BadSetting(f"DPU_STATE={str(state)!r}: another archive works there") from error
+        lock = (state / "lock").open("w")
     except OSError as error:
         raise BadSetting(f"DPU_STATE={str(state)!r}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise BadSetting(f"DPU_STATE={str(state)!r}: another archive works there") from error
+    return lock
 
 
 def _now() -> datetime:
