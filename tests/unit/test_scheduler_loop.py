@@ -232,8 +232,9 @@ async def test_an_archive_that_is_away_does_not_hold_back_the_logs(shelf, clock)
         await loop.execute(submit(tasks=plans(*map(str, range(40)))))
         for lease in await leased(loop, room=40):
             await loop.execute(report(lease))
-        await until(lambda: len(peers.told) == 40, lambda: peers.told)
+        await until(lambda: len(loop.state.outbox) == 40, lambda: loop.state.outbox)
         assert {entry.errand.value for entry in loop.state.outbox.values()} == {"publish"}
+        assert [entry.errand.value for entry in peers.told] == ["close_task"] * 40
 
 
 async def test_what_was_not_acknowledged_is_told_after_a_restart(shelf, clock):

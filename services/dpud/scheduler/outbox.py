@@ -22,6 +22,8 @@ ABREAST = 16
 #: Pauses after a failure double from the first up to the longest.
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 15.0
+#: How long acknowledgements are collected while more is to be told.
+LINGER_S = 0.05
 
 
 class Peers(Protocol):
@@ -128,6 +130,9 @@ class Outbox:
         """Acknowledge what was told; all that was meanwhile goes in the next commit."""
         while True:
             await self._heard.wait()
+            if not (self._for_archive.empty() and self._for_logs.empty()):
+                # With so much to tell, nobody waits for a single word: a commit for many.
+                await asyncio.sleep(LINGER_S)
             self._heard.clear()
             told, self._told = self._told, []
             await self._loop.execute(Acknowledge(tuple(entry.number for entry in told)))
