@@ -13,6 +13,8 @@ from dpud.scheduler.model import JobState, TaskState
 from dpud.scheduler.outbox import Outbox, RecordingPeers
 from fakes_scheduler import NOON, background, plans, renewal, report, submit, until
 
+TICK_S = 0.005
+
 
 class Clock:
     def __init__(self):
@@ -33,8 +35,8 @@ def shelf():
 
 
 @asynccontextmanager
-async def running(shelf, clock, **settings):
-    loop = Loop(MemoryJournal(shelf), clock, **settings)
+async def running(shelf, clock):
+    loop = Loop(MemoryJournal(shelf), clock, tick_s=TICK_S)
     async with background(loop.run()):
         yield loop
 
@@ -144,7 +146,7 @@ async def test_after_an_absence_of_the_scheduler_itself_nothing_lapses(shelf, cl
 
 async def test_ended_jobs_leave_the_memory_and_are_found_in_the_history(shelf, clock):
     journal = MemoryJournal(shelf)
-    loop = Loop(journal, clock, max_ended=1)
+    loop = Loop(journal, clock, max_ended=1, tick_s=TICK_S)
     directory = Directory(loop.state, journal)
     async with background(loop.run(), Outbox(loop, RecordingPeers()).run()):
         for number in range(1, 4):
@@ -177,7 +179,7 @@ async def test_who_went_away_does_not_stop_the_others(shelf, clock):
 async def test_the_outbox_tells_until_it_is_heard_and_closes_the_job_last(shelf, clock):
     peers = RecordingPeers()
     peers.away = True
-    loop = Loop(MemoryJournal(shelf), clock)
+    loop = Loop(MemoryJournal(shelf), clock, tick_s=TICK_S)
     async with background(loop.run(), Outbox(loop, peers, first_pause_s=0.001).run()):
         await loop.execute(submit(tasks=plans("a"), commit=True))
         [lease] = await leased(loop)
@@ -206,7 +208,7 @@ class SlowLogs(RecordingPeers):
 
 async def test_a_jobs_log_is_closed_when_all_else_was_told(shelf, clock):
     peers = SlowLogs()
-    loop = Loop(MemoryJournal(shelf), clock)
+    loop = Loop(MemoryJournal(shelf), clock, tick_s=TICK_S)
     async with background(loop.run(), Outbox(loop, peers).run()):
         await loop.execute(submit(tasks=plans("a")))
         [lease] = await leased(loop)
@@ -227,7 +229,7 @@ async def test_an_archive_that_is_away_does_not_hold_back_the_logs(shelf, clock)
         raise Unreachable
 
     peers.publish = refuse
-    loop = Loop(MemoryJournal(shelf), clock)
+    loop = Loop(MemoryJournal(shelf), clock, tick_s=TICK_S)
     async with background(loop.run(), Outbox(loop, peers, first_pause_s=0.001).run()):
         await loop.execute(submit(tasks=plans(*map(str, range(40)))))
         for lease in await leased(loop, room=40):
@@ -243,7 +245,7 @@ async def test_what_was_not_acknowledged_is_told_after_a_restart(shelf, clock):
         [lease] = await leased(loop)
         await loop.execute(report(lease))
     peers = RecordingPeers()
-    loop = Loop(MemoryJournal(shelf), clock)
+    loop = Loop(MemoryJournal(shelf), clock, tick_s=TICK_S)
     async with background(loop.run(), Outbox(loop, peers).run()):
         await until(lambda: loop.state.jobs[1].state is JobState.FINISHED, lambda: loop.state.outbox)
     assert [entry.errand.value for entry in peers.told[-1:]] == ["close_job"]

@@ -58,12 +58,20 @@ class _Ask:
 class Loop:
     """Owns the state: everything reads it between commits, and nothing but the loop changes it."""
 
-    def __init__(self, journal: Journal, clock: Callable[[], float] = time.time, *, max_ended: int = MAX_ENDED) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Callable[[], float] = time.time,
+        *,
+        max_ended: int = MAX_ENDED,
+        tick_s: float = TICK_S,
+    ) -> None:
         self.state = replayed(journal)
         self.watchers = Watchers()
         self._journal = journal
         self._clock = clock
         self._max_ended = max_ended
+        self._tick_s = tick_s
         self._asks: list[_Ask] = []
         self._asked = asyncio.Event()
         self._closed = False
@@ -156,7 +164,7 @@ class Loop:
                 commands.insert(0, Resume())
             self._watch_room()
             await self.execute(*commands)
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(self._tick_s)
 
     def _watch_room(self) -> None:
         roomy = self._journal.roomy
