@@ -123,3 +123,8 @@ def test_the_banner_is_the_environments_own(tmp_path):
 def test_importing_dpu_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_python_m_dpu_is_awe():
+    done = subprocess.run([sys.executable, "-m", "dpu", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == "awe 0.1.0\n"

@@ -1,0 +1,7 @@
+"""`python -m dpu` is `awe`."""
+
+import sys
+
+from dpu.prompt import main
+
+sys.exit(main())
