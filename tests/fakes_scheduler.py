@@ -3,7 +3,7 @@
 import asyncio
 import time
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from dpu_api.v1 import archive_pb2, archive_pb2_grpc, logs_pb2, logs_pb2_grpc
 from dpud.scheduler import events, invariants, machine
@@ -187,7 +187,3 @@ async def background(*coroutines):
         finally:
             for task in tasks:
                 task.cancel()
-
-
-def with_time(event, at):
-    return replace(event, at=at)
