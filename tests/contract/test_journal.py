@@ -80,9 +80,9 @@ def test_a_second_writer_makes_the_first_unable_to_append(opening):
 
 def test_a_long_journal_is_replayed_whole(opening):
     with closing(opening()) as journal:
-        for number in range(2_500):
+        for number in range(1_100):
             journal.append([events.JobEnded(number, NOON)])
-        assert [event.job for group in journal.replay() for event in group] == list(range(2_500))
+        assert [event.job for group in journal.replay() for event in group] == list(range(1_100))
 
 
 def test_the_history_gives_back_whole_jobs_newest_first(opening):
