@@ -14,7 +14,7 @@ from typing import Any
 
 import zstandard
 
-from dpu.errors import DpuError, MissingCalibration, NotFound, Unreachable
+from dpu.errors import DpuError, MissingCalibration, NotFound, UnknownSession, Unreachable
 from dpu.tree import digest_of
 from dpu.values import to_map
 from dpu_api.v1 import (
@@ -63,6 +63,7 @@ class Scheduler(dispatch_pb2_grpc.DispatchServiceServicer):
         self.stale: list[job_pb2.TaskRef] = []
         self.calls: list[dispatch_pb2.WorkRequest] = []
         self.away = False
+        self.refused = 0
         self._changed = asyncio.Condition()
         self._newest = 0
 
@@ -93,13 +94,12 @@ class Scheduler(dispatch_pb2_grpc.DispatchServiceServicer):
 
     def _refuse_when_away(self) -> None:
         if self.away:
+            self.refused += 1
             raise Unreachable("the scheduler is away")
 
     async def Work(self, request: Any, context: Any) -> dispatch_pb2.WorkResponse:
         self._refuse_when_away()
         if request.session != self.session:
-            from dpu.errors import UnknownSession
-
             raise UnknownSession
         self.calls.append(request)
         self._newest = request.call

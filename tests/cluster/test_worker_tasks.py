@@ -68,6 +68,12 @@ def KillGuard(options, archive, scratch, spec):
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(600)
 
+def Nonsense(options, archive, scratch, spec):
+    import socket
+    channel = next(fd for fd in range(3, 64) if os.path.realpath(f"/proc/self/fd/{fd}").find("socket:") >= 0)
+    socket.socket(fileno=channel).sendall(bytes.fromhex("ffffffff"))
+    time.sleep(600)
+
 def Exit3(options, archive, scratch, spec):
     os._exit(3)
 
@@ -156,6 +162,7 @@ async def only_guarded_ones(rig: Rig) -> None:
         ("Killed", Category.FAILURE_CATEGORY_CRASH, "signal 9 (SIGKILL)"),
         ("Exit3", Category.FAILURE_CATEGORY_CRASH, "exit code 3"),
         ("KillGuard", Category.FAILURE_CATEGORY_CRASH, "its process was lost"),
+        ("Nonsense", Category.FAILURE_CATEGORY_CRASH, "its process was ended by signal 9 (SIGKILL)"),
         ("SysExit", Category.FAILURE_CATEGORY_RECIPE, "SystemExit: enough"),
         ("RaiseStrange", Category.FAILURE_CATEGORY_RECIPE, "Strange: (its text cannot be had: ValueError)"),
         ("Refuse", Category.FAILURE_CATEGORY_RECIPE, "only 1 bias of ccd50: at least 3 are needed"),
@@ -252,9 +259,10 @@ async def test_kill_9_of_the_worker_leaves_no_process_and_no_scratch(tmp_path: P
         lease = rig.lease("Stubborn", rig.ship(RECIPES))
         rig.scheduler.give(lease)
         await until(lambda: rig.logs.lines, "its first line")
-        below = psutil.Process(worker.pid).children(recursive=True)
+        family = psutil.Process(worker.pid)
         # Two guards, the spare process, the task and its two children.
-        assert len(below) == 6
+        await until(lambda: len(family.children(recursive=True)) == 6, "six processes")
+        below = family.children(recursive=True)
         worker.kill()
         await worker.wait()
         await until(lambda: not any(alive(process) for process in below), "an end of all its processes")

@@ -280,7 +280,7 @@ async def test_a_task_outlives_an_absence_of_the_scheduler_and_a_new_session(rig
     rig.scheduler.away = True
     rig.scheduler.session = "forgotten"
     seen = len(rig.scheduler.calls)
-    await asyncio.sleep(0)
+    await until(lambda: rig.scheduler.refused, "a call that was refused")
     rig.scheduler.away = False
     report = await rig.report_of(lease)
     assert not report.HasField("failure")

@@ -145,7 +145,7 @@ def captured(outlet: Outlet) -> Iterator[None]:
     printed = [_Printed(outlet, stream) for stream in (Stream.STDOUT, Stream.STDERR)]
     root = logging.getLogger()
     before = sys.stdout, sys.stderr, warnings.showwarning, root.handlers[:], root.level
-    sys.stdout, sys.stderr = (io.TextIOWrapper(raw, "utf-8", ESCAPE, write_through=True) for raw in printed)  # type: ignore[type-var]  # a raw stream will do
+    sys.stdout, sys.stderr = (io.TextIOWrapper(raw, "utf-8", ESCAPE, line_buffering=True) for raw in printed)  # type: ignore[type-var]  # a raw stream will do
     ours = sys.stdout, sys.stderr
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # the names of its arguments are not ours to use
     root.handlers = [_Logged(outlet)]
