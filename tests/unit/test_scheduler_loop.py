@@ -75,13 +75,14 @@ async def test_what_was_done_before_a_refusal_is_durable(shelf, clock):
         assert loop.state.jobs[1].tasks[0].state is TaskState.SUCCEEDED
 
 
-async def test_an_append_that_fails_ends_the_loop_and_nothing_is_answered(shelf, clock):
+async def test_an_append_that_fails_ends_the_loop_and_whoever_waits_is_told(shelf, clock):
     shelf.broken = True
+    loop = Loop(MemoryJournal(shelf), clock, tick_s=TICK_S)
+    asking = asyncio.ensure_future(loop.execute(submit()))
     with pytest.RaisesGroup(AppendFailed, flatten_subgroups=True):
-        async with running(shelf, clock) as loop:
-            with pytest.raises(Unreachable, match="try again"):
-                await loop.execute(submit())
-            await until(lambda: False, lambda: "the loop goes on")
+        await asyncio.wait_for(loop.run(), 2)
+    with pytest.raises(Unreachable, match="could not make it durable: try again"):
+        await asyncio.wait_for(asking, 1)
     with pytest.raises(Unreachable, match="going down"):
         await loop.execute(submit())
 
