@@ -53,8 +53,8 @@ class Reporter:
         self.show(self.line(text))
 
     def show(self, text: str) -> None:
-        """Print `text` as it is."""
-        print(text, file=self.out, flush=True)
+        """Print `text` as it is; whole, also where two threads print at once."""
+        print(f"{text}\n", end="", file=self.out, flush=True)
 
 
 def calling(sequence: str, project: str, given: Mapping[str, object]) -> str:

@@ -44,3 +44,17 @@ def test_make_help_lists_every_target() -> None:
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert phony
     assert {line.split()[0] for line in listed.splitlines()} == set(phony.group(1).split())
+
+
+def test_every_setting_is_documented() -> None:
+    sources = [*ROOT.glob("services/dpud/**/*.py"), *ROOT.glob("client/dpu/*.py")]
+    settings = {key for source in sources for key in re.findall(r'"(DPU_[A-Z_]+)"', source.read_text())}
+    pages = "".join((ROOT / "docs" / "reference" / page).read_text() for page in ("services.md", "configuration.md"))
+    assert sorted(key for key in settings if f"`{key}`" not in pages) == []
+
+
+def test_every_command_is_documented() -> None:
+    commands = re.findall(r"add_parser\(\s*\"(\w+)\"", (ROOT / "services" / "dpud" / "__main__.py").read_text())
+    page = (ROOT / "docs" / "reference" / "services.md").read_text()
+    assert commands
+    assert [command for command in commands if f"`dpud {command}`" not in page] == []

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from dpu.errors import DpuError
+from dpu.errors import InternalError
 from dpud.scheduler import codec
 from dpud.scheduler.model import Job, JobState
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from dpud.scheduler.events import Event
 
 
-class Superseded(DpuError):
+class Superseded(InternalError):
     """Another scheduler writes the journal by now: this one must end."""
 
 
-class AppendFailed(DpuError):
+class AppendFailed(InternalError):
     """The journal took nothing: this scheduler must end, and start from what is durable."""
 
 
-class UnreadableJournal(DpuError):
+class UnreadableJournal(InternalError):
     """The journal was written by another version of the software."""
 
 
