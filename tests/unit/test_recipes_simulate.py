@@ -19,7 +19,10 @@ from dpu_recipes.simulate.__main__ import main
 from dpu_recipes.simulate.cards import example
 from dpu_recipes.simulate.draw import HOT_AMPLITUDE, HOT_FRACTION
 from dpu_recipes.simulate.exposure import drifts, expose
+from dpu_recipes.simulate.flaw import FLAWS, OTHER_FILTER
+from dpu_recipes.simulate.night import LAMP_GRADIENT
 from dpu_recipes.simulate.rays import thrown
+from dpu_recipes.simulate.stars import SEEING, Stars
 from dpu_recipes.testing import Allowance, assert_agrees
 
 if TYPE_CHECKING:
@@ -118,7 +121,9 @@ def test_a_chip_does_not_depend_on_its_neighbours_nor_a_frame_on_those_after_it(
 def test_ingest_reads_the_frames_as_real_ones(name: str, tmp_path: Path) -> None:
     instrument = INSTRUMENTS.get(name)
     chips = instrument.chip_names()[:2]
-    wanted = night(instrument=instrument, chips=chips, biases=1, domes=1, filter="V", date=date(2004, 2, 29))
+    wanted = night(
+        instrument=instrument, chips=chips, biases=1, domes=1, twilights=1, filter="V", date=date(2004, 2, 29)
+    )
     truth = write_night(wanted, tmp_path / "night")
     files = sorted((tmp_path / "night" / "raw").iterdir())
     for file, exposure in zip(files, truth.exposures, strict=True):
@@ -130,7 +135,8 @@ def test_ingest_reads_the_frames_as_real_ones(name: str, tmp_path: Path) -> None
             assert frame.date_obs == exposure.date_obs
             assert frame.exptime == exposure.exptime
             assert Strips.of(frame) == instrument.strips
-    assert [exposure.frame_class for exposure in truth.exposures] == ["RawBiasFrame", "RawDomeFlatFrame"]
+    classes = ["RawBiasFrame", "RawDomeFlatFrame", "RawTwilightFlatFrame"]
+    assert [exposure.frame_class for exposure in truth.exposures] == classes
 
 
 def test_a_camera_that_only_a_toml_describes_is_simulated(tmp_path: Path) -> None:
@@ -330,6 +336,110 @@ def test_a_ccd_is_drawn_within_the_ranges() -> None:
         assert 1.5 <= detector.gain <= 3
 
 
+def test_dome_flats_have_the_levels_asked_for_in_pairs() -> None:
+    lights = [exposure.light for exposure in night(biases=0, domes=6, dome_levels=(5e3, 1e4, 2e4)).exposures()]
+    assert lights == pytest.approx([5e3, 5e3, 1e4, 1e4, 2e4, 2e4], rel=0.011)
+    assert len(set(lights)) == 6
+
+
+@pytest.mark.parametrize("dawn", [False, True])
+def test_twilight_fades_in_the_evening_and_brightens_at_dawn(*, dawn: bool) -> None:
+    flats = night(biases=0, twilights=5, dawn=dawn).exposures()
+    lights = [flat.light for flat in flats]
+    assert lights == sorted(lights, reverse=not dawn)
+    assert (min(lights), max(lights)) == pytest.approx((21_000, 29_000))
+    assert len({flat.dither for flat in flats}) == 5
+
+
+def test_the_lamp_falls_off_evenly_over_the_whole_mosaic() -> None:
+    # ccd51 is to the right of ccd50, ccd57 below it: where one ends the other begins.
+    chips = ("ccd50", "ccd51", "ccd57")
+    asked = night(chips=chips, domes=1, scale=1 / 8)
+    left, right, below = (asked.detector(chip).lamp_shape() for chip in chips)
+    np.testing.assert_allclose(left[:, -1], right[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(left[0], below[-1], rtol=1e-5)
+    assert 0.001 < np.ptp(left) < 2 * LAMP_GRADIENT
+
+
+def test_the_lamp_lights_the_dome_and_not_the_sky() -> None:
+    detector = a_detector(lamp=(1.2, 0.0, 0.0))
+    data = detector.layout.regions.data
+    dome, sky = (
+        expose(detector, Exposure(frame_class=name, light=1000.0), 0.0, np.random.default_rng(3))[0][data].mean()
+        for name in ("RawDomeFlatFrame", "RawTwilightFlatFrame")
+    )
+    assert (dome - 200, sky - 200) == pytest.approx((1200, 1000), abs=1)
+
+
+def test_a_star_has_its_peak_and_its_width() -> None:
+    light = np.zeros((100, 120), np.float32)
+    one = np.ones(1, np.float32)
+    Stars(y=50 * one, x=60 * one, peak=800 * one).add_to(light)
+    assert light[50, 60] == 800
+    assert light[50, 60 + round(SEEING / 2)] == pytest.approx(400, rel=0.01)
+    assert light[50, 5] == 0
+
+
+def test_a_star_beyond_the_edge_still_sheds_light_on_the_chip() -> None:
+    light = np.zeros((100, 120), np.float32)
+    one = np.ones(1, np.float32)
+    Stars(y=-3 * one, x=60 * one, peak=800 * one).add_to(light)
+    Stars(y=500 * one, x=60 * one, peak=800 * one).add_to(light)
+    assert light[0, 60] == light.max() > 100
+    assert light[60:].max() == 0
+
+
+def test_stars_are_where_the_truth_says_and_move_with_the_telescope(tmp_path: Path) -> None:
+    truth = write_night(night(biases=0, domes=1, twilights=2, scale=1 / 8), tmp_path / "night")
+    assert truth.stars("ccd50", 0).y.size == 0
+    first, second = truth.stars("ccd50", 1), truth.stars("ccd50", 2)
+    moved = np.subtract(truth.exposures[2].dither, truth.exposures[1].dither)
+    shifted = np.stack([first.y, first.x], axis=1) + moved
+    distances = np.hypot(*(shifted[:, np.newaxis] - np.stack([second.y, second.x], axis=1)).T)
+    common = distances.min(axis=0) < 1e-3
+    assert common.sum() >= 3
+    brightest = int(np.argmax(np.where((first.y > 20) & (first.x > 20), first.peak, 0)))
+    with fits.open(tmp_path / "night" / "raw" / f"WFI.{truth.exposures[1].started()}.fits") as units:
+        image = units["ccd50"].data[truth.detector("ccd50").layout.regions.data].astype(float)
+    y, x = round(float(first.y[brightest])), round(float(first.x[brightest]))
+    assert image[y, x] - np.median(image) > 0.4 * min(first.peak[brightest], 30_000)
+
+
+def test_each_flaw_spoils_its_flats_and_the_truth_tells() -> None:
+    good = night(biases=1, domes=3).exposures()
+    spoiled = {flaw: night(biases=1, domes=3, flaw=flaw).exposures() for flaw in FLAWS}
+    assert {flaw: flats[:3] == good[:3] for flaw, flats in spoiled.items()} == {
+        **dict.fromkeys(FLAWS, True),
+        "flicker": False,
+    }
+    assert spoiled["shutter"][3].light == 0
+    assert spoiled["saturated"][3].light > 90_000
+    assert spoiled["filter"][3].filter == OTHER_FILTER
+    assert spoiled["mode"][3].mode
+    assert {flat.flicker for flat in spoiled["flicker"][1:]} == {0.01}
+    assert np.ptp([flat.light for flat in spoiled["flicker"][1:]]) > 5_000
+
+
+def test_another_read_out_mode_is_in_the_header(tmp_path: Path) -> None:
+    write_night(night(biases=0, domes=2, flaw="mode", chips=("ccd50",)), tmp_path / "night")
+    modes = [
+        frame.readout
+        for file in sorted((tmp_path / "night" / "raw").iterdir())
+        for frame, _ in split(file, file.name, INSTRUMENTS, tmp_path)
+    ]
+    assert modes == ["1x1 64x128", "1x1 64x128 SPEED=other"]
+
+
+def test_a_flickering_lamp_modulates_the_rows_each_time_in_another_phase() -> None:
+    detector = a_detector()
+    flat = Exposure(frame_class="RawDomeFlatFrame", light=20_000.0, flicker=0.01)
+    data = detector.layout.regions.data
+    rows = [expose(detector, flat, 0.0, np.random.default_rng(seed))[0][data].mean(axis=1) for seed in (1, 2)]
+    for row in rows:
+        assert np.ptp(row - 200) / 20_000 == pytest.approx(0.02, rel=0.1)
+    assert np.abs(rows[0] - rows[1]).max() > 50
+
+
 def test_strips_keep_their_width_at_any_scale(tmp_path: Path) -> None:
     write_night(night(), tmp_path / "night")
     file = min((tmp_path / "night" / "raw").iterdir())
@@ -351,14 +461,16 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"biases": 0}, "0 biases and 0 dome flats: at least one exposure is needed"),
-        ({"biases": -1, "domes": 3}, "-1 biases and 3 dome flats: at least one exposure is needed"),
+        ({"biases": 0}, "0 biases, 0 dome flats and 0 twilight flats: at least one exposure is needed"),
+        ({"biases": -1, "domes": 3}, "-1 biases, 3 dome flats and 0 twilight flats: at least one exposure is needed"),
         ({"scale": 0.01}, "scale 0.01 is not in 0 ... 1 or leaves less than 64 pixels on a side"),
         ({"scale": 2.0}, "scale 2 is not in 0 ... 1"),
         ({"scale": float("nan")}, "scale nan is not in 0 ... 1"),
         ({"chips": ()}, "no chip was asked for"),
         ({"chips": ("ccd50", "ccd50")}, "chip 'ccd50' was asked for more than once"),
         ({"seed": -1}, "seed -1 is negative"),
+        ({"flaw": "rain"}, "flaw 'rain' is not one of shutter, saturated, filter, mode, flicker"),
+        ({"dome_levels": (1e4, 0.0)}, r"levels of dome flats \(10000.0, 0.0\): one or more above 0 ADU are needed"),
     ],
 )
 def test_a_night_that_cannot_be_is_refused(changes: dict[str, object], message: str) -> None:
@@ -387,7 +499,7 @@ def test_the_command_says_where_the_night_is(tmp_path: Path, capsys: pytest.Capt
         (["--instrument", "WFC"], "simulate: instrument 'WFC' is not one of NICKEL, OMEGACAM, WFI\n"),
         (["--chips", "9"], "simulate: 9 chips were asked for: WFI has 8\n"),
         (["--night", "28 April"], "simulate: '28 April' is not a night: write it as 'CCYY-MM-DD', e.g. '2000-04-28'\n"),
-        (["--biases", "0"], "simulate: 0 biases and 0 dome flats: at least one exposure is needed\n"),
+        (["--biases", "0"], "simulate: 0 biases, 0 dome flats and 0 twilight flats: at least one exposure is needed\n"),
     ],
 )
 def test_the_command_refuses_in_one_line(

@@ -11,6 +11,8 @@ from dpu_recipes.instrument import InstrumentError, load
 from dpu_recipes.night import BadNight as BadDate
 from dpu_recipes.night import parse_night
 from dpu_recipes.simulate import BadNight, Night, write_night
+from dpu_recipes.simulate.flaw import FLAWS
+from dpu_recipes.simulate.night import DOME_LIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (BadNight, BadDate, InstrumentError, OSError) as error:
         print(f"simulate: {error}", file=sys.stderr)
         return 1
-    frames = f"{night.biases} RawBiasFrame and {night.domes} RawDomeFlatFrame of {', '.join(truth.chips)}"
-    print(f"{truth.instrument} {truth.night}: {frames} in {asked.folder}/raw, the truth in {asked.folder}/truth")
+    frames = f"{night.biases} RawBiasFrame and {night.domes} RawDomeFlatFrame"
+    if night.twilights:
+        frames = f"{frames.replace(' and', ',')} and {night.twilights} RawTwilightFlatFrame"
+    where = f"in {asked.folder}/raw, the truth in {asked.folder}/truth"
+    print(f"{truth.instrument} {truth.night}: {frames} of {', '.join(truth.chips)} {where}")
     return 0
 
 
@@ -42,6 +47,10 @@ def _night(asked: argparse.Namespace) -> Night:
         seed=asked.seed,
         biases=asked.biases,
         domes=asked.domes,
+        dome_levels=tuple(asked.dome_levels),
+        twilights=asked.twilights,
+        dawn=asked.dawn,
+        flaw=asked.flaw,
         date=parse_night(asked.night),
         filter=asked.filter,
     )
@@ -57,6 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="of the random numbers (default: %(default)s)")
     parser.add_argument("--biases", type=int, default=10, help="how many (default: %(default)s)")
     parser.add_argument("--domes", type=int, default=0, help="how many dome flats (default: %(default)s)")
+    parser.add_argument("--dome-levels", type=float, nargs="+", default=[DOME_LIGHT], metavar="ADU", help="of them")
+    parser.add_argument("--twilights", type=int, default=0, help="how many twilight flats (default: %(default)s)")
+    parser.add_argument("--dawn", action="store_true", help="of a sky that grows brighter")
+    parser.add_argument("--flaw", default="", help=f"what went wrong with the flats: {', '.join(FLAWS)}")
     parser.add_argument("--night", default="2000-04-28", help="the date of its evening (default: %(default)s)")
     parser.add_argument("--filter", default="#842", help="of the dome flats (default: %(default)s)")
     return parser

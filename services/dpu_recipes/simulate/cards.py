@@ -38,6 +38,8 @@ def of_exposure(instrument: Instrument, exposure: Exposure, extensions: int) -> 
     }
     cards: dict[str, Any] = {"ORIGIN": "simulated", "TELESCOP": instrument.telescope, "OBJECT": exposure.object}
     cards.update(_under_keys(instrument, said))
+    if exposure.mode and instrument.modes:
+        cards[instrument.modes[0]] = exposure.mode
     for key, pattern in instrument.recognise[0].items():
         cards[key] = example(pattern)
     rule = _rule(instrument, exposure.frame_class)

@@ -79,11 +79,22 @@ class Detector:
     hot: Image
     #: float32, of the pixels that see light: how much of the light each gives; the mean is 1.
     flat: Image
+    #: The lamp's light over the sky's: in the middle of the CCD, and what it gains from the first row (column) to
+    #: the last.
+    lamp: tuple[float, float, float] = (1.0, 0.0, 0.0)
 
     @property
     def effective_read_noise(self) -> float:
         """Return the noise of a pixel without light, rounding included, ADU."""
         return float(np.sqrt(self.read_noise**2 + ROUNDING))
+
+    def lamp_shape(self) -> Image:
+        """Return how much of the lamp's light falls on each pixel that sees light, against an even sky."""
+        middle, along_y, along_x = self.lamp
+        y = np.linspace(-0.5, 0.5, self.layout.rows, dtype=np.float32)
+        x = np.linspace(-0.5, 0.5, self.layout.columns, dtype=np.float32)
+        shape: Image = (np.float32(middle) + np.float32(along_y) * y)[:, None] + np.float32(along_x) * x[None, :]
+        return shape
 
     def pattern(self) -> Image:
         """Return the whole frame of a bias without noise and without drift."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from dpu_recipes.frames import EPOCH
 from dpu_recipes.simulate import rays
+from dpu_recipes.simulate.stars import NONE, Stars
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -35,6 +36,8 @@ LEVEL_STEP = 0.5
 #: corrected with its overscan: a tenth of what ReadNoise may be off.
 SLOPE = 0.05
 PICK_UP = 0.02
+#: Rows of one flicker of the lamp while the shutter's blade travels over the CCD.
+FLICKER_ROWS = 40.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +52,19 @@ class Exposure:
     exptime: float = 0.0
     filter: str = ""
     object: str = ""
-    #: Mean of the light, ADU.
+    #: Mean of the light, ADU: of the dome's lamp, else of the sky.
     light: float = 0.0
+    #: Amplitude of the rows' unequal light, of which each frame has its own phase.
+    flicker: float = 0.0
+    #: Of the sky against that of the night's first exposure, pixels in y and x.
+    dither: tuple[float, float] = (0.0, 0.0)
+    #: Of the read-out, by the first keyword in which the instrument has one; '' is its own.
+    mode: str = ""
+
+    @property
+    def lamp(self) -> bool:
+        """Return whether its light is that of the dome's lamp."""
+        return self.frame_class == "RawDomeFlatFrame"
 
     def at(self, date_obs: datetime) -> Self:
         """Return the same exposure at another time."""
@@ -69,6 +83,7 @@ class Circumstances:
     drift: float
     slope: float
     rays: Rays
+    stars: Stars
 
 
 def drifts(count: int, generator: Generator) -> Image:
@@ -77,7 +92,7 @@ def drifts(count: int, generator: Generator) -> Image:
 
 
 def expose(
-    detector: Detector, exposure: Exposure, drift: float, generator: Generator
+    detector: Detector, exposure: Exposure, drift: float, generator: Generator, stars: Stars = NONE
 ) -> tuple[NDArray[np.uint16], Circumstances]:
     """Return the frame that a CCD gives, (y, x) uint16, ADU, and what befell it.
 
@@ -97,13 +112,13 @@ def expose(
     # the read noise of a CCD with hot columns to better than a per cent.
     light += detector.hot
     if exposure.light:
-        light += _lit(detector, exposure.light, generator)
+        light += _lit(detector, _falling(detector, exposure, stars, generator), generator)
     noise = float(np.sqrt(detector.read_noise**2 + exposure.light / detector.gain))
     hits = rays.thrown(layout, exposure.exptime + READ_OUT, noise, generator)
     light[hits.y, hits.x] += hits.signal
     np.rint(frame, out=frame)
     image = np.clip(frame, 0, CEILING, out=frame).astype(np.uint16)
-    return image, Circumstances(drift=drift, slope=slope, rays=hits)
+    return image, Circumstances(drift=drift, slope=slope, rays=hits, stars=stars)
 
 
 def _rows(detector: Detector, slope: float, generator: Generator) -> Image:
@@ -114,10 +129,23 @@ def _rows(detector: Detector, slope: float, generator: Generator) -> Image:
     return (detector.row_pattern + tilt + pick_up).astype(np.float32)
 
 
-def _lit(detector: Detector, light: float, generator: Generator) -> Image:
-    """Return the light that each pixel gives, ADU, with its Poisson noise."""
+def _falling(detector: Detector, exposure: Exposure, stars: Stars, generator: Generator) -> Image:
+    """Return the light that falls on each pixel, ADU, without its noise."""
+    light = np.full(detector.flat.shape, exposure.light, np.float32)
+    if exposure.lamp:
+        light *= detector.lamp_shape()
+    if exposure.flicker:
+        phase = 2 * np.pi * (np.arange(len(light)) / FLICKER_ROWS + generator.uniform())
+        light *= (1 + exposure.flicker * np.sin(phase)).astype(np.float32)[:, None]
+    stars.add_to(light)
+    return light
+
+
+def _lit(detector: Detector, light: Image, generator: Generator) -> Image:
+    """Return what each pixel makes of the `light` that falls on it, ADU, with its Poisson noise."""
     gain = np.float32(detector.gain)
-    electrons = detector.flat * np.float32(light * detector.gain)
+    electrons = detector.flat * light
+    electrons *= gain
     if electrons.min() < BRIGHT:
         return generator.poisson(electrons).astype(np.float32) / gain
     noise = generator.standard_normal(electrons.shape, dtype=np.float32)

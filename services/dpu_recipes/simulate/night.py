@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dpu_recipes.night import midnight_of
-from dpu_recipes.simulate import draw
+from dpu_recipes.simulate import draw, stars
 from dpu_recipes.simulate.detector import Layout
 from dpu_recipes.simulate.exposure import READ_OUT, Exposure
+from dpu_recipes.simulate.flaw import FLAWS, spoiled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dpu_recipes.instrument import Chip, Instrument
     from dpu_recipes.simulate.detector import Detector, Image
+    from dpu_recipes.simulate.stars import Stars
 
 #: From midnight back to the first calibration: before sunset at any season, and in the same night.
 AFTERNOON = timedelta(hours=9)
@@ -25,6 +27,13 @@ AFTERNOON = timedelta(hours=9)
 DOME_LIGHT = 25_000.0
 LAMP_DRIFT = 0.01
 DOME_RATE = 2_000.0
+#: By how much the lamp's light differs from one edge of the focal plane to the other: drawn within +- this.
+LAMP_GRADIENT = 0.16
+#: Mean light of the first twilight flat of an evening and of the last, ADU, and the seconds of the first.
+TWILIGHT_LIGHT = (29_000.0, 21_000.0)
+TWILIGHT_SECONDS = 5.0
+#: Rms of the telescope's offsets between twilight flats, pixels: stars fall elsewhere on the CCD.
+DITHER = 50.0
 #: Of the light in the middle of the focal plane, what its corners lose.
 VIGNETTING = 0.15
 #: Biases by whose mean hot pixels are scaled in a night that has none.
@@ -49,14 +58,29 @@ class Night:
     seed: int = 1
     biases: int = 10
     domes: int = 0
+    #: ADU: dome flats have these one after another, as many of each as their number allows.
+    dome_levels: tuple[float, ...] = (DOME_LIGHT,)
+    twilights: int = 0
+    #: Whether twilight falls (its flats grow dimmer) or rises.
+    dawn: bool = False
+    #: One of FLAWS: what went wrong with the flats.
+    flaw: str = ""
     date: date = field(default=date(2000, 4, 28))
     #: In the beam; biases carry its name too, as real ones do.
     filter: str = "#842"
 
     def __post_init__(self) -> None:
         """Refuse a night without exposures, chips or pixels."""
-        if min(self.biases, self.domes) < 0 or not self.biases + self.domes:
-            raise BadNight(f"{self.biases} biases and {self.domes} dome flats: at least one exposure is needed")
+        numbers = (self.biases, self.domes, self.twilights)
+        if min(numbers) < 0 or not any(numbers):
+            raise BadNight(
+                f"{self.biases} biases, {self.domes} dome flats and {self.twilights} twilight flats: "
+                "at least one exposure is needed"
+            )
+        if not self.dome_levels or not all(level > 0 for level in self.dome_levels):
+            raise BadNight(f"levels of dome flats {self.dome_levels}: one or more above 0 ADU are needed")
+        if self.flaw and self.flaw not in FLAWS:
+            raise BadNight(f"flaw {self.flaw!r} is not one of {', '.join(FLAWS)}")
         if not self.chips:
             raise BadNight("no chip was asked for: at least one is needed")
         for name in self.chips:
@@ -75,47 +99,85 @@ class Night:
         return Layout(rows=rows, columns=columns, strips=self.instrument.strips)
 
     def exposures(self) -> list[Exposure]:
-        """Return the exposures in order: biases, then dome flats."""
+        """Return the exposures in order: biases, dome flats, twilight flats."""
         clock = midnight_of(self.date, self.instrument.longitude_deg) - AFTERNOON
         clock = clock.replace(microsecond=0)
         exposures = []
-        for exposure in self._asked():
+        for exposure in spoiled([*self._biases(), *self._domes(), *self._twilights()], self.flaw):
             exposures.append(exposure.at(clock))
             clock += timedelta(seconds=exposure.exptime + READ_OUT + 3.141)
         return exposures
 
     def detector(self, chip: str) -> Detector:
         """Return one of its CCDs, with everything about it."""
-        shading = illumination(self.instrument, self.instrument.chip(chip), self.layout) if self.domes else None
-        return draw.detector(chip, self.layout, self.biases or REFERENCE_BIASES, shading, self.generator(chip, 0))
+        lit = self.domes or self.twilights
+        place = self.instrument.chip(chip)
+        shading = illumination(self.instrument, place, self.layout) if lit else None
+        drawn = draw.detector(chip, self.layout, self.biases or REFERENCE_BIASES, shading, self.generator(chip, 0))
+        return replace(drawn, lamp=self._lamp(place))
 
-    def generator(self, chip: str, stream: int) -> np.random.Generator:
-        """Return the random numbers of a chip: stream 0 draws it, 1 its drifts, 2 ... its frames in order."""
+    def stars(self, chip: str, exposure: Exposure) -> Stars:
+        """Return the stars in one CCD of an exposure: none but in twilight."""
+        if exposure.frame_class != "RawTwilightFlatFrame":
+            return stars.NONE
+        return stars.seen(self.layout, exposure.exptime, exposure.dither, self.generator(chip, 0, 0))
+
+    def generator(self, chip: str, *stream: int) -> np.random.Generator:
+        """Return random numbers of a chip: stream 0 draws it (0, 0: its stars), 1 its drifts, 2 ... its frames."""
         index = self.instrument.chip_names().index(chip)
-        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(index, stream)))
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(index, *stream)))
 
-    def _asked(self) -> Iterator[Exposure]:
-        """Yield the exposures; their times are set by who takes them."""
-        lamp = np.random.default_rng(np.random.SeedSequence(self.seed))
+    def _lamp(self, chip: Chip) -> tuple[float, float, float]:
+        """Return the lamp's light on a chip (`Detector.lamp`): it falls off evenly across the focal plane."""
+        along = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(0,)))
+        slope_y, slope_x = along.uniform(-LAMP_GRADIENT, LAMP_GRADIENT, 2)
+        up, across = mosaic(self.instrument)
+        middle = 1 + slope_y * ((chip.row + 0.5) / up - 0.5) + slope_x * ((chip.column + 0.5) / across - 0.5)
+        return float(middle), float(slope_y / up), float(slope_x / across)
+
+    def _biases(self) -> Iterator[Exposure]:
+        """Yield the biases; the times of all exposures are set by who takes them."""
         for _ in range(self.biases):
             yield Exposure(frame_class="RawBiasFrame", object="BIAS", filter=self.filter)
-        for _ in range(self.domes):
-            light = DOME_LIGHT * lamp.uniform(1 - LAMP_DRIFT, 1 + LAMP_DRIFT)
+
+    def _domes(self) -> Iterator[Exposure]:
+        lamp = np.random.default_rng(np.random.SeedSequence(self.seed))
+        for number in range(self.domes):
+            level = self.dome_levels[number * len(self.dome_levels) // self.domes]
             yield Exposure(
                 frame_class="RawDomeFlatFrame",
                 object="DOME FLAT",
                 filter=self.filter,
-                exptime=DOME_LIGHT / DOME_RATE,
-                light=float(light),
+                exptime=level / DOME_RATE,
+                light=float(level * lamp.uniform(1 - LAMP_DRIFT, 1 + LAMP_DRIFT)),
+            )
+
+    def _twilights(self) -> Iterator[Exposure]:
+        """Yield twilight flats: the sky fades faster than the observer exposes longer; at dawn the other way round."""
+        telescope = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(1,)))
+        levels = np.geomspace(*TWILIGHT_LIGHT, self.twilights)
+        for level in levels[::-1] if self.dawn else levels:
+            y, x = telescope.normal(0, DITHER, 2)
+            yield Exposure(
+                frame_class="RawTwilightFlatFrame",
+                object="SKY FLAT",
+                filter=self.filter,
+                exptime=round(TWILIGHT_SECONDS * TWILIGHT_LIGHT[0] / float(level), 1),
+                light=float(level),
+                dither=(float(y), float(x)),
             )
 
 
 def illumination(instrument: Instrument, chip: Chip, layout: Layout) -> Image:
     """Return (y, x) float32: the light on a chip, 1 in the middle of the focal plane and less to its corners."""
-    across = max(each.column for each in instrument.chips) + 1
-    up = max(each.row for each in instrument.chips) + 1
+    up, across = mosaic(instrument)
     y = (chip.row + np.linspace(0, 1, layout.rows)) / up - 0.5
     x = (chip.column + np.linspace(0, 1, layout.columns)) / across - 0.5
     across_rows = (1 - 2 * VIGNETTING * y**2).astype(np.float32)
     along_rows = (2 * VIGNETTING * x**2).astype(np.float32)
     return across_rows[:, None] - along_rows[None, :]
+
+
+def mosaic(instrument: Instrument) -> tuple[int, int]:
+    """Return how many chips the mosaic has upwards and across."""
+    return max(chip.row for chip in instrument.chips) + 1, max(chip.column for chip in instrument.chips) + 1

@@ -13,6 +13,7 @@ from dpu_recipes.frames import Strips
 from dpu_recipes.simulate.detector import Detector, Layout
 from dpu_recipes.simulate.exposure import Exposure
 from dpu_recipes.simulate.rays import Rays
+from dpu_recipes.simulate.stars import Stars
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,7 +45,7 @@ class Truth:
         """Return the truth beside the frames of the night in `folder`."""
         record = json.loads((folder / "truth" / _NIGHT).read_text(encoding="utf-8"))
         exposures = tuple(
-            Exposure(**{**item, "date_obs": datetime.fromisoformat(item["date_obs"])})
+            Exposure(**{**item, "date_obs": datetime.fromisoformat(item["date_obs"]), "dither": tuple(item["dither"])})
             for item in record.pop("exposures")
         )
         return cls(folder=folder, exposures=exposures, **record)
@@ -55,6 +56,7 @@ class Truth:
         with np.load(self._arrays(chip)) as arrays:
             return Detector(
                 chip=chip,
+                lamp=tuple(record["lamp"]),
                 layout=Layout(**{**record["layout"], "strips": Strips(**record["layout"]["strips"])}),
                 **{name: record[name] for name in _SCALARS},
                 **{name: arrays[name] for name in _ARRAYS},
@@ -66,6 +68,12 @@ class Truth:
             mine = arrays["rays_exposure"] == exposure
             return Rays(y=arrays["rays_y"][mine], x=arrays["rays_x"][mine], signal=arrays["rays_signal"][mine])
 
+    def stars(self, chip: str, exposure: int) -> Stars:
+        """Return the stars in one CCD of the exposure that stands at index `exposure`."""
+        with np.load(self._arrays(chip)) as arrays:
+            mine = arrays["stars_exposure"] == exposure
+            return Stars(y=arrays["stars_y"][mine], x=arrays["stars_x"][mine], peak=arrays["stars_peak"][mine])
+
     def _arrays(self, chip: str) -> Path:
         return self.folder / "truth" / f"{chip}.npz"
 
@@ -73,6 +81,7 @@ class Truth:
 def write_chip(folder: Path, detector: Detector, frames: Sequence[Circumstances]) -> dict[str, Any]:
     """Write one CCD's arrays to `folder`/truth and return its record for the JSON file."""
     rays = [frame.rays for frame in frames]
+    stars = [frame.stars for frame in frames]
     np.savez_compressed(
         folder / "truth" / f"{detector.chip}.npz",
         allow_pickle=False,
@@ -81,10 +90,15 @@ def write_chip(folder: Path, detector: Detector, frames: Sequence[Circumstances]
         rays_y=np.concatenate([hits.y for hits in rays]),
         rays_x=np.concatenate([hits.x for hits in rays]),
         rays_signal=np.concatenate([hits.signal for hits in rays]),
+        stars_exposure=np.repeat(np.arange(len(stars), dtype=np.int32), [len(seen.y) for seen in stars]),
+        stars_y=np.concatenate([seen.y for seen in stars]),
+        stars_x=np.concatenate([seen.x for seen in stars]),
+        stars_peak=np.concatenate([seen.peak for seen in stars]),
     )
     return {
         **{name: getattr(detector, name) for name in _SCALARS},
         "layout": asdict(detector.layout),
+        "lamp": list(detector.lamp),
         "drift": [frame.drift for frame in frames],
         "slope": [frame.slope for frame in frames],
     }

@@ -78,7 +78,8 @@ def _write_chip(night: Night, chip: str, exposures: Sequence[tuple[Path, Exposur
     for stream, ((file, exposure), drift) in enumerate(
         zip(exposures, drifts(len(exposures), night.generator(chip, 1)), strict=True), start=2
     ):
-        image, circumstances = expose(detector, exposure, float(drift), night.generator(chip, stream))
+        stars = night.stars(chip, exposure)
+        image, circumstances = expose(detector, exposure, float(drift), night.generator(chip, stream), stars)
         _append(file, _header(night, chip, exposure), image)
         befell.append(circumstances)
     return truth.write_chip(folder, detector, befell)
