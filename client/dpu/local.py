@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -278,8 +279,8 @@ def _start(place: Home, slots: int) -> Running:
         if process.poll() is None:
             process.terminate()
         raise Unreachable(f"the local DPU did not start: {_last_line(place.log, begun)} (all of it: {place.log})")
-    # It outlives this process on purpose; nothing waits for it.
-    process.returncode = 0
+    # It outlives this process, on purpose; where it does not, nothing of it shall be left.
+    threading.Thread(target=process.wait, name="embedded-dpu", daemon=True).start()
     return running
 
 

@@ -27,7 +27,7 @@ def awe(tmp_path):
         "PROMPT_TOOLKIT_NO_CPR": "1",
     }
     command = str(Path(sys.executable).with_name("awe"))
-    child = pexpect.spawn(command, env=environment, encoding="utf-8", timeout=30, dimensions=(30, 100))
+    child = pexpect.spawn(command, env=environment, encoding="utf-8", timeout=60, dimensions=(30, 100))
     yield child
     child.close(force=True)
 
