@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 #: The embedded DPU of this user on this machine: there without any configuration.
 LOCAL = "local"
 DEFAULT_PROJECT = "default"
+#: What a session may change, with the variable and the file's key that say it first.
+PLACES = {
+    "dpu_name": ("DPU_DPU_NAME", "default"),
+    "project": ("DPU_PROJECT", "project"),
+    "username": ("DPU_USER", "username"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +43,11 @@ class KnownDpu:
     def is_local(self) -> bool:
         """Whether this is the embedded DPU."""
         return self.name == LOCAL
+
+    @property
+    def place(self) -> str:
+        """Where it is, for a person."""
+        return "on this machine" if self.is_local else self.address
 
     def token(self) -> str:
         """Return the token to call it with. Raises NotLoggedIn."""
@@ -59,6 +70,8 @@ class Config:
     project: str = DEFAULT_PROJECT
     dpu_name: str = LOCAL
     dpus: Mapping[str, KnownDpu] = field(default_factory=lambda: {LOCAL: KnownDpu(name=LOCAL)})
+    #: Where a value comes from, by its name: a file, '$DPU_PROJECT', 'this session'. What is not here is the default.
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Config:
@@ -67,13 +80,23 @@ class Config:
         table = _Table(path, _load(path, required="DPU_CONFIG" in environ))
         table.refuse_unknown(("default", "project", "username", "dpus"))
         dpus = {LOCAL: KnownDpu(name=LOCAL)} | {name: _known(path, name, row) for name, row in table.tables("dpus")}
+        chosen = {name: table.choose(environ, *places) for name, places in PLACES.items()}
+        origins = {name: origin for name, (_, origin) in chosen.items() if origin}
         config = cls(
             home=_home_of(environ),
-            username=environ.get("DPU_USER") or table.text("username") or getpass.getuser(),
-            project=environ.get("DPU_PROJECT") or table.text("project") or DEFAULT_PROJECT,
-            dpu_name=environ.get("DPU_DPU_NAME") or table.text("default") or LOCAL,
+            username=chosen["username"][0] or getpass.getuser(),
+            project=chosen["project"][0] or DEFAULT_PROJECT,
+            dpu_name=chosen["dpu_name"][0] or LOCAL,
             dpus=dpus,
+            origins=origins | _home_origin(environ),
         )
+        config.find(config.dpu_name)
+        return config
+
+    def evolve(self, origin: str, **changes: str) -> Config:
+        """Return a copy with other values, which come from `origin`. Raises UsageError for a DPU that is unknown."""
+        changed: dict[str, Any] = dict(changes)
+        config = replace(self, **changed, origins={**self.origins, **dict.fromkeys(changes, origin)})
         config.find(config.dpu_name)
         return config
 
@@ -97,6 +120,13 @@ class _Table:
         if not isinstance(value, str):
             raise UsageError(f"{self.path}: {self.prefix}{key} = {value!r}: must be a text")
         return value
+
+    def choose(self, environ: Mapping[str, str], variable: str, key: str) -> tuple[str, str]:
+        """Return a value and where it comes from: the variable, else the file's key, else '' from ''."""
+        if value := environ.get(variable):
+            return value, f"${variable}"
+        value = self.text(key)
+        return value, str(self.path) if value else ""
 
     def tables(self, key: str) -> list[tuple[str, Mapping[str, Any]]]:
         value = self.values.get(key, {})
@@ -141,6 +171,11 @@ def _home_of(environ: Mapping[str, str]) -> Path:
     if home := environ.get("DPU_HOME"):
         return Path(home).expanduser().absolute()
     return Path(environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "dpu"
+
+
+def _home_origin(environ: Mapping[str, str]) -> dict[str, str]:
+    named = next((name for name in ("DPU_HOME", "XDG_STATE_HOME") if environ.get(name)), "")
+    return {"home": f"${named}"} if named else {}
 
 
 def _load(path: Path, *, required: bool) -> dict[str, Any]:

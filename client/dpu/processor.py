@@ -56,13 +56,13 @@ class Processor:
         self.config = config or Config.read(environ)
         self._find_checkout = find_checkout or partial(_find_checkout, environ)
         self._reporter = reporter or Reporter()
-        self._name = self.config.dpu_name
-        self._links: dict[str, Link] = {}
+        self._links: dict[tuple[str, str], Link] = {}
         self._submitted: list[int] = []
         self._log = SessionLog.of(Path.cwd(), self._reporter.clock())
 
     def __repr__(self) -> str:
-        return f"<Processor of DPU {self._name!r}, project {self.config.project!r}: dpu.help() tells what it can do>"
+        where = f"DPU {self.config.dpu_name!r}, project {self.config.project!r}"
+        return f"<Processor of {where}: dpu.help() tells what it can do>"
 
     def help(self) -> None:
         """Print what `dpu` can do."""
@@ -205,24 +205,24 @@ class Processor:
         """Print the known DPUs; '*' is the one in use."""
         self._reporter.show("Known DPUs are:")
         for name, known in self.config.dpus.items():
-            place = "on this machine" if known.is_local else known.address
-            self._reporter.show(f"{'*' if name == self._name else ' '} {name} ({place})")
+            self._reporter.show(f"{'*' if name == self.config.dpu_name else ' '} {name} ({known.place})")
 
     def select_dpu(self, name: str) -> None:
         """Use another DPU from now on. Raises UsageError that lists the known ones."""
-        self._name = self.config.find(name).name
+        self.config = self.config.evolve("this session", dpu_name=name)
 
     @property
     def link(self) -> Link:
-        """The way to the DPU in use."""
+        """The way to the DPU in use, in the project in use."""
         from dpu.link import Link
 
-        known = self.config.find(self._name)
-        if known.name not in self._links:
-            fresh = Link(known, self.config.project, home=self.config.home, say=self._reporter.say)
+        config = self.config
+        way = (config.dpu_name, config.project)
+        if way not in self._links:
+            fresh = Link(config.find(config.dpu_name), config.project, home=config.home, say=self._reporter.say)
             # One step, so that two threads get the same.
-            self._links.setdefault(known.name, fresh)
-        return self._links[known.name]
+            self._links.setdefault(way, fresh)
+        return self._links[way]
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""

@@ -27,14 +27,14 @@ EPILOG = """\
 awe                        open the prompt
 awe -c CODE                run CODE, with dpu
 awe FILE.py [ARGUMENT...]  run a file, with dpu
-awe demo                   reduce a small night, on a DPU of its own
+awe env                    show the settings, and where each comes from
 awe ingest PATH...         bring raw FITS files into the archive (awe ingest --help)
 awe demo                   reduce a night of calibrations on a DPU of its own (awe demo --help)
 
 exit codes: 0 well, 1 failed, 2 used wrongly, 4 the DPU cannot be reached"""
 
 #: What `awe WORD` runs: the `main` of a module. A file of such a name is run as ./WORD.
-COMMANDS = {"demo": "dpu.demo", "ingest": "dpu.ingest"}
+COMMANDS = {"demo": "dpu.demo", "env": "dpu.env", "ingest": "dpu.ingest"}
 
 WELCOME = """\
                  Welcome to the Astro-WISE Environment
@@ -92,9 +92,11 @@ def exit_code(error: DpuError) -> int:
 
 def namespace() -> dict[str, Any]:
     """Return the names that are there at the prompt."""
+    from dpu.env import Context, Env
     from dpu.processor import Processor
 
-    return {"dpu": Processor()}
+    processor = Processor()
+    return {"dpu": processor, "Env": Env(processor), "context": Context(processor)}
 
 
 def run_code(code: str, arguments: list[str]) -> int:
