@@ -82,7 +82,7 @@ def _serve(options: argparse.Namespace) -> None:
 def _end_with_parent() -> None:
     """End this process when its parent is gone: the standard input is a pipe that only the parent holds.
 
-    At once, for a fresh DPU may be starting in the same home: what ran is leased again, and nothing half-written counts.
+    At once, since a fresh DPU may start in the same home: what ran is leased again, and nothing half-written counts.
     """
     while os.read(0, 1):
         pass
