@@ -1,5 +1,7 @@
 """What every place for logs must do; the folder's own promises after that."""
 
+import asyncio
+import os
 import resource
 from contextlib import contextmanager
 
@@ -9,6 +11,7 @@ from dpu.errors import InternalError, StorageFull
 from dpud.logs.record import JobClosed, Lines, Opened, TaskEnded
 from dpud.logs.store import MemoryLogStore, Placed
 from dpud.logs.store_files import FileLogStore
+from dpud.logs.stretch import look
 
 LOTS = 1 << 30
 
@@ -37,6 +40,11 @@ def closing_store(folder, **options):
 
 def lines(first, count=1, text=b"some lines"):
     return Lines(1, 0, 1, first, count, text)
+
+
+async def until_sealed(store):
+    """Wait for what is sealed in the background."""
+    await asyncio.gather(*store._sealing)
 
 
 async def replayed(store, job_id):
@@ -93,18 +101,39 @@ async def test_a_small_budget_brings_a_record_at_a_time(store):
 async def test_an_unknown_job_is_empty(store):
     assert await replayed(store, 9) == []
     assert await store.read(9, 0, LOTS) == []
-    assert await store.ages() == {}
+    assert await store.jobs() == {}
     await store.remove(9)
 
 
 async def test_a_removed_job_is_gone_and_may_come_again(store):
     await store.append({7: RECORDS, 8: RECORDS})
-    assert set(await store.ages()) == {7, 8}
+    assert set(await store.jobs()) == {7, 8}
     await store.remove(7)
-    assert set(await store.ages()) == {8}
+    assert set(await store.jobs()) == {8}
     assert await replayed(store, 7) == []
     await store.append({7: RECORDS[:2]})
     assert await all_read(store, 7) == SEEN[:1]
+
+
+async def test_a_sealed_job_reads_as_before_and_goes_on(store):
+    for record in RECORDS:
+        await store.append({7: [record]})
+    assert (await store.jobs())[7].ended is None
+    await store.seal(7, 5)
+    assert (await store.jobs())[7].ended == 5
+    assert await replayed(store, 7) == RECORDS
+    for offset, first in ((0, 0), (4, 1), (6, 3), (7, 4)):
+        assert await all_read(store, 7, offset) == SEEN[first:]
+    await store.append({7: [lines(6)]})
+    await store.seal(7, 5)
+    assert await all_read(store, 7) == [*SEEN, Placed(7, lines(6))]
+
+
+async def test_sealing_a_job_does_not_make_it_younger(store):
+    await store.append({7: RECORDS})
+    before = (await store.jobs())[7].last
+    await store.seal(7, 4)
+    assert (await store.jobs())[7].last == before
 
 
 async def test_any_offset_is_found_among_many_records(store):
@@ -152,15 +181,21 @@ async def test_a_torn_first_write_is_passed_over(tmp_path):
         assert await replayed(store, 7) == RECORDS
 
 
-async def test_damage_before_the_tail_is_named_and_never_read_as_lines(tmp_path):
-    with closing_store(tmp_path, segment_bytes=1) as store:
-        for record in RECORDS:
-            await store.append({7: [record]})
-    paths = sorted((tmp_path / "jobs").glob("*/*.log"))
-    damaged = bytearray(paths[1].read_bytes())
-    damaged[-1] ^= 1
-    paths[1].write_bytes(damaged)
-    with closing_store(tmp_path) as store, pytest.raises(InternalError, match="does not go on where"):
+@pytest.mark.parametrize("sealed", [False, True])
+async def test_damage_before_the_tail_is_named_and_never_read_as_lines(tmp_path, sealed):
+    with closing_store(tmp_path, segment_bytes=1 if sealed else 1 << 20) as store:
+        await store.append({7: RECORDS[:3]})
+        # What was cut short ends a segment for good.
+        with closing_store(tmp_path / "other") as other:
+            await other.append({7: RECORDS[3:]})
+        await until_sealed(store)
+    (first,) = (tmp_path / "jobs").glob("*/0*")
+    (second,) = (tmp_path / "other").glob("jobs/*/0*")
+    second.rename(first.with_name("000001-00000000000000000005.log"))
+    damaged = bytearray(first.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    first.write_bytes(damaged)
+    with closing_store(tmp_path) as store, pytest.raises(InternalError, match=r"is damaged|does not go on where"):
         await replayed(store, 7)
 
 
@@ -184,6 +219,79 @@ def disk_of(size):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+async def test_sealed_segments_are_smaller_and_few(tmp_path):
+    text = b"12:10:24 - The read noise (ADU) for ccd ESO_CCD_#67 is : 2.34\n" * 50
+    with closing_store(tmp_path, segment_bytes=100_000) as store:
+        for first in range(200):
+            await store.append({7: [lines(first, text=text)]})
+        before = await replayed(store, 7)
+        await until_sealed(store)
+        await store.seal(7, 4)
+        assert await replayed(store, 7) == before
+        files = list((tmp_path / "jobs").glob("*/0*"))
+        assert {path.suffix for path in files} == {".pack"}
+        assert sum(path.stat().st_size for path in files) < 200 * len(text) / 20
+        assert len(files) == 1
+    with closing_store(tmp_path) as store:
+        assert await replayed(store, 7) == before
+        assert (await store.read(7, 123, 1))[0].offset == 123
+
+
+async def test_what_a_crash_left_of_the_sealing_is_never_read_twice(tmp_path):
+    with closing_store(tmp_path) as store:
+        for record in RECORDS:
+            await store.append({7: [record]})
+        (path,) = (tmp_path / "jobs").glob("*/*.log")
+        open_file = path.read_bytes()
+        await store.seal(7, 4)
+    path.write_bytes(open_file)
+    (path.parent / "000000-00000000000000000000-000000.new").write_bytes(b"half of it")
+    with closing_store(tmp_path) as store:
+        assert await replayed(store, 7) == RECORDS
+        await store.append({7: [lines(6)]})
+        assert await all_read(store, 7) == [*SEEN, Placed(7, lines(6))]
+    assert not path.exists()
+
+
+async def test_the_wider_of_two_packs_counts(tmp_path):
+    with closing_store(tmp_path) as store:
+        await store.append({7: RECORDS[:3]})
+        await store.seal(7, 4)
+        (narrow,) = (tmp_path / "jobs").glob("*/*.pack")
+        kept = narrow.read_bytes()
+        await store.append({7: RECORDS[3:]})
+        await store.seal(7, 4)
+        assert not narrow.exists()
+    narrow.write_bytes(kept)
+    with closing_store(tmp_path) as store:
+        assert await replayed(store, 7) == RECORDS
+    assert not narrow.exists()
+
+
+async def test_a_disk_without_room_for_a_pack_leaves_everything_as_it_is(tmp_path):
+    with closing_store(tmp_path) as store:
+        await store.append({7: [lines(number, text=os.urandom(500)) for number in range(50)]})
+        before = await replayed(store, 7)
+        with disk_of(10_000):
+            await store.seal(7, 4)
+        assert await replayed(store, 7) == before
+        assert [path.suffix for path in (tmp_path / "jobs").glob("*/0*")] == [".log"]
+        await store.append({7: [lines(50)]})
+        await store.seal(7, 4)
+        assert await replayed(store, 7) == [*before, lines(50)]
+
+
+async def test_a_reader_keeps_its_files_while_they_are_sealed(tmp_path):
+    with closing_store(tmp_path) as store:
+        await store.append({7: RECORDS})
+        async with store._using(7) as files:
+            open_file = files[0]
+            await store.seal(7, 4)
+            assert open_file.path.exists()
+            assert look(open_file.stretch, 0, LOTS) == SEEN
+        assert not open_file.path.exists()
 
 
 async def test_a_full_disk_keeps_nothing_of_a_group_and_recovers_by_itself(tmp_path):

@@ -9,7 +9,8 @@ from dpu_api.v1.logs_pb2 import ReadRequest
 from dpu_api.v1.logs_pb2_grpc import LogServiceStub
 from dpud.hosting.server import listening
 from dpud.hosting.settings import BadSetting, Environment
-from dpud.logs.main import DAY_S, Settings, built
+from dpud.logs.main import Settings, built
+from dpud.logs.retention import DAY_S, Retention
 from fakes_hosting import eventually, place
 from fakes_logs import request, text, texts
 
@@ -28,8 +29,14 @@ def where():
 
 def test_settings_have_a_default_for_retention_alone(where, tmp_path):
     settings = Settings.read(environment(where, tmp_path))
-    assert (settings.state, settings.days, settings.listening) == (tmp_path, 90.0, where.listening)
-    assert Settings.read(environment(where, tmp_path, DPU_LOG_DAYS="0.5")).days == 0.5
+    assert (settings.state, settings.retention, settings.listening) == (
+        tmp_path,
+        Retention(90.0, 90.0),
+        where.listening,
+    )
+    assert Settings.read(environment(where, tmp_path, DPU_LOG_DAYS="0.5")).retention == Retention(0.5, 0.5)
+    asked = environment(where, tmp_path, DPU_LOG_DAYS_FAILED="365")
+    assert Settings.read(asked).retention == Retention(90.0, 365.0)
     with pytest.raises(BadSetting, match="DPU_STATE is not set"):
         Settings.read(environment(where, ""))
 

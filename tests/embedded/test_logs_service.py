@@ -414,6 +414,6 @@ async def test_a_reader_who_left_holds_nothing(logs):
 
 async def test_logs_that_are_too_old_are_removed(logs):
     await logs.append(request(0, 1, job=1), request(0, 1, job=2))
-    assert await logs.aggregator.remove_before(time.time() - 1_000) == []
-    assert sorted(await logs.aggregator.remove_before(time.time() + 1_000)) == [1, 2]
+    assert await logs.aggregator.remove_where(lambda held: held.last < time.time() - 1_000) == []
+    assert sorted(await logs.aggregator.remove_where(lambda held: held.last < time.time() + 1_000)) == [1, 2]
     assert texts(await logs.read(1)) == []

@@ -134,7 +134,13 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {
     **_permit("DispatchService", dict.fromkeys(("RegisterWorker", "Work", "ReportPlan"), _WORKERS)),
     **_permit(
         "LogService",
-        {"Append": _WORKERS, "Read": _PEOPLE, "CloseTask": _SERVICES, "CloseJob": _SERVICES},
+        {
+            "Append": _WORKERS,
+            "Read": _PEOPLE,
+            "CloseTask": _SERVICES,
+            "CloseJob": _SERVICES,
+            "DeleteJobLogs": _PEOPLE,
+        },
     ),
     **_permit(
         "CodeService",

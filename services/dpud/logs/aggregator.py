@@ -6,22 +6,21 @@ import asyncio
 import heapq
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import structlog
 
 from dpu.errors import DpuError
-from dpud.logs.ledger import SECOND_US, CloseJob, CloseTask, Ledger, TakeLines
+from dpud.logs.ledger import SECOND_US, DeleteLines, Ledger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from dpud.logs.ledger import Command, TakeLines
     from dpud.logs.record import Record
-    from dpud.logs.store import LogStore, Placed
+    from dpud.logs.store import Held, LogStore, Placed
 
 log = structlog.get_logger(__name__)
-
-Command: TypeAlias = TakeLines | CloseTask | CloseJob
 
 #: How many jobs stay in memory when nobody reads them; the rest is replayed when it is asked for.
 RESTING = 256
@@ -38,6 +37,9 @@ class View:
     #: A number of dpu_api.v1.JobState, once the job ended and its lines are settled.
     ended: int | None = None
     complete: bool = False
+    owner: str = ""
+    #: Who deleted the lines; '' where nobody did.
+    deleted_by: str = ""
 
 
 @dataclass(slots=True)
@@ -55,7 +57,14 @@ class Job:
         """Show readers what the ledger says by now."""
         ledger = self.ledger
         ended = ledger.closed.state if ledger.closed is not None and ledger.ended else None
-        self.view = View(ledger.project, ledger.end, ended, complete=ended is not None and ledger.complete)
+        self.view = View(
+            ledger.project,
+            ledger.end,
+            ended,
+            complete=ended is not None and ledger.complete,
+            owner=ledger.owner,
+            deleted_by=ledger.deleted_by,
+        )
         self.changed.set()
         self.changed = asyncio.Event()
 
@@ -118,18 +127,45 @@ class Aggregator:
         """Return records of the job from `offset` on."""
         return await self._store.read(job.id, offset, budget)
 
-    async def remove_before(self, time_s: float) -> list[int]:
-        """Remove the jobs whose last record is older and that nobody reads; return their identifiers."""
+    async def delete(self, job_id: int, project: str, user: str) -> None:
+        """Delete the lines of a job that has ended; its end and who deleted them stay. Raises Conflict."""
+        async with self.holding(job_id) as job:
+            await self.order(job_id, project, DeleteLines(user))
+            async with self._writing:
+                # A crash in between leaves nothing at all, or the record above, by which nobody reads a line any more.
+                await self._store.remove(job_id)
+                await self._store.append({job_id: job.ledger.remains(self._now())})
+                job.ledger = await self._replayed(job_id)
+                job.publish()
+
+    async def remove_where(self, expired: Callable[[Held], bool]) -> list[int]:
+        """Remove the jobs that have expired and that nobody reads; return their identifiers."""
         removed = []
-        for job_id, age in (await self._store.ages()).items():
+        for job_id, known in (await self._store.jobs()).items():
             async with self._writing:
                 held = self._jobs.get(job_id)
-                if age >= time_s or (held is not None and held.holders):
+                if not expired(known) or (held is not None and held.holders):
                     continue
                 self._jobs.pop(job_id, None)
                 await self._store.remove(job_id)
                 removed.append(job_id)
         return removed
+
+    async def seal_where(self, rested: Callable[[Held], bool]) -> list[int]:
+        """Seal the jobs that have rested and have ended; return their identifiers."""
+        sealed = []
+        for job_id, known in (await self._store.jobs()).items():
+            if not rested(known):
+                continue
+            try:
+                async with self.holding(job_id) as job:
+                    if job.view.ended is not None:
+                        await self._store.seal(job_id, job.view.ended)
+                        sealed.append(job_id)
+            except DpuError as error:
+                log.warning("a log cannot be sealed", job=job_id, error=error.message)
+            self._rest()
+        return sealed
 
     async def _something(self) -> None:
         """Return when an order waits or an attempt's patience is over."""

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from dpu.errors import UsageError
+from dpu.errors import Conflict, UsageError
 from dpud.logs.ranges import Ranges
-from dpud.logs.record import JobClosed, Key, Lines, Opened, Record, TaskClosed, TaskEnded, weight
+from dpud.logs.record import (
+    Deleted,
+    JobClosed,
+    Key,
+    Lines,
+    Opened,
+    Owned,
+    Record,
+    TaskClosed,
+    TaskEnded,
+    TaskLabelled,
+    weight,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +41,9 @@ class TakeLines:
     count: int
     #: Returns the lines [start, stop), numbered within the attempt, serialised.
     cut: Callable[[int, int], bytes]
+    #: Whose job it is, and what tells the task from its neighbours; '' where the worker does not say.
+    user: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +64,16 @@ class CloseJob:
     state: int
 
 
+@dataclass(frozen=True, slots=True)
+class DeleteLines:
+    """Delete the lines of the job, which has ended."""
+
+    user: str
+
+
+Command: TypeAlias = TakeLines | CloseTask | CloseJob | DeleteLines
+
+
 @dataclass(slots=True)
 class _Attempt:
     got: Ranges = field(default_factory=Ranges)
@@ -65,6 +90,11 @@ class Ledger:
 
     def __init__(self) -> None:
         self.project: str | None = None
+        self.owner = ""
+        #: What tells a task from its neighbours, of those that said so.
+        self.labels: dict[int, str] = {}
+        #: Who deleted the lines; '' where nobody did.
+        self.deleted_by = ""
         #: The offset behind the last record.
         self.end = 0
         self.closed: JobClosed | None = None
@@ -81,11 +111,15 @@ class Ledger:
             raise UsageError(f"the job belongs to project {self.project!r}, not to {project!r}: nothing was taken")
         return []
 
-    def decide(self, command: TakeLines | CloseTask | CloseJob, now: int) -> list[Record]:
-        """Return what the command adds; nothing where it was done before. Raises UsageError."""
+    def decide(self, command: Command, now: int) -> list[Record]:
+        """Return what the command adds; nothing where it was done before. Raises UsageError or Conflict."""
         match command:
+            case DeleteLines():
+                return self._delete(command, now)
+            case _ if self.deleted_by:
+                return self._after_deletion(command)
             case TakeLines():
-                return self._take(command, now)
+                return [*self._introduced(command, now), *self._take(command, now)]
             case CloseTask():
                 closed = TaskClosed(
                     now, command.task, command.attempt, command.state, command.lines, command.patience_us
@@ -127,6 +161,13 @@ class Ledger:
             case JobClosed():
                 self.closed = record
                 self._unsettled |= {key for key, attempt in self._attempts.items() if attempt.closed is None}
+            case TaskLabelled():
+                self.labels[record.task] = record.label
+            case Owned():
+                self.owner = record.user
+            case Deleted():
+                self.deleted_by = record.user
+                self._unsettled.clear()
 
     def acknowledged(self, task: int, attempt: int) -> int:
         """Return the number below which every line of the attempt that was sent is here."""
@@ -145,7 +186,35 @@ class Ledger:
     @property
     def complete(self) -> bool:
         """Whether every attempt is known to have all of its lines here."""
-        return all(attempt.told is not None and attempt.told.complete for attempt in self._attempts.values())
+        return not self.deleted_by and all(
+            attempt.told is not None and attempt.told.complete for attempt in self._attempts.values()
+        )
+
+    def remains(self, now: int) -> list[Record]:
+        """Return all that is kept of a job whose lines were deleted."""
+        kept: list[Record] = [Opened(now, self.project or ""), Owned(now, self.owner), Deleted(now, self.deleted_by)]
+        return [*kept, self.closed] if self.closed else kept
+
+    def _introduced(self, command: TakeLines, now: int) -> list[Record]:
+        """Return what the first batch of a job, and of a task, says of them."""
+        said: list[Record] = []
+        if command.user and not self.owner:
+            said.append(Owned(now, command.user))
+        if command.label and command.task not in self.labels:
+            said.append(TaskLabelled(now, command.task, command.label))
+        return said
+
+    def _delete(self, command: DeleteLines, now: int) -> list[Record]:
+        if self.deleted_by:
+            return []
+        if not self.ended:
+            raise Conflict("the job has not ended, or its last lines are still awaited: its log cannot be deleted yet")
+        return [Deleted(now, command.user)]
+
+    def _after_deletion(self, command: Command) -> list[Record]:
+        if isinstance(command, TakeLines):
+            raise UsageError(f"the lines of this job were deleted by {self.deleted_by}: no more are taken")
+        return []
 
     def _take(self, command: TakeLines, now: int) -> list[Record]:
         known = self._attempts.get((command.task, command.attempt), _Attempt())

@@ -1,4 +1,4 @@
-"""The log aggregator as a process: settings, wiring, retention."""
+"""The log aggregator as a process: settings and wiring."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import structlog
-
 from dpud.hosting.folder import owned
 from dpud.hosting.server import listening, until_stopped
 from dpud.hosting.settings import Environment, Listening
 from dpud.logs.aggregator import Aggregator
+from dpud.logs.retention import Retention, keep_tidy
 from dpud.logs.service import NAME, LogServicer
 from dpud.logs.store_files import FileLogStore
 
@@ -22,10 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from grpc import aio
-
-log = structlog.get_logger(__name__)
-
-DAY_S = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +30,16 @@ class Settings:
     listening: Listening
     #: The folder that holds the logs.
     state: Path
-    #: Logs whose last line is older are removed.
-    days: float
+    retention: Retention
 
     @classmethod
     def read(cls, environment: Environment) -> Settings:
-        """Read DPU_STATE, DPU_LOG_DAYS and what every service that listens reads."""
+        """Read DPU_STATE, DPU_LOG_DAYS, DPU_LOG_DAYS_FAILED and what every service that listens reads."""
+        days = environment.get("DPU_LOG_DAYS", _days, 90.0)
         return cls(
             listening=Listening.read(environment),
             state=environment.get("DPU_STATE", Path),
-            days=environment.get("DPU_LOG_DAYS", _days, 90.0),
+            retention=Retention(days, environment.get("DPU_LOG_DAYS_FAILED", _days, days)),
         )
 
 
@@ -58,7 +53,7 @@ async def built(settings: Settings) -> AsyncIterator[list[tuple[str, Callable[[a
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(aggregator.run()),
-                    group.create_task(_retire(aggregator, settings.days)),
+                    group.create_task(keep_tidy(aggregator, settings.retention, time.time)),
                 ]
                 yield [(NAME, LogServicer(aggregator).add_to)]
                 for task in tasks:
@@ -72,15 +67,6 @@ async def main(environment: Environment) -> None:
     settings = Settings.read(environment)
     async with built(settings) as services, listening(settings.listening, services):
         await until_stopped()
-
-
-async def _retire(aggregator: Aggregator, days: float) -> None:
-    """Remove logs that are too old, now and once a day."""
-    while True:
-        removed = await aggregator.remove_before(time.time() - days * DAY_S)
-        if removed:
-            log.info("old logs removed", jobs=len(removed), days=days)
-        await asyncio.sleep(DAY_S)
 
 
 def _days(text: str) -> float:

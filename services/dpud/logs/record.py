@@ -66,7 +66,32 @@ class JobClosed:
     state: int
 
 
-Record: TypeAlias = Opened | Lines | TaskClosed | TaskEnded | JobClosed
+@dataclass(frozen=True, slots=True)
+class TaskLabelled:
+    """The worker said what tells a task from its neighbours: a chip, or an exposure and a chip."""
+
+    time_us: int
+    task: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """The worker said whose job it is."""
+
+    time_us: int
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """The job's owner, or an operator, deleted its lines."""
+
+    time_us: int
+    user: str
+
+
+Record: TypeAlias = Opened | Lines | TaskClosed | TaskEnded | JobClosed | TaskLabelled | Owned | Deleted
 
 
 def weight(record: Record) -> int:
@@ -100,6 +125,9 @@ _FORMS = (
     _Form(3, TaskClosed),
     _Form(4, TaskEnded, str),
     _Form(5, JobClosed),
+    _Form(6, TaskLabelled, str),
+    _Form(7, Owned, str),
+    _Form(8, Deleted, str),
 )
 _BY_KIND = {form.kind: (form, form.layout, [each.name for each in fields(form.kind)]) for form in _FORMS}
 _BY_NUMBER = {form.number: (form, form.layout) for form in _FORMS}
@@ -124,4 +152,4 @@ def decode(body: bytes) -> Record:
     if form.tail is not None:
         rest = body[layout.size :]
         values.append(rest if form.tail is bytes else rest.decode())
-    return form.kind(*values)  # type: ignore[no-any-return]  # one of the five classes of Record
+    return form.kind(*values)  # type: ignore[no-any-return]  # one of the classes of Record

@@ -18,13 +18,34 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _FRAME = struct.Struct("<II")
-#: Bytes between two marks of the index.
+#: Bytes between two marks of an index.
 STRIDE = 64 * 1024
 
 
 @dataclass(slots=True)
+class Marks:
+    """Where to begin a search for an offset: a mark every STRIDE bytes, whatever the number of records."""
+
+    offsets: array[int] = field(default_factory=lambda: array("q"))
+    places: array[int] = field(default_factory=lambda: array("q"))
+
+    def add(self, offset: int, place: int) -> None:
+        """Mark that the record at byte `place` begins at `offset`."""
+        self.offsets.append(offset)
+        self.places.append(place)
+
+    def at(self, offset: int) -> int:
+        """Return the number of the last mark from which on `offset` is found."""
+        # Records without weight share an offset: the first mark that has it must not be passed.
+        at = max(0, bisect_right(self.offsets, offset) - 1)
+        while at and self.offsets[at] == self.offsets[at - 1]:
+            at -= 1
+        return at
+
+
+@dataclass(slots=True)
 class Segment:
-    """What is known of a file of records: a mark every STRIDE bytes, whatever the number of records."""
+    """What is known of a file that is still appended to, or was."""
 
     path: Path
     #: The offset of its first line, and the one behind its last.
@@ -32,26 +53,34 @@ class Segment:
     end: int
     #: Bytes of whole records; what is behind them was never acknowledged.
     size: int = 0
-    #: A write that a crash or a full disk cut short lies behind `size`: nothing more goes into this file.
-    torn: bool = False
-    _offsets: array[int] = field(default_factory=lambda: array("q"))
-    _bytes: array[int] = field(default_factory=lambda: array("q"))
+    #: Nothing more goes into this file: it is being sealed, or a write that was cut short lies behind `size`.
+    closed: bool = False
+    _marks: Marks = field(default_factory=Marks)
 
     def grow(self, record: Record, size: int) -> None:
         """Note a record whose frame has `size` bytes."""
-        if not self._bytes or self.size - self._bytes[-1] >= STRIDE:
-            self._offsets.append(self.end)
-            self._bytes.append(self.size)
+        if not self._marks.places or self.size - self._marks.places[-1] >= STRIDE:
+            self._marks.add(self.end, self.size)
         self.end += weight(record)
         self.size += size
 
-    def place(self, offset: int) -> tuple[int, int]:
-        """Return where a search for `offset` begins: an offset at or before it, and the byte of its frame."""
-        # Records without weight share an offset: the first mark that has it must not be passed.
-        at = max(0, bisect_right(self._offsets, offset) - 1)
-        while at and self._offsets[at] == self._offsets[at - 1]:
-            at -= 1
-        return self._offsets[at], self._bytes[at]
+    def from_offset(self, offset: int) -> Iterator[tuple[int, Record, int]]:
+        """Yield the records from at or before `offset` on: each one's own offset, itself, the size of its frame."""
+        if not self._marks.places:
+            return
+        mark = self._marks.at(offset)
+        begin = self._marks.offsets[mark]
+        for record, size in frames(self.path, self._marks.places[mark], self.size):
+            yield begin, record, size
+            begin += weight(record)
+
+    def scan(self) -> Iterator[tuple[Record, int]]:
+        """Yield what the file holds, up to the first frame that is not whole, and note it; with the sizes of frames."""
+        length = self.path.stat().st_size
+        for record, size in frames(self.path, 0, length, strict=False):
+            self.grow(record, size)
+            yield record, size
+        self.closed = self.size < length
 
 
 def frame(record: Record) -> bytes:
@@ -60,15 +89,16 @@ def frame(record: Record) -> bytes:
     return _FRAME.pack(len(body), zlib.crc32(body)) + body
 
 
-def scan(path: Path, start: int) -> tuple[Segment, list[Record]]:
-    """Return what a file that begins at offset `start` holds, up to the first frame that is not whole."""
-    segment = Segment(path, start, start)
-    records = []
-    for record, size in frames(path, 0, path.stat().st_size, strict=False):
-        segment.grow(record, size)
-        records.append(record)
-    segment.torn = segment.size < path.stat().st_size
-    return segment, records
+def unframed(data: bytes) -> Iterator[tuple[Record, int]]:
+    """Yield the records of whole frames, with the sizes of these. Raises ValueError where they are damaged."""
+    at = 0
+    while at < len(data):
+        length, checksum = _FRAME.unpack_from(data, at)
+        body = data[at + _FRAME.size : at + _FRAME.size + length]
+        if zlib.crc32(body) != checksum:
+            raise ValueError(f"the record at byte {at} of its block is damaged")
+        yield decode(body), _FRAME.size + length
+        at += _FRAME.size + length
 
 
 def frames(path: Path, at: int, stop: int, *, strict: bool = True) -> Iterator[tuple[Record, int]]:

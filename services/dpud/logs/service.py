@@ -5,12 +5,11 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from dpu.errors import UsageError
+from dpu.errors import NotAllowed, NotFound, UsageError
 from dpu_api.v1 import logs_pb2, logs_pb2_grpc
-from dpud.hosting.caller import current_caller
+from dpud.hosting.caller import Role, current_caller
 from dpud.logs import wire
-from dpud.logs.aggregator import View
-from dpud.logs.reading import Selection, reading
+from dpud.logs.reading import Reading, seen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,9 +38,9 @@ class LogServicer(logs_pb2_grpc.LogServiceServicer):
     ) -> AsyncIterator[logs_pb2.AppendResponse]:
         """Take batches; acknowledge each when it is durable."""
         async for request in request_iterator:
-            batch = request.batch
-            durable = await self._aggregator.take(batch.ref.job_id, request.project, wire.take(batch))
-            yield logs_pb2.AppendResponse(ref=batch.ref, acknowledged=durable)
+            ref = request.batch.ref
+            durable = await self._aggregator.take(ref.job_id, request.project, wire.take(request))
+            yield logs_pb2.AppendResponse(ref=ref, acknowledged=durable)
 
     async def Read(
         self,
@@ -49,22 +48,12 @@ class LogServicer(logs_pb2_grpc.LogServiceServicer):
         context: aio.ServicerContext[logs_pb2.ReadRequest, logs_pb2.ReadResponse],  # noqa: ARG002 (gRPC passes it)
     ) -> AsyncIterator[logs_pb2.ReadResponse]:
         """Send a job's log."""
-        if request.offset < 0 or request.job_id < 1:
-            raise UsageError(f"no log is at offset {request.offset} of job {request.job_id}")
-        selection = Selection(frozenset(request.tasks), request.newest_attempt)
-        caller = current_caller()
-        async with (
-            self._aggregator.holding(request.job_id) as job,
-            aclosing(
-                reading(self._aggregator, job, caller, request.offset, selection=selection, follow=request.follow)
-            ) as items,
-        ):
-            async for item in items:
-                if isinstance(item, View):
-                    yield wire.job_end(item)
-                    continue
-                for response in wire.responses(job.id, item, request.offset, request.level):
-                    yield response
+        question = wire.question(request)
+        async with self._aggregator.holding(request.job_id) as job:
+            reading = Reading(self._aggregator, job, current_caller(), question)
+            async with aclosing(reading.items()) as items:
+                async for item in items:
+                    yield wire.response(job.id, item)
 
     async def CloseTask(
         self,
@@ -83,3 +72,24 @@ class LogServicer(logs_pb2_grpc.LogServiceServicer):
         """Note that a job ended."""
         await self._aggregator.order(request.job_id, request.project, wire.close_job(request))
         return logs_pb2.CloseJobResponse()
+
+    async def DeleteJobLogs(
+        self,
+        request: logs_pb2.DeleteJobLogsRequest,
+        context: aio.ServicerContext[logs_pb2.DeleteJobLogsRequest, logs_pb2.DeleteJobLogsResponse],  # noqa: ARG002 (as above)
+    ) -> logs_pb2.DeleteJobLogsResponse:
+        """Delete the lines of a job, for its owner or an operator."""
+        if request.job_id < 1:
+            raise UsageError(f"no such job has logs: {request.job_id}")
+        caller = current_caller()
+        async with self._aggregator.holding(request.job_id) as job:
+            view = seen(job, caller)
+            if view.project is None:
+                raise NotFound(f"there are no logs of job {request.job_id}")
+            if caller.user != view.owner and Role.OPERATOR not in caller.roles:
+                raise NotAllowed(
+                    f"job {request.job_id} belongs to {view.owner or 'somebody unknown'}: "
+                    f"{caller.user} may not delete its logs; its owner and operators may"
+                )
+            await self._aggregator.delete(job.id, view.project, caller.user)
+        return logs_pb2.DeleteJobLogsResponse()

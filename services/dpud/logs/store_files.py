@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import re
 import shutil
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
 from dpu.errors import InternalError, StorageFull
-from dpud.logs.record import weight
-from dpud.logs.segment import Segment, frame, frames, scan, sync_folder, write
-from dpud.logs.store import Placed
+from dpud.logs.folder import Named, ages, found, join, mark_ended
+from dpud.logs.pack import mergeable
+from dpud.logs.segment import Segment, frame, sync_folder, write
+from dpud.logs.stretch import everything, look, pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from dpud.logs.record import Record
+    from dpud.logs.store import Held, Placed
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
-#: A segment that is larger is not appended to.
+#: A segment that is larger is not appended to, and is sealed.
 SEGMENT_BYTES = 64 * 1024 * 1024
 #: Jobs whose index stays in memory.
 _KEPT = 4096
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NAME = re.compile(r"(\d{6})-(\d{20})\.log")
 
 
 @dataclass(slots=True)
@@ -39,7 +41,7 @@ class _Write:
     """Records on their way into the last segment of a job."""
 
     job_id: int
-    segments: list[Segment]
+    files: list[Named]
     segment: Segment
     frames: list[tuple[Record, bytes]] = field(default_factory=list)
 
@@ -58,11 +60,11 @@ class _Write:
         except FileNotFoundError:
             pass
         except OSError:
-            self.segment.torn = True
+            self.segment.closed = True
 
     def done(self) -> None:
-        if self.segment not in self.segments:
-            self.segments.append(self.segment)
+        if not self.files or self.files[-1].stretch is not self.segment:
+            self.files.append(Named(self.segment.path, self.segment))
         for record, data in self.frames:
             self.segment.grow(record, len(data))
 
@@ -73,18 +75,26 @@ class FileLogStore:
     def __init__(self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
         self._folder = folder
         self._segment_bytes = segment_bytes
-        self._jobs: dict[int, list[Segment]] = {}
+        self._jobs: dict[int, list[Named]] = {}
+        # Jobs that are written to; jobs whose files somebody reads, and the files that go once nobody does.
         self._busy: set[int] = set()
+        self._users: Counter[int] = Counter()
+        self._stale: defaultdict[int, list[Path]] = defaultdict(list)
+        self._sealing: set[asyncio.Task[None]] = set()
         self._writer = ThreadPoolExecutor(1, "log-writer")
         self._readers = ThreadPoolExecutor(4, "log-reader")
+        # Sealing takes its time: neither readers nor the writer wait for it.
+        self._sealer = ThreadPoolExecutor(1, "log-sealer")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for left in folder.glob("*.removed"):
             shutil.rmtree(left)
 
     def close(self) -> None:
         """Wait for what is being written, and let go of the threads."""
-        self._writer.shutdown()
-        self._readers.shutdown()
+        for task in self._sealing:
+            task.cancel()
+        for pool in (self._writer, self._readers, self._sealer):
+            pool.shutdown()
 
     async def append(self, groups: Mapping[int, Sequence[Record]]) -> None:
         """Keep records by job: one write and one fsync for each job."""
@@ -102,29 +112,121 @@ class FileLogStore:
             raise InternalError(f"the logs cannot be written: {error.strerror or error}") from error
         finally:
             self._busy -= groups.keys()
+        for each in writes:
+            if each.segment.size >= self._segment_bytes:
+                self._seal_later(each.job_id, each.files[-1:])
 
     async def read(self, job_id: int, offset: int, budget: int) -> list[Placed]:
         """Return what readers see from `offset` on."""
-        for segment in await self._segments(job_id):
-            if segment.end > offset:
-                begin, at = segment.place(max(offset, segment.start))
-                return await self._in_thread(_read, segment.path, (begin, at, segment.size), offset, budget)
+        async with self._using(job_id) as files:
+            for each in files:
+                if each.stretch.end > offset:
+                    try:
+                        return await self._in_thread(look, each.stretch, offset, budget)
+                    except FileNotFoundError:
+                        # The job was removed under the reader's eyes.
+                        return []
         return []
 
     async def replay(self, job_id: int, apply: Callable[[Record], None]) -> None:
         """Call `apply` with every record of the job."""
-        known = self._jobs.get(job_id)
-        for record in await self._in_thread(_reread, known) if known is not None else await self._scanned(job_id):
-            apply(record)
+        if job_id not in self._jobs:
+            await self._load(job_id, apply)
+            return
+        async with self._using(job_id) as files:
+            for each in list(files):
+                await self._feed(pieces(everything(each.stretch)), apply)
 
-    async def ages(self) -> Mapping[int, float]:
-        """Return when each job was last appended to."""
-        return await self._in_thread(_ages, self._folder)
+    async def jobs(self) -> Mapping[int, Held]:
+        """Return the jobs that are here."""
+        return await self._in_thread(ages, self._folder)
+
+    async def seal(self, job_id: int, state: int) -> None:
+        """Compress and join what is left of a job; where it is being written to, nothing happens."""
+        async with self._using(job_id) as files:
+            if job_id in self._busy:
+                return
+            # From the last to the first, so that places in the list stay what they are.
+            for run in reversed(list(self._runs(files))):
+                await self._join(job_id, files[run.start : run.stop])
+            await self._in_thread(mark_ended, self._path(job_id), state)
 
     async def remove(self, job_id: int) -> None:
         """Forget a job: its folder gets another name first, so that no half of it is ever found."""
         self._jobs.pop(job_id, None)
+        # Files of the same names may come again.
+        self._stale.pop(job_id, None)
         await self._in_thread(_remove, self._path(job_id))
+
+    def _runs(self, files: list[Named]) -> Iterator[range]:
+        """Yield the neighbours that become one pack, and the segments that become one of their own."""
+        joined = list(mergeable([each.stretch.size for each in files], self._segment_bytes))
+        alone = set(range(len(files))) - {number for run in joined for number in run}
+        single = (range(at, at + 1) for at in alone if isinstance(files[at].stretch, Segment))
+        yield from sorted([*joined, *single], key=lambda run: run.start)
+
+    def _seal_later(self, job_id: int, run: list[Named]) -> None:
+        task = asyncio.create_task(self._join(job_id, run))
+        self._sealing.add(task)
+        task.add_done_callback(self._sealing.discard)
+
+    async def _join(self, job_id: int, run: list[Named]) -> None:
+        """Make one pack of files that follow each other; they are left as they are where that fails."""
+        for each in run:
+            if isinstance(each.stretch, Segment):
+                each.stretch.closed = True
+        async with self._using(job_id) as files:
+            try:
+                joined = await asyncio.get_running_loop().run_in_executor(self._sealer, join, run)
+            except (OSError, InternalError) as error:
+                log.warning("a log could not be compressed and stays as it is", job=job_id, error=str(error))
+                return
+            if run[0] in files and self._jobs.get(job_id) is files:
+                at = files.index(run[0])
+                files[at : at + len(run)] = [joined]
+                self._stale[job_id] += [each.path for each in run]
+
+    @asynccontextmanager
+    async def _using(self, job_id: int) -> AsyncIterator[list[Named]]:
+        """Give the files of a job; none of them goes away within the block, unless the job is removed."""
+        if job_id not in self._jobs:
+            await self._load(job_id, _pass_by)
+        self._users[job_id] += 1
+        try:
+            yield self._jobs.get(job_id, [])
+        finally:
+            self._users[job_id] -= 1
+            if not self._users[job_id]:
+                del self._users[job_id]
+                for path in self._stale.pop(job_id, []):
+                    path.unlink(missing_ok=True)
+
+    async def _load(self, job_id: int, apply: Callable[[Record], None]) -> None:
+        """Find the files of a job, and call `apply` with all records. Raises InternalError where some are missing."""
+        files = await self._in_thread(found, self._path(job_id))
+        end = 0
+        for path, stretch in files:
+            if stretch.start != end:
+                raise InternalError(f"{path} does not go on where the file before it ends: restore it from a backup")
+            if isinstance(stretch, Segment):
+                await self._feed(pieces(stretch.scan()), apply)
+                if stretch.closed:
+                    log.warning("a write that was cut short is passed over", path=str(path), byte=stretch.size)
+            elif apply is not _pass_by:
+                await self._feed(pieces(everything(stretch)), apply)
+            end = stretch.end
+        if job_id not in self._jobs:
+            self._jobs[job_id] = files
+            kept = self._busy | self._users.keys() | {job_id}
+            free = [each for each in self._jobs if each not in kept]
+            for each in free[: max(0, len(self._jobs) - _KEPT)]:
+                del self._jobs[each]
+
+    async def _feed(self, found: Iterator[list[Record]], apply: Callable[[Record], None]) -> None:
+        """Read piece after piece in a thread, however many there are, and apply them here."""
+        while (piece := await self._in_thread(next, found, None)) is not None:
+            for record in piece:
+                apply(record)
 
     async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._readers, work, *arguments)
@@ -133,29 +235,21 @@ class FileLogStore:
         return self._folder / f"{job_id:012d}"
 
     async def _plan(self, job_id: int, records: Sequence[Record]) -> _Write:
-        segments = await self._segments(job_id)
+        if job_id not in self._jobs:
+            await self._load(job_id, _pass_by)
+        files = self._jobs[job_id]
         framed = [(record, frame(record)) for record in records]
-        if segments and not segments[-1].torn and segments[-1].size < self._segment_bytes:
-            return _Write(job_id, segments, segments[-1], framed)
-        # A new file, also behind a torn one: what was cut short stays on the disk as it was found.
-        end = segments[-1].end if segments else 0
-        number = int(segments[-1].path.name.partition("-")[0]) + 1 if segments else 0
-        path = self._path(job_id) / f"{number:06d}-{end:020d}.log"
-        return _Write(job_id, segments, Segment(path, end, end), framed)
+        last = files[-1].stretch if files else None
+        if isinstance(last, Segment) and not last.closed and last.size < self._segment_bytes:
+            return _Write(job_id, files, last, framed)
+        # A new file, also behind one that was cut short: what is there stays on the disk as it was found.
+        end = last.end if last is not None else 0
+        number = files[-1].last + 1 if files else 0
+        return _Write(job_id, files, Segment(Named.open_path(self._path(job_id), number, end), end, end), framed)
 
-    async def _segments(self, job_id: int) -> list[Segment]:
-        if job_id not in self._jobs:
-            await self._scanned(job_id)
-        return self._jobs[job_id]
 
-    async def _scanned(self, job_id: int) -> list[Record]:
-        segments, records = await self._in_thread(_scan_all, self._path(job_id))
-        if job_id not in self._jobs:
-            self._jobs[job_id] = segments
-            free = [each for each in self._jobs if each not in self._busy and each != job_id]
-            for each in free[: max(0, len(self._jobs) - _KEPT)]:
-                del self._jobs[each]
-        return records
+def _pass_by(_record: Record) -> None:
+    """Do nothing with a record that only has to be found."""
 
 
 def _write_all(writes: list[_Write]) -> None:
@@ -167,46 +261,6 @@ def _write_all(writes: list[_Write]) -> None:
         for each in writes:
             each.undo()
         raise
-
-
-def _scan_all(folder: Path) -> tuple[list[Segment], list[Record]]:
-    """Return the segments of a job and its records. Raises InternalError where there is a hole between two."""
-    segments: list[Segment] = []
-    records: list[Record] = []
-    for path in sorted(folder.glob("*.log")):
-        match = _NAME.fullmatch(path.name)
-        start = int(match.group(2)) if match else -1
-        if start != (segments[-1].end if segments else 0):
-            raise InternalError(f"{path} does not go on where the segment before it ends: restore it from a backup")
-        segment, found = scan(path, start)
-        if segment.torn:
-            log.warning("a write that was cut short is passed over", path=str(path), byte=segment.size)
-        segments.append(segment)
-        records += found
-    return segments, records
-
-
-def _reread(segments: list[Segment]) -> list[Record]:
-    return [record for each in segments for record, _ in frames(each.path, 0, each.size)]
-
-
-def _read(path: Path, bounds: tuple[int, int, int], offset: int, budget: int) -> list[Placed]:
-    """Return the records that hold `offset` and follow it; `bounds` are where to begin and the last byte."""
-    begin, at, stop = bounds
-    found: list[Placed] = []
-    for record, size in frames(path, at, stop):
-        if weight(record) and begin + weight(record) > offset:
-            found.append(Placed(begin, record))
-            budget -= size
-        begin += weight(record)
-        if budget <= 0:
-            break
-    return found
-
-
-def _ages(folder: Path) -> dict[int, float]:
-    jobs = [path for path in folder.iterdir() if path.name.isdigit()]
-    return {int(path.name): max((each.stat().st_mtime for each in path.iterdir()), default=0.0) for path in jobs}
 
 
 def _remove(path: Path) -> None:

@@ -7,24 +7,28 @@ from typing import TYPE_CHECKING
 from dpu.errors import UsageError
 from dpu_api.v1 import job_pb2, logs_pb2
 from dpud.logs.ledger import SECOND_US, CloseJob, CloseTask, TakeLines
-from dpud.logs.record import Lines, weight
+from dpud.logs.reading import Ended, Finished, Item, Passed, Question, Shown
+from dpud.logs.selection import Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
-    from dpud.logs.aggregator import View
-    from dpud.logs.record import TaskEnded
-    from dpud.logs.store import Placed
+    from google.protobuf.timestamp_pb2 import Timestamp
 
 #: Workers send at most 64 KiB, or one line of any length; gRPC's own limit is not far above this.
 MAX_BATCH = 8 * 1024 * 1024
 _LEVELS = len(logs_pb2.LogLevel.values())
 _STREAMS = len(logs_pb2.LogStream.values())
 _FAR = 2**62
+#: What a pattern may take: RE2 refuses what needs more, and never goes back over a line, so that no pattern costs more
+#: than its own size times the line's.
+MAX_PATTERN = 1000
+_PATTERN_MEMORY = 1024 * 1024
 
 
-def take(batch: logs_pb2.LogBatch) -> TakeLines:
+def take(request: logs_pb2.AppendRequest) -> TakeLines:
     """Return the command to take a batch. Raises UsageError where it contradicts itself."""
+    batch = request.batch
     ref, count = batch.ref, len(batch.texts)
     what = f"lines from {batch.first} on of job {ref.job_id}, task {ref.task}, attempt {ref.attempt}"
     columns = (len(batch.time_us), len(batch.levels), len(batch.streams))
@@ -42,6 +46,8 @@ def take(batch: logs_pb2.LogBatch) -> TakeLines:
         batch.first,
         count,
         lambda start, stop: part(batch, start - batch.first, stop - batch.first).SerializeToString(),
+        request.user,
+        request.label,
     )
 
 
@@ -77,43 +83,77 @@ def close_job(request: logs_pb2.CloseJobRequest) -> CloseJob:
     return CloseJob(request.state)
 
 
-def responses(job_id: int, placed: Placed, offset: int, level: int) -> Iterator[logs_pb2.ReadResponse]:
-    """Yield what one record is to a reader who resumes at `offset` and wants lines of at least `level`."""
-    if not isinstance(placed.record, Lines):
-        yield logs_pb2.ReadResponse(task_end=_task_end(job_id, placed), offset=placed.offset + weight(placed.record))
-        return
-    batch = logs_pb2.LogBatch.FromString(placed.record.batch)
-    for start, stop in _runs(batch.levels, max(0, offset - placed.offset), level):
-        # The offset behind a run is that of its last line: a stream that breaks between two runs loses none.
-        yield logs_pb2.ReadResponse(batch=part(batch, start, stop), offset=placed.offset + stop)
-
-
-def job_end(view: View) -> logs_pb2.ReadResponse:
-    """Return the message that ends a stream."""
-    end = logs_pb2.JobEnd(
-        state=job_pb2.JobState.ValueType(view.ended or 0), complete=view.complete, open=view.ended is None
+def question(request: logs_pb2.ReadRequest) -> Question:
+    """Return what a request wants to read. Raises UsageError where that makes no sense."""
+    if request.offset < 0 or request.job_id < 1:
+        raise UsageError(f"no log is at offset {request.offset} of job {request.job_id}")
+    if request.head < 0 or request.tail < 0 or (request.head and request.tail):
+        raise UsageError(f"head={request.head}, tail={request.tail}: at most one of them, and none below 0")
+    selection = Selection(
+        tasks=frozenset(request.tasks),
+        attempts=frozenset(request.attempts),
+        chips=frozenset(request.chips),
+        newest_attempt=request.newest_attempt,
+        level=request.level,
+        finds=_finder(request.text, request.pattern),
+        since_us=_moment(request.since) if request.HasField("since") else None,
+        until_us=_moment(request.until) if request.HasField("until") else None,
     )
-    return logs_pb2.ReadResponse(end=end, offset=view.end)
+    return Question(
+        offset=request.offset, follow=request.follow, selection=selection, head=request.head, tail=request.tail
+    )
 
 
-def _runs(levels: bytes, start: int, level: int) -> Iterator[tuple[int, int]]:
-    """Yield the runs of consecutive lines, from `start` on, that have at least `level`."""
-    if level == logs_pb2.LOG_LEVEL_UNSPECIFIED:
-        yield start, len(levels)
-        return
-    begun = None
-    for at in range(start, len(levels)):
-        if levels[at] >= level:
-            begun = at if begun is None else begun
-        elif begun is not None:
-            yield begun, at
-            begun = None
-    if begun is not None:
-        yield begun, len(levels)
+def response(job_id: int, item: Item) -> logs_pb2.ReadResponse:
+    """Return what a reader is sent."""
+    match item:
+        case Shown():
+            # The offset behind a run is that of its last line: a stream that breaks between two runs loses none.
+            return logs_pb2.ReadResponse(batch=part(item.batch, item.start, item.stop), offset=item.offset + item.stop)
+        case Ended():
+            return logs_pb2.ReadResponse(task_end=_task_end(job_id, item), offset=item.offset + 1)
+        case Passed():
+            return logs_pb2.ReadResponse(offset=item.offset)
+        case Finished():
+            return logs_pb2.ReadResponse(end=_job_end(item), offset=item.offset)
 
 
-def _task_end(job_id: int, placed: Placed) -> logs_pb2.TaskEnd:
-    record: TaskEnded = placed.record  # type: ignore[assignment]  # what is no line and has a weight is a task's end
+def _finder(text: str, pattern: str) -> Callable[[str], object] | None:
+    """Return what says whether a line has both the text and the pattern in it. Raises UsageError."""
+    if not pattern:
+        return (lambda line: text in line) if text else None
+    if len(pattern) > MAX_PATTERN:
+        raise UsageError(f"a pattern of {len(pattern)} characters: at most {MAX_PATTERN}")
+    # Imported where it is wanted: few readers want it.
+    import re2
+
+    options = re2.Options()
+    options.max_mem = _PATTERN_MEMORY
+    options.log_errors = False
+    try:
+        found = re2.compile(pattern, options).search
+    except re2.error as error:
+        raise UsageError(f"{pattern!r} is no RE2 pattern: {error}") from error
+    return found if not text else lambda line: text in line and found(line)
+
+
+def _moment(stamp: Timestamp) -> int:
+    return stamp.seconds * SECOND_US + stamp.nanos // 1000
+
+
+def _job_end(item: Finished) -> logs_pb2.JobEnd:
+    view = item.view
+    return logs_pb2.JobEnd(
+        state=job_pb2.JobState.ValueType(view.ended or 0),
+        complete=view.complete,
+        open=view.ended is None,
+        cut=item.cut,
+        deleted_by=view.deleted_by,
+    )
+
+
+def _task_end(job_id: int, item: Ended) -> logs_pb2.TaskEnd:
+    record = item.record
     return logs_pb2.TaskEnd(
         ref=job_pb2.TaskRef(job_id=job_id, task=record.task, attempt=record.attempt),
         state=job_pb2.TaskState.ValueType(record.state),
