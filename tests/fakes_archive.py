@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpu_api.v1.archive_pb2 import StagedProduct, StageProductRequest
 from dpu_recipes.frames import Frame
+from dpud.archive.database import parse_url
 from dpud.archive.main import Settings, built
 from dpud.archive.records import Attempt, Record
 from dpud.archive.wire import to_frame
@@ -93,15 +94,17 @@ def write_bias(path: Path, second: int = 0, *, chips: int = 2) -> Path:
     return write_wfi(path, chips=chips, DATE_OBS=f"2000-04-28T22:01:{second:02d}.000", MJD_OBS=None)
 
 
-def settings_at(where: Place, state: Path) -> Settings:
-    return Settings(listening=where.listening, state=state, instruments=None)
+def settings_at(where: Place, state: Path, database: str = "") -> Settings:
+    return Settings(
+        listening=where.listening, state=state, instruments=None, database=parse_url(database) if database else None
+    )
 
 
 @asynccontextmanager
-async def an_archive(state: Path) -> AsyncIterator[Place]:
+async def an_archive(state: Path, database: str = "") -> AsyncIterator[Place]:
     """Serve the archive of a folder in this process, on a socket of its own."""
     with place() as where:
-        settings = settings_at(where, state)
+        settings = settings_at(where, state, database)
         async with built(settings) as services, listening(settings.listening, services):
             yield where
 

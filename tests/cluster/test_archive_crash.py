@@ -24,7 +24,7 @@ from fakes_hosting import eventually, place
 from fakes_instruments import write_wfi
 
 #: More of them find rarer moments.
-ROUNDS = int(os.environ.get("DPU_CRASH_ROUNDS", "12"))
+ROUNDS = int(os.environ.get("DPU_CRASH_ROUNDS", "3"))
 CHIPS = 2
 PRODUCTS = 3
 JOB = 1
@@ -120,9 +120,14 @@ def check_files(state, frames):
 
 
 @contextmanager
-def a_process(where, state):
+def a_process(where, state, database):
     """Run the archive in a process of its own, which the block or its end kills."""
-    settings = {"DPU_LISTEN": where.address, "DPU_TOKENS_FILE": str(where.listening.tokens), "DPU_STATE": str(state)}
+    settings = {
+        "DPU_LISTEN": where.address,
+        "DPU_TOKENS_FILE": str(where.listening.tokens),
+        "DPU_STATE": str(state),
+        "DPU_DATABASE": database,
+    }
     with (state.parent / "archive.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "dpud", "archive"], env={**os.environ, **settings}, stdout=log, stderr=log
@@ -147,14 +152,19 @@ async def calling(where):
         }
 
 
-@pytest.mark.timeout(300)
-async def test_killed_at_any_moment_it_has_all_it_acknowledged_and_nothing_by_halves(tmp_path):
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request):
+    return "" if request.param == "sqlite" else request.getfixturevalue("postgres").database()
+
+
+@pytest.mark.timeout(60 + 20 * ROUNDS)
+async def test_killed_at_any_moment_it_has_all_it_acknowledged_and_nothing_by_halves(tmp_path, database):
     moments = random.Random(20000428)  # noqa: S311 (when to kill is no secret)
     state, campaign, children = tmp_path / "state", Campaign(tmp_path), []
     state.mkdir()
     with place() as where:
         for _ in range(ROUNDS):
-            with a_process(where, state) as process:
+            with a_process(where, state, database) as process:
                 async with calling(where) as callers:
                     await campaign.check(callers, state)
                     before = len(campaign.ingested)
@@ -165,7 +175,7 @@ async def test_killed_at_any_moment_it_has_all_it_acknowledged_and_nothing_by_ha
                     children += psutil.Process(process.pid).children()
                     process.kill()
                     await working
-        with a_process(where, state):
+        with a_process(where, state, database):
             async with calling(where) as callers:
                 await campaign.check(callers, state)
     assert len(campaign.ingested) >= ROUNDS

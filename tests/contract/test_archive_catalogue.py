@@ -4,25 +4,44 @@ import math
 from datetime import date, timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from dpu.errors import BadFrame, Conflict, StaleLease
 from dpu_recipes.archive import Selection
 from dpud.archive.catalogue import NEAREST, MemoryCatalogue
 from dpud.archive.catalogue_sql import SqlCatalogue
 from dpud.archive.records import Attempt, Query, View, position
+from dpud.archive.schema import METADATA
 from fakes_archive import DATE_OBS, NIGHT, NOW, a_product, a_raw, digest
 
 KIDS = View("KIDS")
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(scope="module")
+def on_postgresql(postgres):
+    """A catalogue, with its tables made once for all tests here."""
+    opened = SqlCatalogue(sa.make_url(postgres.database()))
+    yield opened
+    opened.close()
+
+
+def emptied(catalogue):
+    tables = ", ".join(METADATA.tables)
+    with catalogue._database.writing() as connection:
+        connection.exec_driver_sql(f"TRUNCATE {tables} RESTART IDENTITY")
+    return catalogue
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def catalogue(request, tmp_path):
     if request.param == "memory":
         yield MemoryCatalogue()
-        return
-    opened = SqlCatalogue.on_file(tmp_path / "catalogue.sqlite")
-    yield opened
-    opened.close()
+    elif request.param == "postgresql":
+        yield emptied(request.getfixturevalue("on_postgresql"))
+    else:
+        opened = SqlCatalogue.on_file(tmp_path / "catalogue.sqlite")
+        yield opened
+        opened.close()
 
 
 def select(catalogue, view=KIDS, frame_class="RawBiasFrame", instrument="WFI", limit=1000, **fields):
@@ -60,6 +79,12 @@ def test_frames_come_in_order_of_time_and_chip(catalogue):
     assert [(record.frame.date_obs.minute, record.frame.chip) for record in select(catalogue)] == [
         (minute, chip) for minute in (1, 2, 3) for chip in ("ccd50", "ccd51")
     ]
+
+
+def test_words_are_sorted_by_their_bytes(catalogue):
+    catalogue.add([a_raw(chip=chip) for chip in ("a-49", "B-50", "A-51", "_-52")])
+    assert [record.frame.chip for record in select(catalogue)] == ["A-51", "B-50", "_-52", "a-49"]
+    assert list(catalogue.counts(Query(view=KIDS), "chip")) == ["A-51", "B-50", "_-52", "a-49"]
 
 
 def test_what_is_there_already_is_not_added_again(catalogue):

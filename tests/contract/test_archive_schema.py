@@ -2,7 +2,9 @@
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 
 from dpu.errors import StorageFull, VersionMismatch
@@ -13,9 +15,11 @@ from dpud.archive.schema import METADATA, VERSION, upgrade
 from fakes_archive import a_raw
 
 
-@pytest.fixture
-def connection(tmp_path):
-    engine = sa.create_engine(f"sqlite:///{tmp_path}/catalogue.sqlite")
+@pytest.fixture(params=["sqlite", "postgresql"])
+def connection(request, tmp_path):
+    on_sqlite = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path}/catalogue" if on_sqlite else request.getfixturevalue("postgres").database()
+    engine = sa.create_engine(url)
     with engine.begin() as opened:
         yield opened
     engine.dispose()
@@ -33,10 +37,19 @@ def test_a_catalogue_is_upgraded_once(connection):
     assert set(sa.inspect(connection).get_table_names()) == {"alembic_version", *METADATA.tables}
 
 
+def test_every_step_can_be_undone(connection):
+    upgrade(connection)
+    config = Config()
+    config.set_main_option("script_location", "dpud.archive:migrations")
+    config.attributes["connection"] = connection
+    command.downgrade(config, "base")
+    assert sa.inspect(connection).get_table_names() == ["alembic_version"]
+
+
 def test_a_catalogue_of_a_newer_archive_is_refused(connection):
     upgrade(connection)
     connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(VersionMismatch, match=r"catalogue\.sqlite is of a version that this archive does not know"):
+    with pytest.raises(VersionMismatch, match="is of a version that this archive does not know"):
         upgrade(connection)
 
 
@@ -49,10 +62,10 @@ def test_a_catalogue_is_there_when_it_is_opened_again(tmp_path):
 
 def test_a_database_that_takes_no_more_is_a_full_disk(tmp_path):
     catalogue = SqlCatalogue.on_file(tmp_path / "catalogue.sqlite")
-    with catalogue._engine.connect() as opened:
+    with catalogue._database.engine.connect() as opened:
         pages = opened.exec_driver_sql("PRAGMA page_count").scalar()
 
-    @sa.event.listens_for(catalogue._engine, "begin")
+    @sa.event.listens_for(catalogue._database.engine, "begin")
     def _limited(connection):
         connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
 
@@ -82,7 +95,7 @@ def test_every_kind_of_query_has_its_index(tmp_path, query, index):
     catalogue = SqlCatalogue.on_file(tmp_path / "catalogue.sqlite")
     plans = []
 
-    @sa.event.listens_for(catalogue._engine, "before_cursor_execute")
+    @sa.event.listens_for(catalogue._database.engine, "before_cursor_execute")
     def _explained(_connection, cursor, statement, parameters, *_):
         if statement.startswith("SELECT"):
             plans.extend(row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))

@@ -1,22 +1,21 @@
-"""The catalogue in a relational database, by SQLAlchemy Core: SQLite for one machine."""
+"""The catalogue in a relational database, by SQLAlchemy Core: SQLite or PostgreSQL."""
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from dpu.errors import InternalError, StorageFull
+from dpu.errors import InternalError
 from dpu_recipes import validity
 from dpu_recipes.frames import Frame
 from dpu_recipes.night import parse_night
 from dpud.archive import fence
 from dpud.archive.catalogue import NEAREST, Change, refuse_namesake, same_content
+from dpud.archive.database import Database
 from dpud.archive.records import Attempt, Position, Query, Record, View
-from dpud.archive.schema import FENCES, FRAMES, NAMES, upgrade
+from dpud.archive.schema import FENCES, FRAMES, NAMES, STORES, upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -34,37 +33,52 @@ _BATCH = 500
 class SqlCatalogue:
     """Both ports of the catalogue over one database."""
 
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
-        with self._writing() as connection:
+    def __init__(self, url: sa.URL) -> None:
+        """Open the catalogue, and make or upgrade it where needed. Raises StorageFull and Unreachable."""
+        self._database = Database(url)
+        with self._database.writing() as connection:
             upgrade(connection)
 
     @classmethod
     def on_file(cls, path: Path) -> SqlCatalogue:
-        """Open the catalogue in a SQLite file, and make or upgrade it where needed. Raises StorageFull."""
-        return cls(_sqlite(path))
+        """Open the catalogue in a SQLite file."""
+        return cls(sa.URL.create("sqlite", database=str(path)))
 
     def close(self) -> None:
         """Close the database's connections."""
-        self._engine.dispose()
+        self._database.close()
+
+    def mark(self) -> str:
+        """Return the mark of the files that belong to this catalogue."""
+        with self._database.reading() as connection:
+            return connection.scalar(sa.select(STORES.c.mark)) or ""
+
+    def set_mark(self, mark: str) -> None:
+        """Carry another mark."""
+        with self._database.writing() as connection:
+            connection.execute(sa.delete(STORES))
+            connection.execute(sa.insert(STORES), {"mark": mark})
+
+    def is_empty(self) -> bool:
+        """Return whether there is no frame."""
+        with self._database.reading() as connection:
+            return connection.scalar(sa.select(_COLUMNS.sequence).limit(1)) is None
 
     def select(self, query: Query, *, after: Position | None = None, limit: int) -> list[Record]:
         """Return the next records of a query."""
-        key = (
-            (_COLUMNS.task, sa.literal(""), _COLUMNS.sequence)
-            if query.only_job
-            else (_COLUMNS.date_obs, _COLUMNS.chip, _COLUMNS.sequence)
-        )
+        first = (_COLUMNS.task,) if query.only_job else (_COLUMNS.date_obs, _COLUMNS.chip)
+        key = (*first, _COLUMNS.sequence)
         statement = sa.select(FRAMES).where(*self._fitting(query)).order_by(*key).limit(limit)
         if after is not None:
-            statement = statement.where(sa.tuple_(*key) > sa.tuple_(*map(sa.literal, after)))
+            begin = (after.first, after.sequence) if query.only_job else after
+            statement = statement.where(sa.tuple_(*key) > sa.tuple_(*map(sa.literal, begin)))
         return self._records(statement)
 
     def counts(self, query: Query, by: Facet) -> dict[str, int]:
         """Return how many frames of a query there are."""
         column = _COLUMNS[by]
         statement = sa.select(column, sa.func.count()).where(*self._fitting(query)).group_by(column).order_by(column)
-        with self._engine.connect() as connection:
+        with self._database.reading() as connection:
             return {str(value): count for value, count in connection.execute(statement)}
 
     def find(self, view: View, ids: Sequence[str]) -> list[Record]:
@@ -85,11 +99,11 @@ class SqlCatalogue:
         )
         serves = sa.or_(
             _COLUMNS.night == frame.night,
-            sa.and_(_COLUMNS.timestamp_start <= frame.date_obs, _COLUMNS.timestamp_end >= frame.date_obs),
+            sa.and_(_COLUMNS.timestamp_start <= frame.date_obs, _COLUMNS.timestamp_end > frame.date_obs),
         )
         time = _COLUMNS.date_obs
         others = same.where(sa.not_(serves)).limit(NEAREST)
-        with self._engine.connect() as connection:
+        with self._database.reading() as connection:
             rows = [
                 *connection.execute(same.where(serves).order_by(_COLUMNS.sequence)),
                 *connection.execute(others.where(time < frame.date_obs).order_by(time.desc())),
@@ -99,12 +113,12 @@ class SqlCatalogue:
 
     def unnamed(self, digests: Collection[str]) -> set[str]:
         """Return the digests that no record names."""
-        with self._engine.connect() as connection:
+        with self._database.reading() as connection:
             return _unnamed(connection, digests)
 
     def add(self, records: Sequence[Record]) -> int:
         """Add raw frames."""
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             known = {record.frame.id for record in _stored(connection, records, "id")}
             new = [record for record in records if record.frame.id not in known]
             for namesake in _stored(connection, new, "file_name"):
@@ -119,7 +133,7 @@ class SqlCatalogue:
         attempt = record.attempt
         if attempt is None:
             raise ValueError(f"{record.frame.frame_class} has no attempt that made it: only products are staged")
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             numbered = sa.select(FRAMES).where(_of(attempt), _COLUMNS.number == record.number)
             if row := connection.execute(numbered).one_or_none():
                 return Change([same_content(_record(row), record)], frozenset())
@@ -133,7 +147,7 @@ class SqlCatalogue:
 
     def publish(self, attempt: Attempt, *, commit: bool) -> Change:
         """Settle that an attempt ended well."""
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             freed = _settle(connection, fence.published(_fence(connection, attempt), attempt, commit=commit))
             connection.execute(sa.update(FRAMES).where(_of(attempt)).values(published=commit))
             rows = connection.execute(sa.select(FRAMES).where(_of(attempt)).order_by(_COLUMNS.sequence))
@@ -141,14 +155,14 @@ class SqlCatalogue:
 
     def discard(self, attempt: Attempt) -> Change:
         """Settle that an attempt counts for nothing."""
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             freed = _settle(connection, fence.discarded(_fence(connection, attempt), attempt))
             return Change([], freed | _forget(connection, _of(attempt)))
 
     def expire(self, before: datetime) -> Change:
         """Forget what nobody published."""
         old = sa.and_(_COLUMNS.published.is_(False), _COLUMNS.creation_date < before)
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             gone = [_record(row) for row in connection.execute(sa.select(FRAMES).where(old))]
             return Change(gone, _forget(connection, old))
 
@@ -194,51 +208,15 @@ class SqlCatalogue:
     def _like(self, column: sa.ColumnElement[str], pattern: str) -> sa.ColumnElement[bool]:
         if not set(pattern) & set("*?"):
             return column == pattern
-        if self._engine.dialect.name == "sqlite":
+        if self._database.engine.dialect.name == "sqlite":
             # SQLite's LIKE takes capitals and small letters for the same; its GLOB does not.
             return column.op("GLOB", is_comparison=True)(pattern.replace("[", "[[]"))
         escaped = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         return column.like(escaped.replace("*", "%").replace("?", "_"), escape="\\")
 
     def _records(self, statement: sa.Select[Any]) -> list[Record]:
-        with self._engine.connect() as connection:
+        with self._database.reading() as connection:
             return [_record(row) for row in connection.execute(statement)]
-
-    @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        """Give a connection in one writing transaction. Raises StorageFull."""
-        try:
-            with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
-                yield connection
-        except sa.exc.OperationalError as error:
-            if not _is_full(error.orig):
-                raise
-            raise StorageFull(f"{self._engine.url.database}: {error.orig}: nothing was stored") from error
-
-
-def _sqlite(path: Path) -> sa.Engine:
-    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30.0})
-
-    @sa.event.listens_for(engine, "connect")
-    def _connected(connection: sqlite3.Connection, _record: object) -> None:
-        # The driver's own transactions begin late; ours begin below.
-        connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "mmap_size=268435456"):
-            connection.execute(f"PRAGMA {pragma}").close()
-
-    @sa.event.listens_for(engine, "begin")
-    def _begun(connection: sa.Connection) -> None:
-        # A writer takes its turn at once: a transaction that began by reading could not wait for it.
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
-
-
-def _is_full(error: BaseException | None) -> bool:
-    if isinstance(error, sqlite3.Error):
-        return error.sqlite_errorname.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN"))
-    return getattr(error, "sqlstate", "") == "53100"
 
 
 def _shown(view: View) -> sa.ColumnElement[bool]:

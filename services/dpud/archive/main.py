@@ -14,8 +14,10 @@ from uuid import uuid4
 from dpu_api.v1.archive_pb2_grpc import add_ArchiveServiceServicer_to_server
 from dpu_recipes import instrument
 from dpud.archive.catalogue_sql import SqlCatalogue
+from dpud.archive.database import parse_url
 from dpud.archive.holdings import Holdings
 from dpud.archive.ingest import Intake
+from dpud.archive.pairing import pair
 from dpud.archive.products import Products
 from dpud.archive.reception import Reception
 from dpud.archive.service import ArchiveService
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from grpc import aio
+    from sqlalchemy import URL
 
 NAME = "dpu_api.v1.ArchiveService"
 
@@ -41,14 +44,17 @@ class Settings:
     state: Path
     #: A folder of further instruments.
     instruments: Path | None
+    #: The catalogue's database; None: a SQLite file in `state`.
+    database: URL | None = None
 
     @classmethod
     def read(cls, environment: Environment) -> Self:
-        """Read DPU_STATE and DPU_INSTRUMENTS, and what every service that listens is told."""
+        """Read DPU_STATE, DPU_INSTRUMENTS and DPU_DATABASE, and what every service that listens is told."""
         return cls(
             listening=Listening.read(environment),
             state=environment.get("DPU_STATE", Path),
             instruments=environment.get("DPU_INSTRUMENTS", Path, None),
+            database=environment.get("DPU_DATABASE", parse_url, None),
         )
 
 
@@ -62,9 +68,10 @@ async def built(settings: Settings) -> AsyncIterator[list[tuple[str, Callable[[a
     splitter = Splitter.of(settings.instruments)
     with _locked(settings.state):
         store, reception = FolderStore(settings.state / "files"), Reception(settings.state / "incoming")
-        catalogue = SqlCatalogue.on_file(settings.state / "catalogue.sqlite")
+        catalogue = _opened(settings)
         holdings = Holdings(store, catalogue)
         try:
+            pair(catalogue, store, settings.state, lambda: uuid4().hex)
             await holdings.sweep()
             await splitter.start()
             products = Products(
@@ -95,6 +102,12 @@ async def main(environment: Environment) -> None:
     settings = Settings.read(environment)
     async with built(settings) as services, listening(settings.listening, services):
         await until_stopped()
+
+
+def _opened(settings: Settings) -> SqlCatalogue:
+    if settings.database is None:
+        return SqlCatalogue.on_file(settings.state / "catalogue.sqlite")
+    return SqlCatalogue(settings.database)
 
 
 def _locked(state: Path) -> IO[str]:

@@ -62,6 +62,9 @@ class Json(TypeDecorator[Any]):
 
 METADATA = MetaData()
 
+#: Sorted and compared by its bytes, as Python does, whatever the database is set to.
+_WORDS = Text().with_variant(Text(collation="C"), "postgresql")
+
 #: SQLite numbers rows by itself in a column that is INTEGER to the letter.
 _ROW_NUMBER = BigInteger().with_variant(Integer(), "sqlite")
 
@@ -69,20 +72,20 @@ FRAMES = Table(
     "frames",
     METADATA,
     Column("sequence", _ROW_NUMBER, primary_key=True, autoincrement=True),
-    Column("project", Text, nullable=False),
-    Column("id", Text, nullable=False),
-    Column("frame_class", Text, nullable=False),
-    Column("instrument", Text, nullable=False),
-    Column("chip", Text, nullable=False),
-    Column("filter", Text, nullable=False),
-    Column("object", Text, nullable=False),
+    Column("project", _WORDS, nullable=False),
+    Column("id", _WORDS, nullable=False),
+    Column("frame_class", _WORDS, nullable=False),
+    Column("instrument", _WORDS, nullable=False),
+    Column("chip", _WORDS, nullable=False),
+    Column("filter", _WORDS, nullable=False),
+    Column("object", _WORDS, nullable=False),
     Column("night", Date, nullable=False),
     Column("date_obs", Instant, nullable=False),
     Column("exptime", Float, nullable=False),
-    Column("readout", Text, nullable=False),
+    Column("readout", _WORDS, nullable=False),
     Column("overscan", Integer, nullable=False),
-    Column("file_name", Text, nullable=False),
-    Column("digest", Text, nullable=False),
+    Column("file_name", _WORDS, nullable=False),
+    Column("digest", _WORDS, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("values", Json, nullable=False),
     Column("timestamp_start", Instant, nullable=False),
@@ -92,14 +95,14 @@ FRAMES = Table(
     Column("creation_date", Instant, nullable=False),
     Column("inputs", Json, nullable=False),
     Column("parameters", Json, nullable=False),
-    Column("user", Text, nullable=False),
-    Column("source", Text, nullable=False),
+    Column("user", _WORDS, nullable=False),
+    Column("source", _WORDS, nullable=False),
     # A raw frame has neither job nor task nor attempt.
     Column("job", BigInteger),
     Column("task", Integer),
     Column("attempt", Integer),
     Column("number", Integer, nullable=False),
-    Column("code_digest", Text, nullable=False),
+    Column("code_digest", _WORDS, nullable=False),
     Column("published", Boolean, nullable=False),
     Index("frames_id", "project", "id", unique=True),
     Index("frames_file_name", "project", "file_name", unique=True),
@@ -123,9 +126,9 @@ FRAMES = Table(
 NAMES = Table(
     "names",
     METADATA,
-    Column("project", Text, primary_key=True),
-    Column("name", Text, primary_key=True),
-    Column("id", Text, primary_key=True),
+    Column("project", _WORDS, primary_key=True),
+    Column("name", _WORDS, primary_key=True),
+    Column("id", _WORDS, primary_key=True),
     Index("names_id", "project", "id"),
 )
 
@@ -136,12 +139,15 @@ FENCES = Table(
     Column("job", BigInteger, primary_key=True, autoincrement=False),
     Column("task", Integer, primary_key=True, autoincrement=False),
     Column("attempt", Integer, nullable=False),
-    Column("state", Text, nullable=False),
+    Column("state", _WORDS, nullable=False),
 )
+
+#: One row: the mark of the files that this catalogue tells of (dpud.archive.pairing).
+STORES = Table("stores", METADATA, Column("mark", _WORDS, primary_key=True))
 
 
 #: The newest migration.
-VERSION = "0001"
+VERSION = "0002"
 
 
 def upgrade(connection: Connection) -> None:

@@ -117,6 +117,17 @@ def sync(folder: Path) -> None:
         os.close(descriptor)
 
 
+def write_durably(file: Path, content: bytes) -> None:
+    """Write a small file, whole or not at all."""
+    partial = file.with_name(f"{file.name}.part")
+    with partial.open("wb") as writing:
+        writing.write(content)
+        writing.flush()
+        os.fsync(writing.fileno())
+    partial.rename(file)
+    sync(file.parent)
+
+
 def _copied(reading: BufferedReader, target: Path) -> str:
     """Return the digest of what was written, however the source changes meanwhile."""
     digest = hashlib.sha256()

@@ -8,6 +8,7 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
+_WORDS = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 _TEXT = ("project", "id", "frame_class", "instrument", "chip", "filter", "object", "readout", "file_name", "digest")
 _JSON = ("values", "inputs", "parameters")
 _TIMES = ("date_obs", "timestamp_start", "timestamp_end", "creation_date")
@@ -19,7 +20,8 @@ def upgrade() -> None:
     op.create_table(
         "frames",
         sa.Column("sequence", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True),
-        *(sa.Column(name, sa.Text, nullable=False) for name in (*_TEXT, *_JSON, *_WHO)),
+        *(sa.Column(name, _WORDS, nullable=False) for name in (*_TEXT, *_WHO)),
+        *(sa.Column(name, sa.Text, nullable=False) for name in _JSON),
         *(sa.Column(name, sa.BigInteger, nullable=False) for name in (*_TIMES, "size", "quality_flags")),
         *(sa.Column(name, sa.Integer, nullable=False) for name in ("overscan", "number")),
         *(sa.Column(name, sa.Boolean, nullable=False) for name in ("is_valid", "published")),
@@ -41,7 +43,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "names",
-        *(sa.Column(name, sa.Text, primary_key=True) for name in ("project", "name", "id")),
+        *(sa.Column(name, _WORDS, primary_key=True) for name in ("project", "name", "id")),
     )
     op.create_index("names_id", "names", ["project", "id"])
     op.create_table(
@@ -49,7 +51,7 @@ def upgrade() -> None:
         sa.Column("job", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("task", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("attempt", sa.Integer, nullable=False),
-        sa.Column("state", sa.Text, nullable=False),
+        sa.Column("state", _WORDS, nullable=False),
     )
 
 
