@@ -96,9 +96,13 @@ def _ask(root: Path) -> str:
 
 def _parse(text: str, root: Path) -> Catalogue:
     try:
-        return json_format.Parse(text, Catalogue())
+        # A newer tree may say more than this client understands.
+        told = json_format.Parse(text, Catalogue(), ignore_unknown_fields=True)
     except json_format.ParseError as error:
         raise _refusal(root, f"the answer is not a catalogue: {_last_line(str(error))}") from error
+    if not told.sequences:
+        raise _refusal(root, "the answer is not a catalogue: it has no sequences")
+    return told
 
 
 def _refusal(root: Path, reason: str) -> BadTree:

@@ -63,7 +63,7 @@ def find_sequence(catalogue: pb.Catalogue, name: str) -> pb.Sequence:
         if sequence.name == name:
             return sequence
     known = [sequence.name for sequence in catalogue.sequences]
-    raise UnknownSequence(f"there is no sequence {name!r}{_nearest(name, known)}; known are {_listed(known)}")
+    raise UnknownSequence(f"there is no sequence {name!r}{nearest(name, known)}; known are {listed(known)}")
 
 
 def names_of(sequence: pb.Sequence) -> list[str]:
@@ -130,7 +130,7 @@ def _find(sequence: pb.Sequence, name: str) -> pb.Option:
             return option
     known = [*names_of(sequence), *DPU_OPTIONS]
     raise UnknownOption(
-        f"{sequence.name} has no option {name!r}{_nearest(name, known)}; it knows {_listed(names_of(sequence))}"
+        f"{sequence.name} has no option {name!r}{nearest(name, known)}; it knows {listed(names_of(sequence))}"
     )
 
 
@@ -150,15 +150,17 @@ def _parameters(sequence: pb.Sequence, name: str, value: object) -> dict[str, Pl
     known: dict[str, Plain] = {}
     for stage in sequence.stages:
         known |= from_map(stage.parameters)
-    return {str(key): _parameter(sequence, str(key), item, known) for key, item in value.items()}
+    for key in map(str, value):
+        if key not in known:
+            raise UnknownOption(
+                f"{sequence.name} has no process parameter {key!r}{nearest(key, list(known))}; it knows {listed(known)}"
+            )
+    return {str(key): parameter(str(key), item, known[str(key)]) for key, item in value.items()}
 
 
-def _parameter(sequence: pb.Sequence, key: str, value: object, known: Mapping[str, Plain]) -> Plain:
-    if key not in known:
-        raise UnknownOption(
-            f"{sequence.name} has no process parameter {key!r}{_nearest(key, list(known))}; it knows {_listed(known)}"
-        )
-    match known[key]:
+def parameter(key: str, value: object, default: Plain) -> Plain:
+    """Return the value of a process parameter as its kind, that of its default. Raises BadOption."""
+    match default:
         case bool():
             return bool(_flag(key, value))
         case int():
@@ -242,11 +244,13 @@ def _version(name: str, value: object) -> str:
     raise BadOption(f"{name}={value!r}: only 'current' is installed; other code travels with send_code=True")
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return ' (did you mean ...?)' with the nearest of the known names, or '' where none is near."""
     by_lower = {item.lower(): item for item in known}
     close = get_close_matches(name.lower(), by_lower, n=1)
     return f" (did you mean {by_lower[close[0]]!r}?)" if close else ""
 
 
-def _listed(known: Sequence[str] | Mapping[str, object]) -> str:
+def listed(known: Sequence[str] | Mapping[str, object]) -> str:
+    """Return the known names as they stand in a message."""
     return ", ".join(known) or "none"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from dpu.link import Link
+    from dpu.pars import Pars
     from dpu.products import Product
     from dpu.submission import Recipes
     from dpu_api.v1.catalogue_pb2 import Sequence
@@ -194,6 +195,15 @@ class Processor:
         """Print the options of a sequence with their defaults. Raises UnknownSequence."""
         for line in report.recognised(self._sequence(sequence)):
             self._reporter.show(line)
+
+    def pars(self, what: object, instrument: str = "", chip: str = "", filter: str = "") -> Pars:  # noqa: A002, ARG002 (the prompt's own words; no default depends on chip or filter yet)
+        """Return the process parameters of a product class, a task or a sequence, to show and to change.
+
+        `what` is its name or the class itself. At the prompt this is also called `Pars`. Raises UnknownOption.
+        """
+        from dpu.pars import Pars
+
+        return Pars(self._recipes().catalogue, what, instrument)
 
     # DPUs
 

@@ -96,7 +96,7 @@ def namespace() -> dict[str, Any]:
     from dpu.processor import Processor
 
     processor = Processor()
-    return {"dpu": processor, "Env": Env(processor), "context": Context(processor)}
+    return {"dpu": processor, "Env": Env(processor), "context": Context(processor), "Pars": processor.pars}
 
 
 def run_code(code: str, arguments: list[str]) -> int:

@@ -6,11 +6,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import dpu_recipes
+from dpu_recipes import instrument as instruments
 from dpu_recipes import pars, registry
 from dpu_recipes.sequences import SEQUENCES
 
 if TYPE_CHECKING:
+    from dpu_recipes.frames import Plain
     from dpu_recipes.sequences import Option, Sequence
+    from dpu_recipes.task import Recipe
 
 
 def describe() -> str:
@@ -51,7 +54,21 @@ def _stage(name: str) -> dict[str, Any]:
         "memory_mib": recipe.memory_mib,
         "partial": recipe.partial,
         "parameters": _map(pars.flat(recipe.makes, recipe.parameters)),
+        "instrument_parameters": {name: _map(changed) for name, changed in _by_instrument(recipe).items()},
     }
+
+
+def _by_instrument(recipe: Recipe) -> dict[str, dict[str, Plain]]:
+    """Return the process parameters whose default an instrument's description sets otherwise, by instrument."""
+    defaults = pars.flat(recipe.makes, recipe.parameters)
+    changed: dict[str, dict[str, Plain]] = {}
+    for instrument in instruments.load().values():
+        limits = instrument.limits.get(recipe.makes, {})
+        own: Any = pars.resolved(recipe.parameters, recipe.makes, changed={}, limits=limits)
+        found = {name: value for name, value in pars.flat(recipe.makes, own).items() if value != defaults[name]}
+        if found:
+            changed[instrument.name] = found
+    return changed
 
 
 def _value(plain: Any) -> dict[str, Any]:

@@ -117,3 +117,10 @@ def test_the_reference_describes_every_recipe(name: str):
     assert f"`{recipe.selects}`" in section
     assert f"`{recipe.makes}`" in section
     assert [row for row in [*parameter_rows(recipe), *flag_rows(recipe)] if row not in section] == []
+
+
+def test_an_instruments_own_defaults_are_told_apart():
+    (bias,) = (item for item in json.loads(describe())["sequences"] if item["name"] == "Bias")
+    own = bias["stages"][0]["instrument_parameters"]
+    assert own["NICKEL"]["entries"]["BiasFrame.process_params.MAXIMUM_ABS_MEAN"] == {"double_value": 30.0}
+    assert "WFI" not in own
