@@ -19,7 +19,7 @@ def sort(values: list[NDArray[np.float32]]) -> None:
     A sorting network of whole-block minima and maxima runs at the cache's speed: several times faster than
     numpy's sort, partition or median along a short first axis.
     """
-    for low, high in _network(len(values)):
+    for low, high in network(len(values)):
         smaller = np.minimum(values[low], values[high])
         np.maximum(values[low], values[high], out=values[high])
         values[low] = smaller
@@ -32,7 +32,8 @@ def median(ordered: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
 
 
 @cache
-def _network(size: int) -> tuple[tuple[int, int], ...]:
+def network(size: int) -> tuple[tuple[int, int], ...]:
+    """Return the comparisons, (low, high) of places, after which `size` values are in order."""
     return tuple(_comparisons(size))
 
 

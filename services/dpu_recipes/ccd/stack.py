@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Bytes of the block of rows that is worked on at a time: what stays in a processor's cache.
 BLOCK_BYTES = 4 << 20
+#: Values of all layers together from which on compiled code pays, which takes half a second to load.
+COMPILED_FROM = 1 << 25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +78,21 @@ def clipped_mean(layers: Sequence[Layer], *, noise: float, threshold: float) -> 
     mean = np.empty(shape, np.float32)
     count = np.empty(shape, np.uint16)
     limit = np.float32(threshold * noise)
-    for start, stop in blocks(shape, len(layers)):
+    if len(layers) * mean.size >= COMPILED_FROM:
+        from dpu_recipes.ccd import stack_compiled
+
+        stack_compiled.fill(layers, limit, mean, count)
+    else:
+        fill(layers, limit, mean, count)
+    return Stack(mean, count)
+
+
+def fill(layers: Sequence[Layer], limit: np.float32, mean: NDArray[np.float32], count: NDArray[np.uint16]) -> None:
+    """Fill `mean` and `count` : (y, x) of what lies within `limit` of the median of `layers`."""
+    for start, stop in blocks(mean.shape, len(layers)):
         values = [layer.rows(start, stop) for layer in layers]
         sort(values)
         mean[start:stop], count[start:stop] = _mean_near_median(values, limit)
-    return Stack(mean, count)
 
 
 def blocks(shape: tuple[int, ...], layers: int) -> Iterator[tuple[int, int]]:
