@@ -116,11 +116,11 @@ async def test_what_a_killed_worker_left_is_sent_by_the_next(make: Make, file: P
     killed = make(file, memory=1, disk=100_000)
     for number in range(4):
         await killed.put(request(number))
-    # One batch was in memory; a half one is what the kill left at the end.
+    # A half one is what the kill left at the end.
     left = await asyncio.to_thread(file.read_bytes)
     await asyncio.to_thread(file.write_bytes, left + left[:10])
     following = make(file)
-    assert [(await following.next(10)).batch.first for _ in range(3)] == [1, 2, 3]
+    assert [(await following.next(10)).batch.first for _ in range(4)] == [0, 1, 2, 3]
 
 
 async def test_what_was_not_sent_is_kept_when_the_spool_is_closed(make: Make, file: Path) -> None:
@@ -128,6 +128,17 @@ async def test_what_was_not_sent_is_kept_when_the_spool_is_closed(make: Make, fi
     await spool.put(request(0))
     spool.close()
     assert (await make(file).next(10)).batch.first == 0
+
+
+async def test_the_file_is_emptied_when_all_is_acknowledged_and_not_before(make: Make, file: Path) -> None:
+    spool = make(file)
+    for number in range(2):
+        await spool.put(request(number))
+        await spool.next(10)
+    await spool.acknowledge(KEY, 1)
+    assert await size(file) > 0
+    await spool.acknowledge(KEY, 2)
+    assert await size(file) == 0
 
 
 async def test_a_disk_that_is_full_holds_the_task_back_and_loses_nothing(make: Make) -> None:

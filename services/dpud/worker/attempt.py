@@ -89,7 +89,7 @@ class Attempt:
         self._bench = bench
         self._allowance = allowance(lease, bench)
         self._caches = sandbox.caches_of(bench.caches, lease.user, lease.code_digest)
-        self._log = TaskLog(lease.ref, lease.project, bench.spool)
+        self._log = TaskLog(lease.ref, lease.project, bench.spool, user=lease.user, label=lease.spec.label)
         self._tail: deque[str] = deque(maxlen=TAIL)
         self._planned: list[dict[str, Any]] = []
         self._proxy: ArchiveProxy | None = None

@@ -34,9 +34,9 @@ BATCH_BYTES = 64 * 1024
 class TaskLog:
     """The log of one attempt: numbers its lines and gathers them in batches."""
 
-    def __init__(self, ref: TaskRef, project: str, spool: Spool) -> None:
+    def __init__(self, ref: TaskRef, project: str, spool: Spool, *, user: str = "", label: str = "") -> None:
         self._ref = ref
-        self._project = project
+        self._said = {"project": project, "user": user, "label": label}
         self._spool = spool
         self._order = asyncio.Lock()
         self._gathered = Lines()
@@ -70,7 +70,7 @@ class TaskLog:
             self._gathered = Lines()
             batch = wire.batch(self._ref, self.count, lines)
             self.count += len(lines)
-            await self._spool.put(AppendRequest(batch=batch, project=self._project))
+            await self._spool.put(AppendRequest(batch=batch, **self._said))
 
     async def say(self, text: str, level: Level = Level.INFO) -> None:
         """Take a line of the worker's own."""

@@ -1,10 +1,12 @@
-"""Log lines on their way: a queue with a bound, in memory and, in bad weather, behind that in a file."""
+"""Log lines on their way: a queue with a bound, in a file that outlives the worker, its oldest part in memory too."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import struct
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,34 +22,50 @@ _HEADER = struct.Struct("!I")
 MIB = 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """A batch in memory."""
+
+    request: AppendRequest
+    size: int
+    #: Whether it is in the file too.
+    filed: bool = True
+
+
 class Spool:
-    """Batches in the order in which they came; one leaves only when it is acknowledged."""
+    """Batches in the order in which they came; one leaves only when it is acknowledged.
+
+    All of them are in a file, so that they outlive this process; the oldest are in memory too, to be sent.
+    """
 
     def __init__(self, file: Path, *, memory: int = 8 * MIB, disk: int = 256 * MIB) -> None:
         self._memory_bound = memory
         self._disk_bound = disk
-        self._batches: deque[tuple[AppendRequest, int]] = deque()
+        self._batches: deque[_Batch] = deque()
         self._memory = 0
         # How many of the batches, from the oldest on, were given out.
         self._out = 0
         file.touch(mode=0o600)
         self._file = file.open("r+b", buffering=0)
-        # Between these two, the file holds what has not come back to memory. What a killed worker left is sent too:
-        # lines are keyed, so those that had arrived are stored once.
+        # Up to here the file's batches came to memory. What a killed worker left is sent too: lines are keyed, so
+        # those that had arrived are stored once.
         self._read = 0
         self._written = self._whole()
         self._room = asyncio.Condition()
         self._recall()
 
     async def put(self, batch: AppendRequest) -> None:
-        """Take a batch; waits while memory and file are full."""
+        """Take a batch; waits while the file is full, and where it cannot be written while memory is."""
         data = batch.SerializeToString()
         async with self._room:
             await self._room.wait_for(lambda: self._written < self._disk_bound)
-            if (self._disk_used or self._memory >= self._memory_bound) and not self._spilled(data):
-                await self._room.wait_for(lambda: not self._disk_used and self._memory < self._memory_bound)
-            if not self._disk_used:
-                self._keep(batch, len(data))
+            filed = self._filed(data)
+            if not filed:
+                await self._room.wait_for(lambda: not self._behind and self._memory < self._memory_bound)
+                self._keep(_Batch(batch, len(data), filed=False))
+            elif self._behind == _HEADER.size + len(data) and self._memory < self._memory_bound:
+                self._keep(_Batch(batch, len(data)))
+                self._read = self._written
             self._room.notify_all()
 
     async def next(self, window: int) -> AppendRequest:
@@ -55,7 +73,7 @@ class Spool:
         async with self._room:
             await self._room.wait_for(lambda: self._out < min(window, len(self._batches)))
             self._out += 1
-            return self._batches[self._out - 1][0]
+            return self._batches[self._out - 1].request
 
     def rewind(self) -> None:
         """Begin anew with the oldest batch that is not acknowledged."""
@@ -65,50 +83,50 @@ class Spool:
         """Let go of the batches that are out, of one attempt, whose lines are all below a number."""
         async with self._room:
             out = [self._batches.popleft() for _ in range(self._out)]
-            kept = [entry for entry in out if not _covered(entry[0], key, below)]
+            kept = [each for each in out if not _covered(each.request, key, below)]
             self._batches.extendleft(reversed(kept))
             self._out = len(kept)
-            self._memory -= sum(size for _, size in out) - sum(size for _, size in kept)
+            self._memory -= sum(each.size for each in out) - sum(each.size for each in kept)
             self._recall()
             self._room.notify_all()
 
     async def drop_oldest(self) -> AppendRequest:
         """Let go of the oldest batch, which will never be taken, and return it."""
         async with self._room:
-            batch, size = self._batches.popleft()
-            self._memory -= size
+            dropped = self._batches.popleft()
+            self._memory -= dropped.size
             self._out = max(0, self._out - 1)
             self._recall()
             self._room.notify_all()
-        return batch
+        return dropped.request
 
     async def empty(self) -> None:
         """Return when everything is acknowledged."""
         async with self._room:
-            await self._room.wait_for(lambda: not self._batches and not self._disk_used)
+            await self._room.wait_for(lambda: not self._batches and not self._behind)
 
     def close(self) -> None:
-        """Close the file; what is in memory still goes behind what is in it, for the next worker in this folder."""
-        left = [batch.SerializeToString() for batch, _ in self._batches]
+        """Close the file; what is in memory alone still goes into it, for the next worker in this folder."""
+        for each in self._batches:
+            if not each.filed:
+                self._filed(each.request.SerializeToString())
         self._batches.clear()
-        for data in left:
-            self._spilled(data)
         self._file.close()
 
     @property
-    def _disk_used(self) -> int:
+    def _behind(self) -> int:
+        """How many bytes of the file have not come to memory."""
         return self._written - self._read
 
-    def _keep(self, batch: AppendRequest, size: int) -> None:
-        self._batches.append((batch, size))
-        self._memory += size
+    def _keep(self, batch: _Batch) -> None:
+        self._batches.append(batch)
+        self._memory += batch.size
 
-    def _spilled(self, data: bytes) -> bool:
+    def _filed(self, data: bytes) -> bool:
         """Write a batch behind the others; return whether the disk had room for it."""
         record = _HEADER.pack(len(data)) + data
-        self._file.seek(self._written)
         try:
-            whole = self._file.write(record) == len(record)
+            whole = os.pwrite(self._file.fileno(), record, self._written) == len(record)
         except OSError as error:
             log.warning("log spool cannot be written", reason=error.strerror)
             whole = False
@@ -117,13 +135,13 @@ class Spool:
         return whole
 
     def _recall(self) -> None:
-        """Bring batches back from the file while there is room in memory."""
-        while self._disk_used and self._memory < self._memory_bound:
+        """Bring batches from the file while there is room in memory; where all are acknowledged, empty it."""
+        while self._behind and self._memory < self._memory_bound:
             self._file.seek(self._read)
             size = _HEADER.unpack(self._file.read(_HEADER.size))[0]
-            self._keep(AppendRequest.FromString(self._file.read(size)), size)
+            self._keep(_Batch(AppendRequest.FromString(self._file.read(size)), size))
             self._read += _HEADER.size + size
-        if not self._disk_used and self._written:
+        if self._written and not self._behind and not any(each.filed for each in self._batches):
             self._file.truncate(0)
             self._read = self._written = 0
 
