@@ -4,27 +4,43 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 from contextlib import closing, contextmanager
+from pathlib import Path
 
+import psycopg
 import pytest
 
-from dpud.scheduler import codec, events, machine
+from dpud.scheduler import codec, epoch, events, machine
+from dpud.scheduler.database import postgres_engine, sqlite_engine
 from dpud.scheduler.journal import AppendFailed, MemoryJournal, Query, Shelf, Superseded, UnreadableJournal
-from dpud.scheduler.journal_sql import SqlJournal, sqlite_engine
+from dpud.scheduler.journal_sql import SqlJournal
 from dpud.scheduler.model import Cancellation, FailureCategory, Job, JobState, Key, Limits, State
 from dpud.scheduler.reserve import Reserve
+from fakes_network import proxied
 from fakes_scheduler import NOON, Trial, failure, plans
 
 SMALL_RESERVE = 1024 * 1024
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def opening(request, tmp_path):
     """Return what opens the same journal each time that it is called."""
-    if request.param == "memory":
-        shelf = Shelf()
-        return lambda: MemoryJournal(shelf)
-    return lambda: SqlJournal.open_file(tmp_path / "journal.sqlite", SMALL_RESERVE)
+    match request.param:
+        case "memory":
+            shelf = Shelf()
+            return lambda: MemoryJournal(shelf)
+        case "sqlite":
+            return lambda: SqlJournal.open_file(tmp_path / "journal.sqlite", SMALL_RESERVE)
+        case _:
+            url = request.getfixturevalue("postgres").database()
+            return lambda: begun(url)
+
+
+def begun(url):
+    journal = SqlJournal(postgres_engine(url))
+    journal.begin()
+    return journal
 
 
 GROUPS = [
@@ -145,7 +161,7 @@ def test_a_writer_that_was_killed_leaves_every_group_whole(tmp_path):
         import sys
         from pathlib import Path
         from dpud.scheduler import events
-        from dpud.scheduler.journal_sql import SqlJournal, sqlite_engine
+        from dpud.scheduler.journal_sql import SqlJournal
         journal = SqlJournal.open_file(Path(sys.argv[1]), 1024)
         for number in range(1_000_000):
             journal.append([events.JobEnded(number, 0.0), events.JobEnded(number, 1.0)])
@@ -220,6 +236,98 @@ def test_a_full_disk_is_answered_from_the_reserve_and_recovers(tmp_path):
         assert not disk.held
         assert journal.roomy
         assert disk.held
+
+
+@pytest.fixture
+def line(postgres, tmp_path):
+    """Return a line to the database server that fails on demand."""
+    folder = tmp_path / "line"
+    folder.mkdir()
+    with proxied(f"{postgres.folder}/.s.PGSQL.5432", f"{folder}/.s.PGSQL.5432") as proxy:
+        yield proxy
+
+
+def through(line, postgres):
+    """Return the URL of an empty database, by the line."""
+    return postgres.database().replace(str(postgres.folder), str(Path(line.address).parent))
+
+
+def test_a_commit_whose_answer_was_lost_is_done_once(line, postgres):
+    with closing(begun(through(line, postgres))) as journal:
+        journal.append(GROUPS[0])
+        line.unheard = b"COMMIT"
+        journal.append(GROUPS[1])
+        assert line.unheard == b""
+        journal.append([events.JobEnded(1, NOON)])
+        assert list(journal.replay()) == [*GROUPS, [events.JobEnded(1, NOON)]]
+
+
+def test_a_commit_that_never_arrived_is_done_once(line, postgres):
+    with closing(begun(through(line, postgres))) as journal:
+        journal.append(GROUPS[0])
+        line.cut()
+        threading.Timer(0.2, line.mend).start()
+        journal.append(GROUPS[1])
+        assert list(journal.replay()) == GROUPS
+
+
+def test_a_group_in_doubt_is_not_appended_by_a_superseded_writer(line, postgres):
+    url = through(line, postgres)
+    with closing(begun(url)) as first:
+        line.unheard = b"COMMIT"
+        first.append(GROUPS[0])
+        with closing(begun(url)) as second:
+            line.cut()
+            threading.Timer(0.1, line.mend).start()
+            with pytest.raises(Superseded):
+                first.append(GROUPS[1])
+            assert list(second.replay()) == [GROUPS[0]]
+
+
+def test_connections_that_the_server_ends_are_opened_again(postgres):
+    url = postgres.database()
+    with closing(begun(url)) as journal:
+        for group in GROUPS:
+            with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as other:
+                ended = other.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'dpu scheduler' "
+                    "AND datname = current_database()"
+                )
+                assert ended.rowcount == 1
+            journal.append(group)
+        assert list(journal.replay()) == GROUPS
+
+
+def test_a_database_that_stays_away_takes_nothing(line, postgres, monkeypatch):
+    monkeypatch.setattr("dpud.scheduler.journal_sql.PATIENCE_S", 0.2)
+    with closing(begun(through(line, postgres))) as journal:
+        line.cut()
+        with pytest.raises(AppendFailed, match="the journal took nothing"):
+            journal.append(GROUPS[0])
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engines(request, tmp_path):
+    """Return what makes an engine on the same database each time that it is called."""
+    if request.param == "sqlite":
+        return lambda: sqlite_engine(tmp_path / "journal.sqlite")
+    url = request.getfixturevalue("postgres").database()
+    return lambda: postgres_engine(url)
+
+
+def test_nobody_takes_over_before_the_writers_time_is_up(engines):
+    with closing(SqlJournal(engines())) as first, closing(SqlJournal(engines())) as second:
+        first.begin(by_force=False)
+        with pytest.raises(epoch.Taken):
+            second.begin(by_force=False)
+        first.append(GROUPS[0])
+        first.renew()
+        first.resign()
+        second.begin(by_force=False)
+        for late in (first.renew, first.resign, lambda: first.append(GROUPS[1])):
+            with pytest.raises(Superseded):
+                late()
+        assert list(second.replay()) == [GROUPS[0]]
 
 
 def test_a_journal_of_another_format_is_refused(tmp_path):

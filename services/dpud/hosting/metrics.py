@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Histogram, Info, start_http_server
@@ -21,7 +22,8 @@ CALL_SECONDS = Histogram(
 BUILD = Info("dpu_build", "What runs here.")
 
 
+@cache
 def expose(address: Address, service: str) -> None:
-    """Serve /metrics in plain text on `address` from a thread of its own."""
+    """Serve /metrics in plain text on `address` from a thread of its own, once a process."""
     BUILD.info({"version": dpu.__version__, "service": service})
     start_http_server(address.port, addr=address.host)

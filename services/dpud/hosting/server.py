@@ -43,10 +43,13 @@ async def listening(
     settings: Listening,
     services: Sequence[tuple[str, Callable[[aio.Server], None]]],
     activity: Activity | None = None,
+    *,
+    serving: bool = True,
 ) -> AsyncIterator[aio.Server]:
     """Serve `services`, pairs of full name and what adds it to a server, until the block ends.
 
-    `activity` is told of users' calls.
+    `activity` is told of users' calls. Without `serving` the process is healthy and its services are not there yet:
+    clients that check health go elsewhere.
 
     Raises BadSetting where the address is beyond loopback, or taken.
     """
@@ -64,14 +67,16 @@ async def listening(
     reflection.enable_server_reflection([*names, reflection.SERVICE_NAME, "grpc.health.v1.Health"], server)
     _bind(server, settings)
     await server.start()
-    for name in ["", *names]:
-        await health.set(name, health_pb2.HealthCheckResponse.SERVING)
-    log.info("listening", address=settings.listen.text, services=names)
+    ready = health_pb2.HealthCheckResponse.SERVING
+    await health.set("", ready)
+    for name in names:
+        await health.set(name, ready if serving else health_pb2.HealthCheckResponse.NOT_SERVING)
+    log.info("listening", address=settings.listen.text, services=names, serving=serving)
     try:
         yield server
     finally:
         await health.enter_graceful_shutdown()
-        await server.stop(GRACE_S)
+        await server.stop(GRACE_S if serving else None)
 
 
 def _bind(server: aio.Server, settings: Listening) -> None:

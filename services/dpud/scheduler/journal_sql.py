@@ -1,79 +1,43 @@
-"""The journal in a database: SQLite in a file (WAL, a sync a commit)."""
+"""The journal in a database: SQLite in a file (WAL, a sync a commit), or PostgreSQL."""
 
 from __future__ import annotations
 
+import time
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
-from dpud.scheduler import codec
-from dpud.scheduler.journal import AppendFailed, Query, Superseded, UnreadableJournal
+from dpud.scheduler import codec, epoch
+from dpud.scheduler.database import is_away, now, sqlite_engine
+from dpud.scheduler.journal import AppendFailed, Query
 from dpud.scheduler.model import Job
 from dpud.scheduler.reserve import Reserve
+from dpud.scheduler.schema import groups, history, migrate
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from dpud.scheduler.events import Event
 
+T = TypeVar("T")
+
 #: Kept back beside the journal, so that what runs can end when the disk is full.
 RESERVE_BYTES = 64 * 1024 * 1024
+#: For so long a database that went away is asked again: less than an epoch's term.
+PATIENCE_S = 5.0
+_PAUSE_S = 0.05
 #: Groups read at once in a replay.
 _PAGE = 1_000
 
-_tables = sa.MetaData()
-_writer = sa.Table(
-    "writer", _tables, sa.Column("id", sa.Integer), sa.Column("epoch", sa.BigInteger), sa.Column("format", sa.Integer)
+
+#: A group whose commit was not answered may be there: its number is only ever its own.
+_INSERT = sa.text(
+    "INSERT INTO event_group (number, epoch, body) VALUES (:number, :epoch, :body) ON CONFLICT DO NOTHING"
 )
-_groups = sa.Table(
-    "event_group",
-    _tables,
-    sa.Column("number", sa.BigInteger),
-    sa.Column("epoch", sa.BigInteger),
-    sa.Column("body", sa.LargeBinary),
-)
-_history = sa.Table(
-    "job_history",
-    _tables,
-    sa.Column("id", sa.BigInteger),
-    sa.Column("project", sa.Text),
-    sa.Column("owner", sa.Text),
-    sa.Column("sequence", sa.Text),
-    sa.Column("state", sa.Integer),
-    sa.Column("ended", sa.Float),
-    sa.Column("body", sa.LargeBinary),
-)
-
-# SQLite has the lock since the begin and ignores FOR UPDATE; other databases take it here.
-_LOCK = sa.select(_writer.c.epoch).with_for_update()
-_INSERT = sa.insert(_groups)
-_RETIRE = sa.insert(_history)
-
-
-def sqlite_engine(path: Path) -> sa.Engine:
-    """Return an engine on a SQLite file: write-ahead log, a sync a commit, transactions that lock at their begin."""
-    engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.pool.StaticPool)
-
-    @sa.event.listens_for(engine, "connect")
-    def _on_connect(connection: sqlite3.Connection, _record: Any) -> None:
-        # The driver must not begin transactions by itself: _on_begin does, and takes the write lock at once.
-        connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @sa.event.listens_for(engine, "begin")
-    def _on_begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
+_RETIRE = sa.insert(history)
 
 
 class SqlJournal:
@@ -82,6 +46,7 @@ class SqlJournal:
     def __init__(self, engine: sa.Engine, reserve: Reserve | None = None) -> None:
         self._engine = engine
         self._reserve = reserve
+        self._now = now(engine)
         self._epoch = 0
         self._next = 1
 
@@ -99,29 +64,47 @@ class SqlJournal:
             raise
         return journal
 
-    def begin(self) -> None:
-        """Bring the tables up to date and become the writer."""
+    def begin(self, *, by_force: bool = True) -> None:
+        """Bring the tables up to date and become the writer.
+
+        Raises epoch.Taken where another is, unless `by_force`; UnreadableJournal; AppendFailed.
+        """
         try:
             with self._engine.begin() as connection:
-                _migrate(connection)
-                self._epoch = _become_writer(connection)
-                self._next = 1 + (connection.scalar(sa.select(sa.func.max(_groups.c.number))) or 0)
+                self._lock_tables(connection)
+                migrate(connection)
+                self._epoch = epoch.take(connection, self._now, by_force=by_force)
+                self._next = 1 + (connection.scalar(sa.select(sa.func.max(groups.c.number))) or 0)
         except DBAPIError as error:
             raise AppendFailed(f"the journal cannot be opened: {error.orig}") from error
         if self._reserve:
             self._reserve.take()
 
+    def _lock_tables(self, connection: sa.Connection) -> None:
+        """Keep others from making the same tables; SQLite has its one lock already."""
+        if self._engine.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(zlib.crc32(b"dpu scheduler journal"))))
+
+    def renew(self) -> None:
+        """Stay the writer for one more term. Raises Superseded, or AppendFailed when the database is away."""
+        self._patiently(lambda connection: epoch.renew(connection, self._now, self._epoch))
+
+    def resign(self) -> None:
+        """Let another take over at once. Raises Superseded, or AppendFailed."""
+        self._patiently(lambda connection: epoch.resign(connection, self._epoch))
+
     def replay(self) -> Iterator[Sequence[Event]]:
         """Yield all groups that were ever appended, in order."""
         last = 0
-        while True:
-            with self._engine.begin() as connection:
-                wanted = sa.select(_groups.c.number, _groups.c.body).where(_groups.c.number > last)
-                rows = connection.execute(wanted.order_by(_groups.c.number).limit(_PAGE)).all()
-            if not rows:
-                return
+        while rows := self._page(last):
             for last, body in rows:  # noqa: B007 (the next page begins behind the last one)
                 yield codec.load_events(zlib.decompress(body))
+
+    def _page(self, last: int) -> Sequence[Any]:
+        wanted = sa.select(groups.c.number, groups.c.body).where(groups.c.number > last)
+        return self._patiently(
+            lambda connection: connection.execute(wanted.order_by(groups.c.number).limit(_PAGE)).all()
+        )
 
     def append(self, events: Sequence[Event], retired: Iterable[Job] = ()) -> None:
         """Make a group durable in one transaction; on a full disk, in the room that was kept back."""
@@ -131,26 +114,36 @@ class SqlJournal:
             return
         row = {"number": self._next, "epoch": self._epoch, "body": zlib.compress(body, 1)}
         try:
-            self._write(row, past)
-        except DBAPIError as error:
+            self._patiently(lambda connection: self._write(connection, row, past))
+        except AppendFailed:
             if not (self._reserve and self._reserve.give_up()):
-                raise AppendFailed(f"the journal took nothing: {error.orig}") from error
-            self._write_again(row, past)
+                raise
+            self._patiently(lambda connection: self._write(connection, row, past))
         self._next += 1
 
-    def _write(self, row: dict[str, Any], past: list[dict[str, Any]]) -> None:
-        with self._engine.begin() as connection:
-            if connection.scalar(_LOCK) != self._epoch:
-                raise Superseded
-            connection.execute(_INSERT, row)
-            if past:
-                connection.execute(_RETIRE, past)
+    def _write(self, connection: sa.Connection, row: dict[str, Any], past: list[dict[str, Any]]) -> None:
+        """Write a group, unless it is there.
 
-    def _write_again(self, row: dict[str, Any], past: list[dict[str, Any]]) -> None:
-        try:
-            self._write(row, past)
-        except DBAPIError as error:
-            raise AppendFailed(f"the journal took nothing, even in its reserve: {error.orig}") from error
+        The lock is granted only when the transaction before has ended: whether it is there is certain then.
+        """
+        epoch.lock(connection, self._epoch)
+        if connection.execute(_INSERT, row).rowcount and past:
+            connection.execute(_RETIRE, past)
+
+    def _patiently(self, work: Callable[[sa.Connection], T]) -> T:
+        """Return what `work` does in one transaction; a database that went away is asked again for a while.
+
+        Raises AppendFailed where it stays away, or takes nothing.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                with self._engine.begin() as connection:
+                    return work(connection)
+            except DBAPIError as error:
+                if not is_away(error) or time.monotonic() > deadline:
+                    raise AppendFailed(f"the journal took nothing: {error.orig}") from error
+                time.sleep(_PAUSE_S)
 
     @property
     def roomy(self) -> bool:
@@ -159,9 +152,9 @@ class SqlJournal:
 
     def history(self, query: Query, limit: int) -> list[Job]:
         """Return retired jobs, newest first, at most `limit`."""
-        wanted = sa.select(_history.c.body).where(*_conditions(query)).order_by(_history.c.id.desc()).limit(limit)
-        with self._engine.begin() as connection:
-            return [codec.load(Job, zlib.decompress(body)) for (body,) in connection.execute(wanted)]
+        wanted = sa.select(history.c.body).where(*_conditions(query)).order_by(history.c.id.desc()).limit(limit)
+        rows = self._patiently(lambda connection: connection.execute(wanted).all())
+        return [codec.load(Job, zlib.decompress(body)) for (body,) in rows]
 
     def close(self) -> None:
         """Close the database."""
@@ -181,44 +174,15 @@ def _past(job: Job) -> dict[str, Any]:
 
 
 def _conditions(query: Query) -> Iterator[sa.ColumnElement[bool]]:
-    yield _history.c.project == query.project
-    yield _history.c.ended > query.ended_after
+    yield history.c.project == query.project
+    yield history.c.ended > query.ended_after
     if query.ids:
-        yield _history.c.id.in_(query.ids)
+        yield history.c.id.in_(query.ids)
     if query.user:
-        yield _history.c.owner == query.user
+        yield history.c.owner == query.user
     if query.states:
-        yield _history.c.state.in_([int(state) for state in query.states])
+        yield history.c.state.in_([int(state) for state in query.states])
     if query.sequence:
-        yield _history.c.sequence == query.sequence
+        yield history.c.sequence == query.sequence
     if query.before:
-        yield _history.c.id < query.before
-
-
-def _migrate(connection: sa.Connection) -> None:
-    """Bring the tables to the newest version. Raises UnreadableJournal where they are newer than this software."""
-    config = Config()
-    config.set_main_option("script_location", "dpud.scheduler:migrations")
-    script = ScriptDirectory.from_config(config)
-    current = MigrationContext.configure(connection).get_current_revision()
-    if current == script.get_current_head():
-        return
-    if current is not None and current not in {step.revision for step in script.walk_revisions()}:
-        raise UnreadableJournal(f"the journal's tables are at {current!r}, which this version does not know: upgrade")
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-
-
-def _become_writer(connection: sa.Connection) -> int:
-    """Return the new epoch: from now on no older writer can append."""
-    found = connection.execute(sa.select(_writer.c.epoch, _writer.c.format)).one_or_none()
-    if found is None:
-        connection.execute(sa.insert(_writer).values(id=1, epoch=1, format=codec.FORMAT))
-        return 1
-    if found.format != codec.FORMAT:
-        raise UnreadableJournal(
-            f"the journal has format {found.format}, and this version reads {codec.FORMAT}: "
-            "use the version that wrote it"
-        )
-    connection.execute(sa.update(_writer).values(epoch=found.epoch + 1))
-    return int(found.epoch) + 1
+        yield history.c.id < query.before

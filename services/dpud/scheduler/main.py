@@ -11,20 +11,26 @@ from typing import TYPE_CHECKING, TypeAlias
 from dpu_api.v1 import dispatch_pb2_grpc, scheduler_pb2_grpc
 from dpud.hosting.server import listening, until_stopped
 from dpud.hosting.settings import Address, Environment, Listening, Peer
+from dpud.scheduler.database import postgres_engine
 from dpud.scheduler.directory import Directory
 from dpud.scheduler.journal_sql import SqlJournal
+from dpud.scheduler.leadership import elected, leading
 from dpud.scheduler.loop import Loop
 from dpud.scheduler.outbox import Outbox
 from dpud.scheduler.peers import GrpcPeers
 from dpud.scheduler.service import DispatchService, Identity, SchedulerService
+from dpud.scheduler.standby import refusing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    import sqlalchemy as sa
     from grpc import aio
 
     from dpud.scheduler.journal import Journal
     from dpud.scheduler.outbox import Peers
+
+NAMES = ("dpu_api.v1.SchedulerService", "dpu_api.v1.DispatchService")
 
 Services: TypeAlias = "list[tuple[str, Callable[[aio.Server], None]]]"
 
@@ -35,6 +41,8 @@ class Settings:
 
     name: str
     state: Path
+    #: None: SQLite, in `state`.
+    database: sa.Engine | None
     archive: Peer
     logs: Peer
     code: Address
@@ -42,10 +50,11 @@ class Settings:
 
     @classmethod
     def read(cls, environment: Environment) -> Settings:
-        """Read DPU_NAME, DPU_STATE, DPU_ARCHIVE, DPU_LOGS, DPU_CODE, DPU_TOKEN_FILE and where to listen."""
+        """Read DPU_NAME, DPU_STATE, DPU_DATABASE, the addresses and the token of the others, and where to listen."""
         return cls(
             name=environment.get("DPU_NAME", str),
             state=environment.get("DPU_STATE", Path),
+            database=environment.get("DPU_DATABASE", postgres_engine, None),
             archive=Peer.read(environment, "DPU_ARCHIVE"),
             logs=Peer.read(environment, "DPU_LOGS"),
             code=environment.get("DPU_CODE", Address.parse),
@@ -55,14 +64,20 @@ class Settings:
 
 @asynccontextmanager
 async def built(settings: Settings) -> AsyncIterator[Services]:
-    """Open the journal, replay it, start the loop and the outbox; yield the services."""
+    """Open the journal in a file, replay it, start the loop and the outbox; yield the services."""
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with closing(SqlJournal.open_file(settings.state / "journal.sqlite")) as journal:
+        async with _served(journal, settings) as services:
+            yield services
+
+
+@asynccontextmanager
+async def _served(journal: Journal, settings: Settings) -> AsyncIterator[Services]:
     identity = Identity(settings.name, settings.archive.address.text, settings.logs.address.text, settings.code.text)
     peers = GrpcPeers(settings.archive, settings.logs)
     try:
-        with closing(SqlJournal.open_file(settings.state / "journal.sqlite")) as journal:
-            async with running(journal, peers, identity) as services:
-                yield services
+        async with running(journal, peers, identity) as services:
+            yield services
     finally:
         await peers.close()
 
@@ -70,29 +85,48 @@ async def built(settings: Settings) -> AsyncIterator[Services]:
 @asynccontextmanager
 async def running(journal: Journal, peers: Peers, identity: Identity) -> AsyncIterator[Services]:
     """Run the loop and the outbox within the block; what one of them raises ends the block. Yield the services."""
-    loop = Loop(journal)
+    # Beside this thread, where a leader goes on to renew: a long journal takes a while.
+    loop = await asyncio.to_thread(Loop, journal)
     scheduler = SchedulerService(loop, Directory(loop.state, journal), identity)
     dispatch = DispatchService(loop)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(loop.run()), group.create_task(Outbox(loop, peers).run())]
         try:
-            yield [
-                (
-                    "dpu_api.v1.SchedulerService",
-                    lambda server: scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(scheduler, server),
-                ),
-                (
-                    "dpu_api.v1.DispatchService",
-                    lambda server: dispatch_pb2_grpc.add_DispatchServiceServicer_to_server(dispatch, server),
-                ),
+            adding: list[Callable[[aio.Server], None]] = [
+                lambda server: scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(scheduler, server),
+                lambda server: dispatch_pb2_grpc.add_DispatchServiceServicer_to_server(dispatch, server),
             ]
+            yield list(zip(NAMES, adding, strict=True))
         finally:
             for task in tasks:
                 task.cancel()
 
 
 async def main(environment: Environment) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT; on a shared database, as soon as no other scheduler leads."""
     settings = Settings.read(environment)
-    async with built(settings) as services, listening(settings.listening, services):
-        await until_stopped()
+    if settings.database is None:
+        async with built(settings) as services, listening(settings.listening, services):
+            await until_stopped()
+        return
+    with closing(SqlJournal(settings.database)) as journal:
+        stopped = asyncio.create_task(until_stopped())
+        if await _elected(journal, settings, stopped):
+            async with (
+                leading(journal),
+                _served(journal, settings) as services,
+                listening(settings.listening, services),
+            ):
+                await stopped
+
+
+async def _elected(journal: SqlJournal, settings: Settings, stopped: asyncio.Task[None]) -> bool:
+    """Stand by; return whether this scheduler is to lead, and was not stopped before."""
+    async with listening(settings.listening, refusing(NAMES), serving=False):
+        election = asyncio.create_task(elected(journal))
+        await asyncio.wait([election, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if stopped.done():
+            election.cancel()
+            return False
+        await election
+        return True

@@ -1,0 +1,55 @@
+"""The journal's tables, and the steps that bring older ones up to date."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from dpud.scheduler.journal import UnreadableJournal
+
+_tables = sa.MetaData()
+
+#: One row: who writes. `expires` is in seconds since 1970 by the database's clock.
+writer = sa.Table(
+    "writer",
+    _tables,
+    sa.Column("id", sa.Integer),
+    sa.Column("epoch", sa.BigInteger),
+    sa.Column("format", sa.Integer),
+    sa.Column("expires", sa.Double),
+)
+groups = sa.Table(
+    "event_group",
+    _tables,
+    sa.Column("number", sa.BigInteger),
+    sa.Column("epoch", sa.BigInteger),
+    sa.Column("body", sa.LargeBinary),
+)
+history = sa.Table(
+    "job_history",
+    _tables,
+    sa.Column("id", sa.BigInteger),
+    sa.Column("project", sa.Text),
+    sa.Column("owner", sa.Text),
+    sa.Column("sequence", sa.Text),
+    sa.Column("state", sa.Integer),
+    sa.Column("ended", sa.Float),
+    sa.Column("body", sa.LargeBinary),
+)
+
+
+def migrate(connection: sa.Connection) -> None:
+    """Bring the tables to the newest version. Raises UnreadableJournal where they are newer than this software."""
+    config = Config()
+    config.set_main_option("script_location", "dpud.scheduler:migrations")
+    script = ScriptDirectory.from_config(config)
+    current = MigrationContext.configure(connection).get_current_revision()
+    if current == script.get_current_head():
+        return
+    if current is not None and current not in {step.revision for step in script.walk_revisions()}:
+        raise UnreadableJournal(f"the journal's tables are at {current!r}, which this version does not know: upgrade")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
