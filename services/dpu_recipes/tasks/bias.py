@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from dpu_recipes.frames import write_image
 from dpu_recipes.pars import parameter
-from dpu_recipes.task import Recipe, RecipeError, Request, TaskSpec
+from dpu_recipes.task import Recipe, Request, TaskSpec
 from dpu_recipes.tasks import raw_image, selection
+from dpu_recipes.tasks.noise import read_noise
 from dpu_recipes.tasks.product import product, save
 from dpu_recipes.tasks.quality import change, earlier, quality_flags
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from dpu_recipes.ccd.overscan import Correction, Method
     from dpu_recipes.ccd.stack import Stack
-    from dpu_recipes.frames import Frame
 
 log = logging.getLogger(__name__)
 
@@ -76,12 +76,12 @@ class Bias(Recipe):
         log.info("Making BiasFrame object")
         noise_frame = request.archive.calibration("ReadNoise", biases[0])
         method = Method(request.options["overscan"])
-        stack, variance = _stacked(request, raw_image.opened(request, biases), method, _read_noise(noise_frame))
+        stack, variance = _stacked(request, raw_image.opened(request, biases), method, read_noise(noise_frame))
         before = earlier(request, self.makes, biases[0], overscan=method)
         values = _values(stack.mean) | {
             "NCOMBINE": len(biases),
             "NREJECTED": len(biases) * stack.count.size - int(stack.count.sum(dtype="int64")),
-            "READNOISE": _read_noise(noise_frame),
+            "READNOISE": read_noise(noise_frame),
             "OVERSCAN_VARIANCE": variance,
         }
         values |= change(values["STDEV"], before, "STDEV")
@@ -99,14 +99,11 @@ def _stacked(
     request: Request, images: list[raw_image.RawImage], method: Method, read_noise: float
 ) -> tuple[Stack, float]:
     """Return the mean of some images, corrected by `method`, and the variance of the correction, ADU^2."""
-    from dpu_recipes.ccd.stack import Layer, clipped_mean
+    from dpu_recipes.ccd.stack import clipped_mean
 
     corrections = _corrections(images, method)
     variance = sum(correction.variance for correction in corrections) / len(corrections)
-    layers = [
-        Layer(pixels=image.data, level=correction.level, zero=image.zero)
-        for image, correction in zip(images, corrections, strict=True)
-    ]
+    layers = [image.layer(correction) for image, correction in zip(images, corrections, strict=True)]
     threshold = request.parameters.SIGMA_CLIP
     noise = math.sqrt(read_noise**2 + variance)
     log.info("Averaging %d frames, rejection at %.1f x %.3f ADU", len(layers), threshold, noise)
@@ -115,21 +112,10 @@ def _stacked(
 
 def _corrections(images: list[raw_image.RawImage], method: Method) -> list[Correction]:
     """Return what is taken off each image. Raises RecipeError where a frame has no strip for `method`."""
-    from dpu_recipes.ccd.overscan import correction
-
     log.info("Overscan correction method : %d", method)
     if not method.strip:
         return _level_matched(images)
-    corrections = []
-    for image in images:
-        strip = image.strip(method.strip)
-        if not strip.size:
-            raise RecipeError(
-                f"overscan method {method:d} needs a strip {method.strip}, which {image.frame.file_name} lacks; "
-                "oc=0 needs none"
-            )
-        corrections.append(correction(method, strip))
-    return corrections
+    return [image.correction(method) for image in images]
 
 
 def _level_matched(images: list[raw_image.RawImage]) -> list[Correction]:
@@ -167,11 +153,3 @@ def _limited(values: dict[str, float], method: Method) -> dict[str, float]:
     names = ("STDEV", "STDEV_DIFFERENCE", "SUBWIN_FLATNESS", "SUBWIN_STDEV")
     limited = {f"MAXIMUM_{name}": values[name] for name in names if name in values}
     return limited | ({"MAXIMUM_ABS_MEAN": values["MEAN"]} if method else {})
-
-
-def _read_noise(frame: Frame) -> float:
-    """Return the read noise, ADU, of a ReadNoise product. Raises RecipeError where it is none."""
-    value = frame.values.get("READNOISE")
-    if not isinstance(value, int | float) or not value > 0:
-        raise RecipeError(f"the ReadNoise {frame.file_name or frame.id} has READNOISE={value!r}: make another")
-    return float(value)

@@ -5,20 +5,14 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import TYPE_CHECKING, Any
 
-from dpu_recipes.frames import BadImage, Frame, read_image, write_image
+from dpu_recipes.frames import write_image
 from dpu_recipes.pars import parameter
-from dpu_recipes.task import Recipe, RecipeError, Request, TaskSpec
+from dpu_recipes.task import Recipe, Request, TaskSpec
 from dpu_recipes.tasks import selection
 from dpu_recipes.tasks.product import product, save
+from dpu_recipes.tasks.product_image import image
 from dpu_recipes.tasks.quality import change, earlier, quality_flags
-from dpu_recipes.validity import make_call
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
@@ -53,24 +47,8 @@ class HotPixels(Recipe):
     memory_mib = 512
 
     def plan(self, request: Request) -> list[TaskSpec]:
-        """Return a task a chip and read-out mode: its newest good bias of the night, else its newest, to refuse it.
-
-        One of the instrument's own overscan method goes before others: structure that another leaves hides pixels.
-        """
-        best: dict[tuple[str, str], Frame] = {}
-        method = request.instrument.overscan_method
-
-        def rank(frame: Frame) -> tuple[bool, bool, datetime]:
-            return _is_good(frame), frame.overscan == method, frame.creation_date
-
-        for bias in selection.selected(request, self.selects):
-            key = bias.chip, bias.readout
-            best[key] = max(best.get(key, bias), bias, key=rank)
-        chips = [chip for chip, _ in best]
-        return [
-            TaskSpec(label=chip if chips.count(chip) == 1 else f"{chip} {mode}", inputs=(bias.id,))
-            for (chip, mode), bias in sorted(best.items())
-        ]
+        """Return a task a chip and read-out mode: its newest good bias of the night."""
+        return selection.newest(request, self, self.selects)
 
     def run(self, request: Request, spec: TaskSpec) -> None:
         """Map the hot pixels of one bias, and save the map."""
@@ -78,10 +56,9 @@ class HotPixels(Recipe):
 
         (bias,) = selection.inputs(request, self, spec)
         log.info("Making HotPixelMap object")
-        log.info("Using %s %s", bias.frame_class, bias.file_name)
         parameters = request.parameters
         found = hot_pixels(
-            _image(request, bias),
+            image(request, bias),
             threshold=parameters.REJECTION_THRESHOLD,
             iterations=parameters.MAXIMUM_ITERATIONS,
             mesh=parameters.BACKGROUND_SIZE,
@@ -97,28 +74,3 @@ class HotPixels(Recipe):
         file = request.scratch / "hot_pixels.fits"
         write_image(file, (~found.hot).astype("uint8"), record)
         save(request, record, file)
-
-
-def _is_good(bias: Frame) -> bool:
-    return bias.is_valid and not bias.quality_flags
-
-
-def _image(request: Request, bias: Frame) -> NDArray[Any]:
-    """Return the pixels of a bias. Raises RecipeError where it may not be used."""
-    import numpy as np
-
-    if not _is_good(bias):
-        raise RecipeError(
-            f"no BiasFrame of chip {bias.chip} of night {bias.night} may be used: the newest, {bias.file_name}, "
-            f"has is_valid={bias.is_valid:d} and quality_flags={bias.quality_flags}; "
-            f"make one with {make_call('BiasFrame', bias)}"
-        )
-    try:
-        image, _ = read_image(request.archive.open(bias))
-    except BadImage as error:
-        raise RecipeError(f"{bias.file_name}: {error}; make another bias") from error
-    if not np.isfinite(image).all():
-        raise RecipeError(f"{bias.file_name} has pixels that are not a number: make another bias")
-    if not image.any():
-        raise RecipeError(f"{bias.file_name} is zero everywhere: make another bias")
-    return image.astype(np.float32, copy=False)

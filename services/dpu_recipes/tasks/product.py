@@ -6,8 +6,8 @@ import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from dpu_recipes.frames import RAW, Frame
-from dpu_recipes.validity import window
+from dpu_recipes.frames import EPOCH, RAW, Frame
+from dpu_recipes.validity import CALIBRATIONS, IGNORING_FILTER_AND_OBJECT, window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,13 +27,17 @@ def product(
     values: Mapping[str, Plain],
     overscan: int = RAW,
 ) -> Frame:
-    """Return the record of what `recipe` makes from some frames; the first of them gives chip, night and mode."""
+    """Return the record of what `recipe` makes from some frames; the first gives chip, filter, night and mode."""
     first = made_from[0]
-    start, end = window(recipe.makes, first.night, request.instrument.longitude_deg)
+    start, end = EPOCH, EPOCH
+    if recipe.makes in CALIBRATIONS:
+        start, end = window(recipe.makes, first.night, request.instrument.longitude_deg)
     return Frame(
         frame_class=recipe.makes,
         instrument=first.instrument,
         chip=first.chip,
+        # What no light has reached carries the filter that happened to be there.
+        filter="" if first.frame_class in IGNORING_FILTER_AND_OBJECT else first.filter,
         night=first.night,
         date_obs=first.date_obs,
         readout=first.readout,

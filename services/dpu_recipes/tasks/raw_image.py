@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from dpu_recipes.ccd.overscan import Correction, Method
+    from dpu_recipes.ccd.stack import Layer
+
 log = logging.getLogger(__name__)
 
 #: One row in so many is looked at to see whether a frame is empty or saturated.
@@ -44,9 +47,38 @@ class RawImage:
         strip: NDArray[np.float32] = self.pixels[getattr(self.regions, name)].astype(np.float32)
         return strip + np.float32(self.zero)
 
+    def correction(self, method: Method) -> Correction:
+        """Return what overscan `method` takes off the data. Raises RecipeError where there is no strip for it."""
+        from dpu_recipes.ccd.overscan import correction
+
+        strip = self.strip(method.strip) if method.strip else None
+        if strip is not None and not strip.size:
+            raise RecipeError(
+                f"overscan method {method:d} needs a strip {method.strip}, which {self.frame.file_name} lacks; "
+                "oc=0 needs none"
+            )
+        return correction(method, strip)
+
+    def layer(self, correction: Correction) -> Layer:
+        """Return its data as a layer of a stack, less what an overscan correction takes off."""
+        from dpu_recipes.ccd.stack import Layer
+
+        return Layer(pixels=self.data, level=correction.level, zero=self.zero)
+
 
 def opened(request: Request, frames: list[Frame]) -> list[RawImage]:
     """Return the images of frames. Raises RecipeError that names each frame which is no good, and why."""
+    images, refused = sorted_out(request, frames)
+    if refused:
+        raise RecipeError(f"no good: {listed(refused)}; name the good frames with raw=[...]")
+    return images
+
+
+def sorted_out(request: Request, frames: list[Frame]) -> tuple[list[RawImage], dict[str, str]]:
+    """Return the images of frames that are good, and by file name what is wrong with the others.
+
+    Raises RecipeError where a frame cannot be read, or they are of different sizes.
+    """
     images = []
     for frame in frames:
         log.info("Using %s %s", frame.frame_class, frame.file_name)
@@ -56,9 +88,7 @@ def opened(request: Request, frames: list[Frame]) -> list[RawImage]:
         raise RecipeError(f"the frames are of different sizes: {listed(sizes)}; name frames of one with raw=[...]")
     saturation = request.instrument.chip(frames[0].chip).saturation
     refused = {image.frame.file_name: reason for image in images if (reason := _defect(image, saturation))}
-    if refused:
-        raise RecipeError(f"no good: {listed(refused)}; name the good frames with raw=[...]")
-    return images
+    return [image for image in images if image.frame.file_name not in refused], refused
 
 
 def _mapped(frame: Frame, path: Path) -> RawImage:

@@ -1,19 +1,25 @@
-"""The frames of a stage: selected, split by chip and read-out mode, and checked to go together."""
+"""The frames of a stage: selected, split by chip, filter and read-out mode, and checked to go together."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from dpu_recipes.archive import Selection
 from dpu_recipes.instrument import InstrumentError
 from dpu_recipes.task import Recipe, RecipeError, Request, TaskSpec
-from dpu_recipes.validity import CALIBRATIONS
+from dpu_recipes.validity import CALIBRATIONS, IGNORING_FILTER_AND_OBJECT
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import datetime
+
     from dpu_recipes.frames import Frame
 
 log = logging.getLogger(__name__)
+
+#: What frames of one product have in common beside their chip: filter ('' where it does not matter), read-out mode.
+Kind: TypeAlias = "tuple[str, str]"
 
 
 def selected(request: Request, frame_class: str) -> list[Frame]:
@@ -30,7 +36,9 @@ def selected(request: Request, frame_class: str) -> list[Frame]:
         chips = (request.instrument.chip(chip).name,) if chip else ()
     except InstrumentError as error:
         raise RecipeError(str(error)) from error
-    selection = Selection(instrument=request.instrument.name, night=options["date"], chips=chips)
+    selection = Selection(
+        instrument=request.instrument.name, night=options["date"], chips=chips, filter=options.get("filter", "")
+    )
     found = request.archive.select(frame_class, selection)
     if not found:
         raise RecipeError(_nothing(request, frame_class))
@@ -38,25 +46,52 @@ def selected(request: Request, frame_class: str) -> list[Frame]:
 
 
 def split(request: Request, recipe: Recipe, *, at_most: int | None = None) -> list[TaskSpec]:
-    """Return a task a chip and read-out mode; of each, the first `at_most` frames.
+    """Return a task a chip, read-out mode and, where the product serves one only, filter; the first `at_most` frames.
 
-    Frames of a mode that has too few are left out, with a warning, where another mode of their chip has enough; else
-    the chip's task gets them all, and refuses them. Frames that the user named go together, whatever their mode.
+    Frames of a kind that has too few are left out, with a warning, where another kind of their chip has enough; else
+    the chip's task gets them all, and refuses them. Frames that the user named go together, whatever their kind.
     """
     minimum = request.instrument.minimum(recipe.makes)
     together = bool(request.options.get("raw_filenames"))
-    by_chip: dict[str, dict[str, list[Frame]]] = {}
+    by_chip: dict[str, dict[Kind, list[Frame]]] = {}
     for frame in selected(request, recipe.selects):
-        by_chip.setdefault(frame.chip, {}).setdefault("" if together else frame.readout, []).append(frame)
+        kind = ("", "") if together else _kind(recipe, frame)
+        by_chip.setdefault(frame.chip, {}).setdefault(kind, []).append(frame)
     specs = []
-    for chip, by_mode in by_chip.items():
-        enough = {mode: frames for mode, frames in by_mode.items() if len(frames) >= minimum}
-        _warn_left_out(recipe, chip, by_mode, enough)
-        groups = enough or {"": [frame for frames in by_mode.values() for frame in frames]}
-        for mode, frames in groups.items():
-            label = chip if len(groups) == 1 else f"{chip} {mode}"
-            specs.append(TaskSpec(label=label, inputs=tuple(frame.id for frame in frames[:at_most])))
+    for chip, by_kind in by_chip.items():
+        enough = {kind: frames for kind, frames in by_kind.items() if len(frames) >= minimum}
+        _warn_left_out(recipe, chip, by_kind, enough)
+        groups = enough or {("", ""): [frame for frames in by_kind.values() for frame in frames]}
+        for kind, frames in groups.items():
+            inputs = tuple(frame.id for frame in frames[:at_most])
+            specs.append(TaskSpec(label=_label(chip, kind, groups), inputs=inputs))
     return specs
+
+
+def newest(request: Request, recipe: Recipe, frame_class: str) -> list[TaskSpec]:
+    """Return a task a chip and kind: the newest good product of the night, else the newest, for the task to refuse it.
+
+    One of the instrument's own overscan method goes before others: structure that another leaves hides pixels.
+    """
+    best: dict[str, dict[Kind, Frame]] = {}
+    method = request.instrument.overscan_method
+
+    def rank(frame: Frame) -> tuple[bool, bool, datetime]:
+        return is_good(frame), frame.overscan == method, frame.creation_date
+
+    for frame in selected(request, frame_class):
+        of_chip, kind = best.setdefault(frame.chip, {}), _kind(recipe, frame)
+        of_chip[kind] = max(of_chip.get(kind, frame), frame, key=rank)
+    return [
+        TaskSpec(label=_label(chip, kind, of_chip), inputs=(frame.id,))
+        for chip, of_chip in sorted(best.items())
+        for kind, frame in sorted(of_chip.items())
+    ]
+
+
+def is_good(product: Frame) -> bool:
+    """Return whether other recipes may choose a product."""
+    return product.is_valid and not product.quality_flags
 
 
 def inputs(request: Request, recipe: Recipe, spec: TaskSpec) -> list[Frame]:
@@ -65,6 +100,8 @@ def inputs(request: Request, recipe: Recipe, spec: TaskSpec) -> list[Frame]:
     frames = [request.archive.find(identifier) for identifier in spec.inputs]
     _check_alike(frames, "chip", "chips")
     _check_alike(frames, "readout", "read-out modes")
+    if _is_by_filter(recipe):
+        _check_alike(frames, "filter", "filters")
     minimum = request.instrument.minimum(recipe.makes)
     if len(frames) < minimum:
         found = ", ".join(frame.file_name for frame in frames) or "none"
@@ -100,18 +137,40 @@ def _named(request: Request, frame_class: str, names: list[str]) -> list[Frame]:
 def _nothing(request: Request, frame_class: str) -> str:
     """Return what to say where a night has no frame of a class: of a calibration, the call that makes one."""
     instrument, night, chip = request.instrument.name, request.options["date"], request.options["chip"]
-    found = f"there is no {frame_class} of {instrument}{f' chip {chip}' if chip else ''} of night {night}"
+    through = request.options.get("filter", "")
+    words = [f" chip {chip}" if chip else "", f" filter {through}" if through else ""]
+    found = f"there is no {frame_class} of {instrument}{''.join(words)} of night {night}"
     if frame_class not in CALIBRATIONS:
         return f"{found}; `awe ingest` brings raw frames in"
     arguments = f"i={instrument!r}, d={night!r}" + (f", c={chip!r}" if chip else "")
+    if through and CALIBRATIONS[frame_class].by_filter:
+        arguments += f", f={through!r}"
     return f"{found}; make it with dpu.run({CALIBRATIONS[frame_class].sequence!r}, {arguments}, C=1)"
 
 
-def _warn_left_out(recipe: Recipe, chip: str, by_mode: dict[str, list[Frame]], enough: dict[str, list[Frame]]) -> None:
-    for mode, frames in by_mode.items():
-        if enough and mode not in enough:
+def _is_by_filter(recipe: Recipe) -> bool:
+    known = CALIBRATIONS.get(recipe.makes)
+    return known.by_filter if known else recipe.selects not in IGNORING_FILTER_AND_OBJECT
+
+
+def _kind(recipe: Recipe, frame: Frame) -> Kind:
+    return frame.filter if _is_by_filter(recipe) else "", frame.readout
+
+
+def _label(chip: str, kind: Kind, among: Collection[Kind]) -> str:
+    """Return 'ccd50', with what tells its kind from the others of the chip: 'ccd50 #842'."""
+    return " ".join([chip, *(part for place, part in enumerate(kind) if len({other[place] for other in among}) > 1)])
+
+
+def _warn_left_out(
+    recipe: Recipe, chip: str, by_kind: dict[Kind, list[Frame]], enough: dict[Kind, list[Frame]]
+) -> None:
+    for kind, frames in by_kind.items():
+        if enough and kind not in enough:
             names = ", ".join(frame.file_name for frame in frames)
-            log.warning("%s of chip %s leaves out %s: too few of read-out mode %s", recipe.name, chip, names, mode)
+            through, mode = kind
+            of = f"filter {through}, read-out mode {mode}" if through else f"read-out mode {mode}"
+            log.warning("%s of chip %s leaves out %s: too few of %s", recipe.name, chip, names, of)
 
 
 def _check_alike(frames: list[Frame], name: str, what: str) -> None:
