@@ -262,6 +262,15 @@ def test_photons_give_the_gain(light: float) -> None:
     assert_agrees("gain", level / variance, 1.6, Allowance(error=1.6 * np.sqrt(2 / kept.sum()), times=4))
 
 
+def test_light_is_lost_as_the_nonlinearity_says() -> None:
+    detector = a_detector(nonlinearity=0.04)
+    flat = Exposure(frame_class="RawDomeFlatFrame", light=25_000.0)
+    image, _ = expose(detector, flat, 0.0, np.random.default_rng(7))
+    measured = float(np.median(image[detector.layout.regions.data])) - detector.level
+    # Half of NONLINEAR_AT loses half of the part.
+    assert measured == pytest.approx(25_000 * 0.98, abs=3)
+
+
 def test_counts_stop_at_the_ends_of_the_converter() -> None:
     bright, _ = expose(a_detector(level=70_000.0), BIAS, 0.0, np.random.default_rng(6))
     dark, _ = expose(a_detector(level=-500.0), BIAS, 0.0, np.random.default_rng(6))
@@ -340,6 +349,13 @@ def test_dome_flats_have_the_levels_asked_for_in_pairs() -> None:
     lights = [exposure.light for exposure in night(biases=0, domes=6, dome_levels=(5e3, 1e4, 2e4)).exposures()]
     assert lights == pytest.approx([5e3, 5e3, 1e4, 1e4, 2e4, 2e4], rel=0.011)
     assert len(set(lights)) == 6
+
+
+def test_a_steady_lamp_gives_the_same_light_each_time() -> None:
+    lights = [
+        exposure.light for exposure in night(biases=0, domes=4, dome_levels=(5e3, 1e4), lamp_drift=0.0).exposures()
+    ]
+    assert lights == [5e3, 5e3, 1e4, 1e4]
 
 
 @pytest.mark.parametrize("dawn", [False, True])
@@ -470,6 +486,8 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
         ({"chips": ("ccd50", "ccd50")}, "chip 'ccd50' was asked for more than once"),
         ({"seed": -1}, "seed -1 is negative"),
         ({"flaw": "rain"}, "flaw 'rain' is not one of shutter, saturated, filter, mode, flicker"),
+        ({"lamp_drift": 1.0}, "lamp drift 1 is not in 0 ... 1"),
+        ({"nonlinearity": 0.5}, "nonlinearity 0.5 is not in 0 ... 0.3"),
         ({"dome_levels": (1e4, 0.0)}, r"levels of dome flats \(10000.0, 0.0\): one or more above 0 ADU are needed"),
     ],
 )

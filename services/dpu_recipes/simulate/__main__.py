@@ -12,7 +12,7 @@ from dpu_recipes.night import BadNight as BadDate
 from dpu_recipes.night import parse_night
 from dpu_recipes.simulate import BadNight, Night, write_night
 from dpu_recipes.simulate.flaw import FLAWS
-from dpu_recipes.simulate.night import DOME_LIGHT
+from dpu_recipes.simulate.night import DOME_LIGHT, LAMP_DRIFT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +48,8 @@ def _night(asked: argparse.Namespace) -> Night:
         biases=asked.biases,
         domes=asked.domes,
         dome_levels=tuple(asked.dome_levels),
+        lamp_drift=asked.lamp_drift,
+        nonlinearity=asked.nonlinearity,
         twilights=asked.twilights,
         dawn=asked.dawn,
         flaw=asked.flaw,
@@ -67,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--biases", type=int, default=10, help="how many (default: %(default)s)")
     parser.add_argument("--domes", type=int, default=0, help="how many dome flats (default: %(default)s)")
     parser.add_argument("--dome-levels", type=float, nargs="+", default=[DOME_LIGHT], metavar="ADU", help="of them")
+    parser.add_argument("--lamp-drift", type=float, default=LAMP_DRIFT, help="of its light (default: %(default)s)")
+    parser.add_argument("--nonlinearity", type=float, default=0.0, help="light lost at 50,000 ADU (default: none)")
     parser.add_argument("--twilights", type=int, default=0, help="how many twilight flats (default: %(default)s)")
     parser.add_argument("--dawn", action="store_true", help="of a sky that grows brighter")
     parser.add_argument("--flaw", default="", help=f"what went wrong with the flats: {', '.join(FLAWS)}")

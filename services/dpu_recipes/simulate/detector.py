@@ -19,6 +19,9 @@ Image: TypeAlias = "NDArray[np.float32]"
 #: Variance that rounding to whole ADU adds, ADU^2 (a uniform error of one ADU's width).
 ROUNDING = 1 / 12
 
+#: Light, ADU, of which `Detector.nonlinearity` is lost.
+NONLINEAR_AT = 50_000.0
+
 #: By overscan method: the axes that it averages along, both for a constant, and the strip that it looks at.
 METHODS: Mapping[int, tuple[tuple[int, ...], str]] = {
     1: ((0, 1), "prescan_x"),
@@ -82,11 +85,18 @@ class Detector:
     #: The lamp's light over the sky's: in the middle of the CCD, and what it gains from the first row (column) to
     #: the last.
     lamp: tuple[float, float, float] = (1.0, 0.0, 0.0)
+    #: Part of the light that is not counted, of NONLINEAR_AT ADU; it grows with the light.
+    nonlinearity: float = 0.0
 
     @property
     def effective_read_noise(self) -> float:
         """Return the noise of a pixel without light, rounding included, ADU."""
         return float(np.sqrt(self.read_noise**2 + ROUNDING))
+
+    def counted(self, light: Image) -> Image:
+        """Return what is counted of `light`, ADU: L (1 - nonlinearity L / NONLINEAR_AT)."""
+        counted: Image = light * (1 - np.float32(self.nonlinearity / NONLINEAR_AT) * light)
+        return counted
 
     def lamp_shape(self) -> Image:
         """Return how much of the lamp's light falls on each pixel that sees light, against an even sky."""

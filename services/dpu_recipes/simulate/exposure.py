@@ -112,7 +112,7 @@ def expose(
     # the read noise of a CCD with hot columns to better than a per cent.
     light += detector.hot
     if exposure.light:
-        light += _lit(detector, _falling(detector, exposure, stars, generator), generator)
+        light += detector.counted(_lit(detector, _falling(detector, exposure, stars, generator), generator))
     noise = float(np.sqrt(detector.read_noise**2 + exposure.light / detector.gain))
     hits = rays.thrown(layout, exposure.exptime + READ_OUT, noise, generator)
     light[hits.y, hits.x] += hits.signal

@@ -38,6 +38,8 @@ DITHER = 50.0
 VIGNETTING = 0.15
 #: Biases by whose mean hot pixels are scaled in a night that has none.
 REFERENCE_BIASES = 10
+#: Largest nonlinearity: with more, bright light would be counted as less than dim light.
+STEEPEST = 0.3
 #: Fewer pixels on a side hold no background mesh.
 SMALLEST = 64
 
@@ -60,6 +62,10 @@ class Night:
     domes: int = 0
     #: ADU: dome flats have these one after another, as many of each as their number allows.
     dome_levels: tuple[float, ...] = (DOME_LIGHT,)
+    #: From one dome flat to the next, the lamp differs by at most this part of its light, either way.
+    lamp_drift: float = LAMP_DRIFT
+    #: Of each CCD (`Detector.nonlinearity`).
+    nonlinearity: float = 0.0
     twilights: int = 0
     #: Whether twilight falls (its flats grow dimmer) or rises.
     dawn: bool = False
@@ -77,10 +83,7 @@ class Night:
                 f"{self.biases} biases, {self.domes} dome flats and {self.twilights} twilight flats: "
                 "at least one exposure is needed"
             )
-        if not self.dome_levels or not all(level > 0 for level in self.dome_levels):
-            raise BadNight(f"levels of dome flats {self.dome_levels}: one or more above 0 ADU are needed")
-        if self.flaw and self.flaw not in FLAWS:
-            raise BadNight(f"flaw {self.flaw!r} is not one of {', '.join(FLAWS)}")
+        self._check_light()
         if not self.chips:
             raise BadNight("no chip was asked for: at least one is needed")
         for name in self.chips:
@@ -91,6 +94,17 @@ class Night:
             raise BadNight(f"seed {self.seed} is negative")
         if not 0 < self.scale <= 1 or min(self.layout.rows, self.layout.columns) < SMALLEST:
             raise BadNight(f"scale {self.scale:g} is not in 0 ... 1 or leaves less than {SMALLEST} pixels on a side")
+
+    def _check_light(self) -> None:
+        """Refuse lamps and losses of light that cannot be."""
+        if not self.dome_levels or not all(level > 0 for level in self.dome_levels):
+            raise BadNight(f"levels of dome flats {self.dome_levels}: one or more above 0 ADU are needed")
+        if not 0 <= self.lamp_drift < 1:
+            raise BadNight(f"lamp drift {self.lamp_drift:g} is not in 0 ... 1")
+        if not 0 <= self.nonlinearity <= STEEPEST:
+            raise BadNight(f"nonlinearity {self.nonlinearity:g} is not in 0 ... {STEEPEST:g}")
+        if self.flaw and self.flaw not in FLAWS:
+            raise BadNight(f"flaw {self.flaw!r} is not one of {', '.join(FLAWS)}")
 
     @property
     def layout(self) -> Layout:
@@ -114,7 +128,7 @@ class Night:
         place = self.instrument.chip(chip)
         shading = illumination(self.instrument, place, self.layout) if lit else None
         drawn = draw.detector(chip, self.layout, self.biases or REFERENCE_BIASES, shading, self.generator(chip, 0))
-        return replace(drawn, lamp=self._lamp(place))
+        return replace(drawn, lamp=self._lamp(place), nonlinearity=self.nonlinearity)
 
     def stars(self, chip: str, exposure: Exposure) -> Stars:
         """Return the stars in one CCD of an exposure: none but in twilight."""
@@ -149,7 +163,7 @@ class Night:
                 object="DOME FLAT",
                 filter=self.filter,
                 exptime=level / DOME_RATE,
-                light=float(level * lamp.uniform(1 - LAMP_DRIFT, 1 + LAMP_DRIFT)),
+                light=float(level * lamp.uniform(1 - self.lamp_drift, 1 + self.lamp_drift)),
             )
 
     def _twilights(self) -> Iterator[Exposure]:

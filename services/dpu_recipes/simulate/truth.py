@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dpu_recipes.simulate.exposure import Circumstances
 
 _NIGHT = "night.json"
-_SCALARS = ("read_noise", "gain", "level", "sigma")
+_SCALARS = ("read_noise", "gain", "level", "sigma", "nonlinearity")
 _ARRAYS = ("row_pattern", "column_pattern", "surface", "hot", "flat")
 
 
