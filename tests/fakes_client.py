@@ -2,6 +2,8 @@
 # ruff: noqa: N802, ARG002 (gRPC names the methods and gives their arguments)
 
 import asyncio
+import hashlib
+import io
 import secrets
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -10,6 +12,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from astropy.io import fits
 
 from dpu.config import Config, KnownDpu
 from dpu.errors import MissingBlobs, NotFound, NothingSelected, UnknownChip, UnknownInstrument, Unreachable
@@ -126,6 +131,30 @@ def job_end(offset: int) -> logs_pb2.ReadResponse:
     return logs_pb2.ReadResponse(end=logs_pb2.JobEnd(state=job_pb2.JOB_STATE_FINISHED, complete=True), offset=offset)
 
 
+def image(level: float) -> bytes:
+    """Return a FITS file of 64 x 32 pixels at a level, with noise."""
+    written = io.BytesIO()
+    pixels = np.random.default_rng(1).normal(level, 2.0, (64, 32)).astype("float32")
+    fits.PrimaryHDU(pixels).writeto(written)
+    return written.getvalue()
+
+
+def product(chip: str, content: bytes = b"", **changes: Any) -> archive_pb2.Frame:
+    made = archive_pb2.Frame(
+        id=f"id-{chip}",
+        frame_class="BiasFrame",
+        instrument="WFI",
+        chip=chip,
+        night=NIGHT,
+        file_name=f"Bias-{chip}.fits",
+        digest=hashlib.sha256(content).hexdigest() if content else "",
+        size=len(content),
+        ref=job_pb2.TaskRef(job_id=84820, task=1, attempt=1),
+    )
+    made.MergeFrom(archive_pb2.Frame(**changes))
+    return made
+
+
 @dataclass
 class Script:
     """What the services answer, and what they were asked."""
@@ -137,6 +166,8 @@ class Script:
     becomes: list[job_pb2.Job] = field(default_factory=list)
     tasks: list[job_pb2.Task] = field(default_factory=list)
     frames: list[archive_pb2.Frame] = field(default_factory=list)
+    #: What FetchFrame sends, by the identifier of the frame.
+    files: dict[str, bytes] = field(default_factory=dict)
     logs: list[logs_pb2.ReadResponse] = field(default_factory=list)
     #: Breaks the stream of logs once, behind this offset.
     break_logs_after: int | None = None
@@ -253,6 +284,16 @@ class Archive(archive_pb2_grpc.ArchiveServiceServicer):
         token = str(first + 1) if len(self.script.frames) > first + 1 else ""
         return archive_pb2.ListFramesResponse(frames=self.script.frames[first : first + 1], next_page_token=token)
 
+    async def FetchFrame(self, request, context):
+        self.script.note("FetchFrame", request)
+        found = next((frame for frame in self.script.frames if frame.id == request.id), None)
+        if found is None:
+            raise NotFound(f"there is no frame {request.id}")
+        yield archive_pb2.FetchFrameResponse(frame=found)
+        content = self.script.files[request.id]
+        for first in range(0, len(content), 1000):
+            yield archive_pb2.FetchFrameResponse(chunk=content[first : first + 1000])
+
     async def Ingest(self, request_iterator, context):
         file = (await anext(request_iterator)).file
         content = b"".join([item.chunk async for item in request_iterator])
@@ -302,6 +343,17 @@ class Code(codeship_pb2_grpc.CodeServiceServicer):
         if not {entry.digest for entry in request.tree.entries} <= self.script.blobs:
             raise MissingBlobs("some content was not uploaded")
         return codeship_pb2.PutTreeResponse(digest=digest_of(request.tree.entries))
+
+
+def images() -> Script:
+    """Return a DPU whose job 84820 has made an image of each chip."""
+    contents = {chip: image(level) for chip, level in zip(CHIPS, (100.0, 200.0), strict=True)}
+    return Script(
+        jobs={84820: job()},
+        tasks=[task(1, "ccd50")],
+        frames=[product(chip, content) for chip, content in contents.items()],
+        files={f"id-{chip}": content for chip, content in contents.items()},
+    )
 
 
 @contextmanager

@@ -16,12 +16,14 @@ from dpu.sessionlog import Logs, SessionLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import TypeAlias
+    from typing import Any, TypeAlias
 
+    from dpu.jobview import JobView
     from dpu.link import Link
     from dpu.pars import Pars
     from dpu.products import Product
     from dpu.submission import Recipes
+    from dpu_api.v1.archive_pb2 import Frame
     from dpu_api.v1.catalogue_pb2 import Sequence
     from dpu_api.v1.job_pb2 import Job
     from dpu_api.v1.scheduler_pb2 import ListJobsRequest
@@ -170,6 +172,62 @@ class Processor:
         from dpu.products import results
 
         return results(self.link, _one(jobid))
+
+    def job(self, jobid: int) -> JobView:
+        """Return a job with its tasks as they stand; the prompt and notebooks show it as a table. Raises NotFound."""
+        from dpu.jobview import look
+
+        return look(self.link, _one(jobid))
+
+    def show(self, jobid: int) -> None:
+        """Print a job's tasks as a table: chip, stage, state, attempt, worker, times, first error. Raises NotFound."""
+        from rich.console import Console
+
+        Console(file=self._reporter.out).print(self.job(jobid))
+
+    def watch(self) -> None:
+        """Show all your jobs, live, until the last has ended. Ctrl-C leaves it, and the jobs go on."""
+        from dpu.board import watch
+
+        watch(self._jobs, self._reporter)
+
+    # Products
+
+    def fetch(self, jobid: int, folder: str | Path = ".") -> list[Path]:
+        """Bring the FITS files of a job's main objects into `folder`, committed or not; return their paths.
+
+        A file is there whole or not at all. Raises NothingSelected where the job has made no file.
+        """
+        from dpu.fetch import fetch
+
+        return fetch(self.link, self._files(jobid), Path(folder).expanduser())
+
+    def open(self, jobid: int) -> list[Any]:
+        """Return the FITS files of a job's main objects as astropy.io.fits.HDUList, sorted by chip.
+
+        Raises NothingSelected where the job has made no file.
+        """
+        from dpu.lab import opened
+
+        return opened(self.link, self._files(jobid))
+
+    def plot(self, jobid: int, file: str | Path = "") -> Path:
+        """Draw what a job has made and return the PNG: images as a focal plane, measured values against time.
+
+        It is written to `file`, by default job-JOBID.png, and shown in a notebook. Raises NothingSelected.
+        """
+        from dpu import plot
+
+        path = plot.save(plot.plot(self.link, _one(jobid)), Path(file or f"job-{jobid}.png").expanduser())
+        self._reporter.say(f"Job {jobid} is drawn in {path}")
+        self._reporter.picture(path)
+        return path
+
+    def _files(self, jobid: int) -> list[Frame]:
+        from dpu.fetch import with_files
+        from dpu.products import made
+
+        return with_files(made(self.link, _one(jobid)), jobid)
 
     # Sequences
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dpu.joblog import tasks_of
 from dpu.values import Plain, from_map
@@ -82,17 +82,21 @@ def results(link: Link, job_id: int) -> list[Product]:
     A job without commit has none.
     """
     job = link.ask(lambda services: services.scheduler.GetJob, GetJobRequest(job_id=job_id)).job
-    if not job.commit:
-        return []
+    return [to_product(frame) for frame in made(link, job_id) if frame.published] if job.commit else []
+
+
+def made(link: Link, job_id: int) -> list[Frame]:
+    """Return what a job has made in its last stage so far, committed or not, by chip. Raises NotFound."""
     stages = {task.ref.task: task.stage for task in tasks_of(link, job_id)}
     last = max(stages.values(), default=0)
-    frames = [frame for frame in _frames(link, job_id) if frame.published and stages.get(frame.ref.task) == last]
-    return [to_product(frame) for frame in sorted(frames, key=lambda frame: (frame.chip, frame.file_name))]
+    frames = [frame for frame in frames_of(link, job_id=job_id, only_job=True) if stages.get(frame.ref.task) == last]
+    return sorted(frames, key=lambda frame: (frame.chip, frame.file_name))
 
 
-def _frames(link: Link, job_id: int) -> list[Frame]:
+def frames_of(link: Link, **asked: Any) -> list[Frame]:
+    """Return all frames that fit the fields of a ListFramesRequest."""
     frames: list[Frame] = []
-    request = ListFramesRequest(job_id=job_id, only_job=True)
+    request = ListFramesRequest(**asked)
     while True:
         page = link.ask(lambda services: services.archive.ListFrames, request)
         frames.extend(page.frames)

@@ -27,6 +27,7 @@ EPILOG = """\
 awe                        open the prompt
 awe -c CODE                run CODE, with dpu
 awe FILE.py [ARGUMENT...]  run a file, with dpu
+awe plot JOBID [FILE]      save a picture of what a job has made
 awe env                    show the settings, and where each comes from
 awe ingest PATH...         bring raw FITS files into the archive (awe ingest --help)
 awe demo                   reduce a night of calibrations on a DPU of its own (awe demo --help)
@@ -34,7 +35,7 @@ awe demo                   reduce a night of calibrations on a DPU of its own (a
 exit codes: 0 well, 1 failed, 2 used wrongly, 4 the DPU cannot be reached"""
 
 #: What `awe WORD` runs: the `main` of a module. A file of such a name is run as ./WORD.
-COMMANDS = {"demo": "dpu.demo", "env": "dpu.env", "ingest": "dpu.ingest"}
+COMMANDS = {"demo": "dpu.demo", "env": "dpu.env", "ingest": "dpu.ingest", "plot": "dpu.plot"}
 
 WELCOME = """\
                  Welcome to the Astro-WISE Environment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
@@ -12,6 +13,7 @@ from dpu_api.v1.job_pb2 import JobState, TaskState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from dpu_api.v1 import catalogue_pb2, job_pb2
 
@@ -44,6 +46,11 @@ class Reporter:
     #: None: standard output, as it is when something is printed.
     out: TextIO | None = None
 
+    @property
+    def is_terminal(self) -> bool:
+        """Whether somebody sees it on a terminal, where what was printed can be drawn over."""
+        return (self.out or sys.stdout).isatty()
+
     def line(self, text: str) -> str:
         """Return '[host] HH:MM:SS - text'."""
         return f"[{self.host}] {self.clock():%H:%M:%S} - {text}"
@@ -55,6 +62,13 @@ class Reporter:
     def show(self, text: str) -> None:
         """Print `text` as it is; whole, also where two threads print at once."""
         print(f"{text}\n", end="", file=self.out, flush=True)
+
+    def picture(self, path: Path) -> None:
+        """Show a picture in a notebook; a terminal shows none."""
+        if "ipykernel" in sys.modules:
+            from IPython.display import Image, display
+
+            display(Image(filename=str(path)))  # type: ignore[no-untyped-call]  # IPython's, partly typed
 
 
 def calling(sequence: str, project: str, given: Mapping[str, object]) -> str:

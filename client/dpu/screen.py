@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -145,4 +144,4 @@ class BarScreen:
 
 def screen_for(reporter: Reporter) -> Screen:
     """Return the screen that suits where the session prints."""
-    return BarScreen(reporter) if (reporter.out or sys.stdout).isatty() else PlainScreen(reporter)
+    return BarScreen(reporter) if reporter.is_terminal else PlainScreen(reporter)

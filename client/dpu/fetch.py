@@ -1,0 +1,84 @@
+"""Files of products, brought from the archive to where the user is."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+from dpu.errors import InternalError, NothingSelected, UsageError
+from dpu_api.v1.archive_pb2 import FetchFrameRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from dpu.link import Link, Services
+    from dpu_api.v1.archive_pb2 import Frame
+
+DEADLINE_S = 600.0
+
+
+def fetch(link: Link, frames: Sequence[Frame], folder: Path) -> list[Path]:
+    """Bring the files of frames into `folder` under their names and return the paths.
+
+    A file is there whole or not at all, and one that is there already with the same content is kept. Raises
+    UsageError where another is in the way or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return [_bring(link, frame, folder / frame.file_name) for frame in frames]
+    except OSError as error:
+        raise UsageError(f"{str(folder)!r} cannot be written: {error.strerror}") from error
+
+
+def with_files(frames: Sequence[Frame], job_id: int) -> list[Frame]:
+    """Return those of a job's products that have a file. Raises NothingSelected where none has."""
+    found = [frame for frame in frames if frame.size]
+    if not found:
+        what = "only measured values: dpu.get_job_result shows them" if frames else "nothing (so far)"
+        raise NothingSelected(f"job {job_id} has no file to bring: it made {what}")
+    return found
+
+
+def read(link: Link, frame: Frame, into: BinaryIO) -> None:
+    """Write the bytes of a frame's file into `into`, and check them. Raises InternalError where they are not whole."""
+
+    def receive(services: Services) -> None:
+        into.seek(0)
+        into.truncate()
+        state = hashlib.sha256()
+        for chunk in _chunks(services, frame):
+            state.update(chunk)
+            into.write(chunk)
+        if state.hexdigest() != frame.digest:
+            raise InternalError(f"{frame.file_name} did not arrive as it is in the archive: try again")
+
+    link.attempt(receive)
+
+
+def _chunks(services: Services, frame: Frame) -> Iterator[bytes]:
+    request = FetchFrameRequest(id=frame.id, job_id=frame.ref.job_id)
+    for answer in services.archive.FetchFrame(request, timeout=DEADLINE_S):
+        yield answer.chunk
+
+
+def _bring(link: Link, frame: Frame, path: Path) -> Path:
+    if path.exists():
+        if _digest(path) == frame.digest:
+            return path
+        raise UsageError(f"{str(path)!r} is there with another content: name another folder")
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with fresh.open("w+b") as file:
+            read(link, frame, file)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return path
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,171 @@
+"""Pictures of products: all chips of an image as a focal plane, measured values against time."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import ceil, sqrt
+from typing import TYPE_CHECKING, Any
+
+from dpu.errors import NothingSelected, UsageError
+from dpu.lab import opened
+from dpu.products import frames_of, made
+from dpu.values import from_map
+from dpu_recipes import instrument as instruments
+
+try:
+    from astropy.visualization import ZScaleInterval
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+except ImportError as error:
+    raise UsageError("matplotlib is not installed here: pip install 'dpu[plot]'") from error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+    from dpu.link import Link
+    from dpu_api.v1.archive_pb2 import Frame
+
+#: Pixels of a picture of one chip, at most, along each side: more are not seen.
+MOST_PIXELS = 512
+#: What is drawn of a class that is only measured, with its unit.
+MEASURED = {"ReadNoise": ("READNOISE", "ADU")}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a chip is in the mosaic as seen in a picture: columns from the left, rows from the bottom, from 0."""
+
+    column: int
+    row: int
+
+
+def plot(link: Link, job_id: int) -> Figure:
+    """Return the picture of what a job has made. Raises NothingSelected where there is nothing to see."""
+    frames = made(link, job_id)
+    images = [frame for frame in frames if frame.size]
+    if images:
+        return focal_plane(images, [_pixels(hdus) for hdus in opened(link, images)])
+    for frame in frames:
+        if frame.frame_class in MEASURED:
+            return against_time(frames, frames_of(link, frame_class=frame.frame_class))
+    raise NothingSelected(f"job {job_id} has made nothing that can be drawn (so far)")
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG and return its path. Raises UsageError where it cannot be written."""
+    try:
+        figure.savefig(path, format="png", dpi=120)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise UsageError(f"{str(path)!r} cannot be written: {error.strerror}") from error
+    return path
+
+
+def focal_plane(frames: Sequence[Frame], pixels: Sequence[Any]) -> Figure:
+    """Return all chips where they are in the camera, each with its own zscale.
+
+    pixels : of each frame (y, x), thinned out to what is seen.
+    """
+    places = places_of(frames[0].instrument, [frame.chip for frame in frames])
+    columns = sorted({place.column for place in places.values()})
+    rows = sorted({place.row for place in places.values()}, reverse=True)
+    figure = _figure(2.4 * len(columns) + 0.6, 3.2 * len(rows) + 0.8)
+    grid = figure.subplots(len(rows), len(columns), squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for frame, image in zip(frames, pixels, strict=True):
+        place = places[frame.chip]
+        _draw(grid[rows.index(place.row)][columns.index(place.column)], frame, image)
+    first = frames[0]
+    figure.suptitle(" ".join(filter(None, (first.frame_class, first.instrument, first.filter, first.night))))
+    return figure
+
+
+def against_time(frames: Sequence[Frame], history: Sequence[Frame]) -> Figure:
+    """Return what a class measures against the date of its exposures, a line a chip, with those of `frames` marked."""
+    name, unit = MEASURED[frames[0].frame_class]
+    figure = _figure(8, 4.5)
+    axes = figure.subplots()
+    ours = {frame.id for frame in frames}
+    same = [frame for frame in history if frame.instrument == frames[0].instrument and frame.id not in ours]
+    for chip in sorted({frame.chip for frame in frames}):
+        points = sorted((frame for frame in [*same, *frames] if frame.chip == chip), key=_date)
+        mine = [frame for frame in points if frame.id in ours]
+        axes.plot(*_series(points, name), marker=".", label=chip)
+        axes.plot(*_series(mine, name), "o", color="black", markerfacecolor="none")
+    axes.set_xlabel("DATE-OBS")
+    axes.set_ylabel(f"{name} ({unit})")
+    axes.set_title(f"{frames[0].frame_class} {frames[0].instrument}")
+    axes.legend(fontsize="small")
+    figure.autofmt_xdate()
+    return figure
+
+
+def places_of(instrument: str, chips: Sequence[str]) -> Mapping[str, Place]:
+    """Return where chips are: as the instrument's description says, or side by side where there is none."""
+    known = instruments.load()
+    if instrument in known:
+        layout = {chip.name: Place(chip.column, chip.row) for chip in known[instrument].chips}
+        if all(chip in layout for chip in chips):
+            return {chip: layout[chip] for chip in chips}
+    width = ceil(sqrt(len(chips)))
+    return {chip: Place(number % width, number // width) for number, chip in enumerate(chips)}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `awe plot` and return its exit code."""
+    from dpu.processor import Processor
+
+    parser = argparse.ArgumentParser(prog="awe plot", description="Save a picture of what a job has made, as PNG.")
+    parser.add_argument("jobid", type=int)
+    parser.add_argument("file", nargs="?", help="where to (default: job-JOBID.png)")
+    asked = parser.parse_args(arguments)
+    dpu = Processor()
+    try:
+        dpu.plot(asked.jobid, asked.file or "")
+    finally:
+        dpu.close()
+    return 0
+
+
+def _figure(width: float, height: float) -> Figure:
+    """Return a figure that belongs to nobody's window: pyplot's state is the user's."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _draw(axes: Axes, frame: Frame, image: Any) -> None:
+    low, high = ZScaleInterval().get_limits(image)
+    axes.imshow(image, origin="lower", cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+    flagged = f" (quality_flags {frame.quality_flags})" if frame.quality_flags else ""
+    axes.set_title(f"{frame.chip}{flagged}\n{low:.4g} ... {high:.4g}", fontsize="small")
+
+
+def _pixels(hdus: Any) -> Any:
+    """Return the first image of a file as (y, x), every n-th pixel of it, and close the file."""
+    with hdus:
+        data = next((hdu.data for hdu in hdus if hdu.data is not None and hdu.data.ndim == 2), None)  # noqa: PLR2004 (an image)
+        if data is None:
+            raise NothingSelected(f"{hdus.filename()!r} holds no image")
+        step = ceil(max(data.shape) / MOST_PIXELS)
+        return data[::step, ::step].astype("float32")
+
+
+def _series(frames: Sequence[Frame], name: str) -> tuple[Any, list[float]]:
+    """Return dates and values."""
+    return [_date(frame) for frame in frames], [_value(frame, name) for frame in frames]
+
+
+def _date(frame: Frame) -> datetime:
+    return frame.date_obs.ToDatetime(tzinfo=UTC)
+
+
+def _value(frame: Frame, name: str) -> float:
+    value = from_map(frame.values).get(name)
+    return float(value) if isinstance(value, int | float) else float("nan")

@@ -1,0 +1,77 @@
+"""Pictures of products: where the chips are, what was measured when, and what cannot be drawn."""
+
+import io
+
+import pytest
+
+from dpu.errors import NothingSelected, UsageError
+from dpu.processor import Processor
+from dpu.report import Reporter
+from dpu.values import to_map
+from dpu_api.v1.archive_pb2 import Frame
+from fakes_client import configured, images, product, serving
+
+pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture
+def script():
+    return images()
+
+
+@pytest.fixture
+def dpu(tmp_path, script):
+    with serving(tmp_path, script) as address:
+        reporter = Reporter(host="schmidt", out=io.StringIO())
+        processor = Processor(configured(tmp_path, address), reporter=reporter)
+        yield processor
+        processor.close()
+
+
+def test_images_are_drawn_where_the_chips_are(dpu, tmp_path):
+    from dpu import plot
+
+    path = dpu.plot(84820, tmp_path / "bias.png")
+    assert (path, path.read_bytes()[:8]) == (tmp_path / "bias.png", PNG)
+    drawn = plot.plot(dpu.link, 84820)
+    left, right = drawn.axes
+    assert (left.get_title().splitlines()[0], right.get_title().splitlines()[0]) == ("ccd50", "ccd51")
+    assert left.get_position().x0 < right.get_position().x0
+    assert (left.images[0].get_array().shape, drawn.get_suptitle()) == ((64, 32), "BiasFrame WFI 2000-04-28")
+    low, high = left.images[0].get_clim()
+    assert 90 < low < 100 < high < 110
+
+
+def test_read_noise_is_drawn_against_time(dpu, script, tmp_path):
+    from dpu import plot
+
+    def measured(identifier: str, value: float, day: int) -> Frame:
+        made = product("ccd50", id=identifier, frame_class="ReadNoise", values=to_map({"READNOISE": value}))
+        made.date_obs.FromJsonString(f"2000-04-{day}T00:00:00Z")
+        return made
+
+    script.frames = [measured("late", 2.5, 28)]
+    history = [measured("early", 2.25, 20), measured("other", 9.0, 21), *script.frames]
+    history[1].instrument = "OMEGACAM"
+    axes = plot.against_time(script.frames, history).axes[0]
+    line, mine = axes.lines
+    assert (list(line.get_ydata()), list(mine.get_ydata())) == ([2.25, 2.5], [2.5])
+    assert axes.get_ylabel() == "READNOISE (ADU)"
+    assert dpu.plot(84820, tmp_path / "noise.png").read_bytes()[:8] == PNG
+
+
+def test_what_cannot_be_drawn_is_one_line_and_leaves_no_file(dpu, script, tmp_path):
+    with pytest.raises(UsageError, match="cannot be written: "):
+        dpu.plot(84820, tmp_path / "none" / "bias.png")
+    script.frames = []
+    with pytest.raises(NothingSelected, match="job 84820 has made nothing that can be drawn"):
+        dpu.plot(84820)
+
+
+def test_chips_of_a_camera_that_is_not_known_here_lie_side_by_side():
+    from dpu.plot import Place, places_of
+
+    assert list(places_of("NEWCAM", ["a", "b", "c"]).values()) == [Place(0, 0), Place(1, 0), Place(0, 1)]
+    assert places_of("WFI", ["ccd51"]) == {"ccd51": Place(1, 1)}
