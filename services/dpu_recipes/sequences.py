@@ -71,6 +71,7 @@ OPTIONS = {
             selects=True,
         ),
         Option(short="c", long="chip", kind=Kind.TEXT, help="the CCD, 'ccd50' (default: all of the instrument)"),
+        Option(short="f", long="filter", kind=Kind.TEXT, help="the filter, '#842' (default: a product each)"),
         Option(
             short="oc",
             long="overscan",
@@ -103,6 +104,15 @@ OPTIONS = {
             help="names of raw frames, or of the exposures that they came from, instead of a selection",
             selects=True,
         ),
+        Option(
+            short="combine",
+            long="combine",
+            kind=Kind.INTEGER,
+            default=1,
+            help="1: small scales of the dome flat, large ones of the twilight flat; 2: dome only; 3: twilight only",
+            minimum=1,
+            maximum=3,
+        ),
     )
 }
 
@@ -111,6 +121,11 @@ SEQUENCES = (
     Sequence("HotPixels", "Map the pixels that stand out of a bias", "i d c p C", ("HotPixels",)),
     Sequence("ReadNoise", "Measure the read noise from a pair of biases", "i d c oc p C raw", ("ReadNoise",)),
     Sequence("Bias", "Make a master bias from the biases of a night", "i d c oc p C raw", ("Bias",)),
+    Sequence("MasterFlat", "Combine dome and twilight flat", "i d c f p C combine", ("MasterFlat",)),
+    Sequence("DomeFlat", "Make a flat field from dome flats", "i d c f oc p C raw", ("DomeFlat",)),
+    Sequence("TwilightFlat", "Make a flat field from twilight flats", "i d c f oc p C raw", ("TwilightFlat",)),
+    Sequence("ColdPixels", "Map the pixels that respond unlike their neighbours", "i d c f p C", ("ColdPixels",)),
+    Sequence("QuickCheck", "Check a dome flat", "i d c f oc p C raw", ("QuickCheck",)),
 )
 
 

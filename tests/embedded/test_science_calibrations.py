@@ -8,15 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from dpu_recipes import registry
-from dpu_recipes.archive import Selection
-from dpu_recipes.archive_folder import FolderArchive
-from dpu_recipes.frames import read_image
 from dpu_recipes.instrument import load
 from dpu_recipes.simulate import Night, Truth, write_night
 from dpu_recipes.simulate.exposure import PICK_UP
@@ -35,10 +31,10 @@ from dpu_recipes.testing import (
     rms,
 )
 from fakes_instruments import real_data
+from fakes_science import Bench, a_bench
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -53,35 +49,6 @@ BIASES = 10
 THRESHOLD = 5.0
 #: ADU, known of that night.
 READ_NOISE_NICKEL = 5.31
-
-
-@dataclass(frozen=True)
-class Bench:
-    """An archive, and the recipes run over it."""
-
-    archive: FolderArchive
-    instrument: str
-    night: str
-    scratch: Path
-
-    def run(self, recipe: str, **options: Any) -> list[Frame]:
-        """Run a recipe for every chip and return what it made, in order of chip."""
-        frame_class = registry.find(recipe).makes
-        before = {frame.id for frame in self.products(frame_class)}
-        asked = {"instrument": self.instrument, "date": self.night, **options}
-        if "raw_filenames" in options:
-            del asked["date"]
-        for spec in registry.plan(recipe, asked, self.archive, self.scratch):
-            registry.run(recipe, asked, self.archive, self.scratch, spec)
-        return [frame for frame in self.products(frame_class) if frame.id not in before]
-
-    def products(self, frame_class: str) -> list[Frame]:
-        """Return the products of a class."""
-        return self.archive.select(frame_class, Selection(instrument=self.instrument, night=self.night))
-
-    def pixels(self, product: Frame) -> NDArray[Any]:
-        """Return a product's image."""
-        return read_image(self.archive.open(product))[0]
 
 
 @dataclass(frozen=True)
@@ -142,15 +109,6 @@ def nickel(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     files = sorted(real_data("nickel_20240513").glob("d10[01]?.fits.fz"))
     assert len(files) == BIASES
     return a_bench(tmp_path_factory.mktemp("nickel"), "NICKEL", "2024-05-12", files)
-
-
-def a_bench(folder: Path, instrument: str, night: str, files: list[Path]) -> Bench:
-    """Return a bench over a new archive with the frames of `files`."""
-    archive = FolderArchive(folder / "archive", INSTRUMENTS)
-    for file in files:
-        archive.ingest(file)
-    (folder / "scratch").mkdir()
-    return Bench(archive=archive, instrument=instrument, night=night, scratch=folder / "scratch")
 
 
 def test_the_read_noise_is_the_true_one(simulated: Simulated, read_noises: list[Frame]) -> None:

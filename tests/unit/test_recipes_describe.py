@@ -26,7 +26,7 @@ def catalogue() -> Catalogue:
 def test_the_catalogue_accepts_what_it_prints():
     found = catalogue()
     assert found.version == dpu_recipes.__version__
-    assert [sequence.name for sequence in found.sequences] == ["HotPixels", "ReadNoise", "Bias"]
+    assert [sequence.name for sequence in found.sequences] == [sequence.name for sequence in SEQUENCES]
     assert all(sequence.summary and "\n" not in sequence.summary for sequence in found.sequences)
 
 

@@ -30,7 +30,20 @@ def resolved(changed: dict[str, Any], limits: dict[str, Any] | None = None) -> P
 
 
 def test_the_sequences_are_listed_in_the_original_order():
-    assert [sequence.name for sequence in SEQUENCES] == ["HotPixels", "ReadNoise", "Bias"]
+    original = [
+        "HotPixels",
+        "ReadNoise",
+        "Bias",
+        "MasterFlat",
+        "NightSkyFlat",
+        "DomeFlat",
+        "TwilightFlat",
+        "Gain",
+        "ColdPixels",
+        "QuickCheck",
+    ]
+    names = [sequence.name for sequence in SEQUENCES]
+    assert names == [name for name in original if name in names]
 
 
 def test_hot_pixels_has_the_options_of_the_original():
@@ -44,6 +57,19 @@ def test_recipes_that_read_raw_frames_take_an_overscan_method_and_file_names(nam
     (sequence,) = [sequence for sequence in SEQUENCES if sequence.name == name]
     assert sequence.options == "i d c oc p C raw"
     assert sequence.one_of() == ["date", "raw_filenames"]
+
+
+@pytest.mark.parametrize("name", ["DomeFlat", "TwilightFlat", "QuickCheck"])
+def test_flats_take_a_filter_too(name: str):
+    (sequence,) = [sequence for sequence in SEQUENCES if sequence.name == name]
+    assert sequence.options == "i d c f oc p C raw"
+
+
+def test_a_master_flat_takes_how_to_combine():
+    (sequence,) = [sequence for sequence in SEQUENCES if sequence.name == "MasterFlat"]
+    assert sequence.options == "i d c f p C combine"
+    combine = OPTIONS["combine"]
+    assert (combine.default, combine.minimum, combine.maximum) == (1, 1, 3)
 
 
 def test_every_option_is_named_once_and_explained():

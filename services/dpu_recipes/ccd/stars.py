@@ -1,0 +1,52 @@
+"""Stars in a twilight flat: light that one frame has and the others, pointed elsewhere, have not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from dpu_recipes.ccd.background import smooth_background
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Pixels a side of the bins in which stars are looked for: about as wide as a star.
+BIN = 4
+#: A star has a bin so many sigma above the sky, and reaches as far as bins next to each other are above the second.
+CORE, SKIRT = 4.0, 2.0
+#: Its light goes on where it is lost in the noise: by so much of its radius, and so many bins more.
+HALO, RIM = 0.5, 1.0
+#: Bins of a mesh of the sky.
+MESH = 16
+
+
+def stars(residual: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return where stars are in `residual` : (y, x), float32, a frame less its flat in bins.
+
+    Sky that is brighter on one side is no star: a smooth background is taken off. The noise is that of the bins
+    themselves (their central 68 %). Cosmic rays and trails are found too.
+    """
+    over = residual - smooth_background(residual, mesh=MESH)
+    low, high = np.percentile(over, (15.87, 84.13))
+    sigma = (high - low) / 2
+    labels, number = ndimage.label(over > SKIRT * sigma, structure=np.ones((3, 3), bool))
+    every = np.arange(1, number + 1)
+    bright = np.asarray(ndimage.maximum(over, labels, every)) > CORE * sigma
+    if not bright.any():
+        return np.zeros(residual.shape, bool)
+    areas = np.bincount(labels.ravel(), minlength=number + 1)[1:]
+    reach = np.concatenate([[0.0], np.where(bright, HALO * np.sqrt(areas / np.pi) + RIM, -1.0)])
+    core = np.concatenate([[False], bright])[labels]
+    distance, nearest = ndimage.distance_transform_edt(~core, return_indices=True)
+    found: NDArray[np.bool_] = distance <= reach[labels[tuple(nearest)]]
+    return found
+
+
+def spread(bins: NDArray[np.bool_], start: int, stop: int, width: int) -> NDArray[np.bool_]:
+    """Return `bins` : (y, x) as pixels, rows `start` to `stop` of `width`; those beyond the last bin are as it is."""
+    rows = np.minimum(np.arange(start, stop) // BIN, bins.shape[0] - 1)
+    columns = np.minimum(np.arange(width) // BIN, bins.shape[1] - 1)
+    found: NDArray[np.bool_] = bins[rows][:, columns]
+    return found
