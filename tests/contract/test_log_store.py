@@ -7,16 +7,36 @@ from contextlib import contextmanager
 
 import pytest
 
+import fakes_postgres
+import fakes_s3
 from dpu.errors import InternalError, StorageFull
+from dpud.logs.bucket import Bucket
+from dpud.logs.index import Index, engine_of
 from dpud.logs.record import JobClosed, Lines, Opened, TaskEnded
 from dpud.logs.store import MemoryLogStore, Placed
 from dpud.logs.store_files import FileLogStore
+from dpud.logs.store_s3 import S3LogStore
 from dpud.logs.stretch import look
 
 LOTS = 1 << 30
 
 
-@pytest.fixture(params=["memory", "files", "small segments"])
+@pytest.fixture(scope="module")
+def s3():
+    pytest.importorskip("moto", reason="no moto[server]: no S3 for tests")
+    with fakes_s3.running() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    if (programs := fakes_postgres.programs()) is None:
+        pytest.skip("no PostgreSQL server programs: initdb is neither on PATH nor in /usr/lib/postgresql")
+    with fakes_postgres.running(programs) as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "files", "small segments", "S3, SQLite", "S3, PostgreSQL"])
 def store(request, tmp_path):
     match request.param:
         case "memory":
@@ -24,9 +44,27 @@ def store(request, tmp_path):
         case "files":
             with closing_store(tmp_path) as opened:
                 yield opened
-        case _:
+        case "small segments":
             with closing_store(tmp_path, segment_bytes=100) as opened:
                 yield opened
+        case "S3, SQLite":
+            with in_bucket(request, f"sqlite:///{tmp_path}/index.sqlite") as opened:
+                yield opened
+        case _:
+            with in_bucket(request, request.getfixturevalue("postgres").database()) as opened:
+                yield opened
+
+
+@contextmanager
+def in_bucket(request, url, **options):
+    server = request.getfixturevalue("s3")
+    index = Index(engine_of(url))
+    index.open()
+    opened = S3LogStore(Bucket(server.store(server.bucket())), index, lambda: 1.7e9, **options)
+    try:
+        yield opened
+    finally:
+        opened.close()
 
 
 @contextmanager
@@ -286,7 +324,7 @@ async def test_a_disk_without_room_for_a_pack_leaves_everything_as_it_is(tmp_pat
 async def test_a_reader_keeps_its_files_while_they_are_sealed(tmp_path):
     with closing_store(tmp_path) as store:
         await store.append({7: RECORDS})
-        async with store._using(7) as files:
+        async with store._shelf.using(7) as files:
             open_file = files[0]
             await store.seal(7, 4)
             assert open_file.path.exists()

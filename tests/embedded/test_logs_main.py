@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+import fakes_s3
 from dpu_api.v1.logs_pb2 import ReadRequest
 from dpu_api.v1.logs_pb2_grpc import LogServiceStub
 from dpud.hosting.server import listening
@@ -84,3 +85,36 @@ async def test_old_logs_go_when_the_service_starts(where, tmp_path):
     async with built(settings):
         await eventually(lambda: not old.exists(), lambda: list((tmp_path / "jobs").iterdir()))
     assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["000000000002"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("DPU_LOG_BUCKET", "bucket", "must be 's3://bucket'"),
+        ("DPU_DATABASE", "mysql://x/y", "must be 'postgresql"),
+        ("DPU_LOG_DAYS_FAILED", "0", "above 0"),
+    ],
+)
+def test_a_bad_place_for_logs_is_named(where, tmp_path, key, value, why):
+    with pytest.raises(BadSetting, match=f"{key}='{value}': .*{why}"):
+        Settings.read(environment(where, tmp_path, **{key: value}))
+
+
+async def test_lines_are_kept_in_a_bucket_where_one_is_named(where, tmp_path, monkeypatch):
+    pytest.importorskip("moto", reason="no moto[server]: no S3 for tests")
+    with fakes_s3.running() as s3:
+        for key, value in s3.environment.items():
+            monkeypatch.setenv(key, value)
+        settings = Settings.read(environment(where, tmp_path, DPU_LOG_BUCKET=f"s3://{s3.bucket()}/dpu"))
+        for first in (0, 3):
+            async with (
+                built(settings) as services,
+                listening(settings.listening, services),
+                where.channel("worker's", "") as worker,
+                where.channel("anna's") as user,
+            ):
+                call = LogServiceStub(worker).Append(iter([request(first, 3)]))
+                assert [answer.acknowledged async for answer in call] == [first + 3]
+                found = [response async for response in LogServiceStub(user).Read(ReadRequest(job_id=1))]
+            assert texts(found) == [text(number) for number in range(first + 3)]
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith("index")] == ["lock"]

@@ -394,7 +394,7 @@ async def test_a_job_that_cannot_be_read_stops_no_other(tmp_path):
         await logs.close_task(2, job=2)
         (segment,) = (tmp_path / "000000000001").iterdir()
         segment.rename(segment.with_name("000000-00000000000000000007.log"))
-        logs.aggregator._store._jobs.clear()
+        logs.aggregator._store._shelf.forget(1)
         with pytest.raises(RpcError) as damaged:
             await logs.read(1)
         assert "restore it from a backup" in damaged.value.details()

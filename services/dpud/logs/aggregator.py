@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from dpu.errors import DpuError
+from dpu.errors import DpuError, Unreachable
 from dpud.logs.ledger import SECOND_US, DeleteLines, Ledger
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class Job:
     #: Set, and replaced, when the view changes.
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     holders: int = 0
+    #: Its ledger knows of records that could not be stored.
+    ahead: bool = False
 
     def publish(self) -> None:
         """Show readers what the ledger says by now."""
@@ -186,7 +188,7 @@ class Aggregator:
         taken = []
         for order in orders:
             try:
-                job = touched[order.job_id] = await self._job(order.job_id)
+                job = touched[order.job_id] = await self._sound(order.job_id)
                 decided = [*job.ledger.open(order.project, now), *job.ledger.decide(order.command, now)]
             except DpuError as error:
                 _answer(order, error)
@@ -199,7 +201,7 @@ class Aggregator:
         for order in taken:
             _answer(order, failure)
         for job in touched.values():
-            self._schedule(job, now + _AGAIN_US if failure else now)
+            self._schedule(job, now)
         self._rest()
 
     def _apply(self, job: Job, decided: list[Record], records: dict[int, list[Record]]) -> None:
@@ -209,7 +211,7 @@ class Aggregator:
             records.setdefault(job.id, []).extend(decided)
 
     async def _append(self, records: dict[int, list[Record]], touched: dict[int, Job]) -> DpuError | None:
-        """Make records durable and visible; where that fails, return why, with the ledgers as they were before."""
+        """Make records durable and visible; where that fails, return why, and mark the ledgers that went ahead."""
         if not records:
             return None
         try:
@@ -217,7 +219,7 @@ class Aggregator:
         except DpuError as error:
             log.warning("nothing could be stored", jobs=sorted(records), error=error.message)
             for job_id in records:
-                touched[job_id].ledger = await self._replayed(job_id)
+                touched[job_id].ahead = True
             return error
         for job_id in records:
             touched[job_id].publish()
@@ -229,16 +231,18 @@ class Aggregator:
         while self._due and self._due[0][0] <= now:
             job_id = heapq.heappop(self._due)[1]
             try:
-                overdue[job_id] = await self._job(job_id)
+                overdue[job_id] = await self._sound(job_id)
             except DpuError as error:
                 # One job that cannot be read is no reason to stop the others; its readers are told why.
                 log.warning("a log cannot be read", job=job_id, error=error.message)
+                if isinstance(error, Unreachable):
+                    heapq.heappush(self._due, (now + _AGAIN_US, job_id))
         return overdue
 
-    def _schedule(self, job: Job, earliest: int) -> None:
-        due = job.ledger.due()
+    def _schedule(self, job: Job, now: int) -> None:
+        due = now + _AGAIN_US if job.ahead else job.ledger.due()
         if due is not None:
-            heapq.heappush(self._due, (max(due, earliest), job.id))
+            heapq.heappush(self._due, (max(due, now), job.id))
 
     async def _job(self, job_id: int) -> Job:
         job = self._jobs.get(job_id)
@@ -251,6 +255,14 @@ class Aggregator:
                 self._schedule(job, 0)
                 # The commit loop may sleep until a later time than this job's.
                 self._awake.set()
+        return job
+
+    async def _sound(self, job_id: int) -> Job:
+        """Return a job whose ledger is what is stored; for the commit loop alone."""
+        job = await self._job(job_id)
+        if job.ahead:
+            job.ledger = await self._replayed(job_id)
+            job.ahead = False
         return job
 
     async def _replayed(self, job_id: int) -> Ledger:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import shutil
-from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,10 +15,11 @@ from dpu.errors import InternalError, StorageFull
 from dpud.logs.folder import Named, ages, found, join, mark_ended
 from dpud.logs.pack import mergeable
 from dpud.logs.segment import Segment, frame, sync_folder, write
+from dpud.logs.shelf import Shelf
 from dpud.logs.stretch import everything, look, pieces
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from dpud.logs.record import Record
@@ -31,8 +30,6 @@ log = structlog.get_logger(__name__)
 
 #: A segment that is larger is not appended to, and is sealed.
 SEGMENT_BYTES = 64 * 1024 * 1024
-#: Jobs whose index stays in memory.
-_KEPT = 4096
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -75,11 +72,9 @@ class FileLogStore:
     def __init__(self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
         self._folder = folder
         self._segment_bytes = segment_bytes
-        self._jobs: dict[int, list[Named]] = {}
-        # Jobs that are written to; jobs whose files somebody reads, and the files that go once nobody does.
-        self._busy: set[int] = set()
-        self._users: Counter[int] = Counter()
-        self._stale: defaultdict[int, list[Path]] = defaultdict(list)
+        self._shelf = Shelf(lambda job_id: self._load(job_id, _pass_by), self._discard)
+        # Files are joined, and jobs removed, one after the other.
+        self._changing = asyncio.Lock()
         self._sealing: set[asyncio.Task[None]] = set()
         self._writer = ThreadPoolExecutor(1, "log-writer")
         self._readers = ThreadPoolExecutor(4, "log-reader")
@@ -98,7 +93,7 @@ class FileLogStore:
 
     async def append(self, groups: Mapping[int, Sequence[Record]]) -> None:
         """Keep records by job: one write and one fsync for each job."""
-        self._busy |= groups.keys()
+        self._shelf.busy |= groups.keys()
         try:
             writes = [await self._plan(job_id, records) for job_id, records in groups.items()]
             await asyncio.get_running_loop().run_in_executor(self._writer, _write_all, writes)
@@ -111,14 +106,14 @@ class FileLogStore:
                 ) from error
             raise InternalError(f"the logs cannot be written: {error.strerror or error}") from error
         finally:
-            self._busy -= groups.keys()
+            self._shelf.busy -= groups.keys()
         for each in writes:
             if each.segment.size >= self._segment_bytes:
                 self._seal_later(each.job_id, each.files[-1:])
 
     async def read(self, job_id: int, offset: int, budget: int) -> list[Placed]:
         """Return what readers see from `offset` on."""
-        async with self._using(job_id) as files:
+        async with self._shelf.using(job_id) as files:
             for each in files:
                 if each.stretch.end > offset:
                     try:
@@ -130,10 +125,10 @@ class FileLogStore:
 
     async def replay(self, job_id: int, apply: Callable[[Record], None]) -> None:
         """Call `apply` with every record of the job."""
-        if job_id not in self._jobs:
-            await self._load(job_id, apply)
+        if job_id not in self._shelf:
+            self._shelf.put(job_id, await self._load(job_id, apply))
             return
-        async with self._using(job_id) as files:
+        async with self._shelf.using(job_id) as files:
             for each in list(files):
                 await self._feed(pieces(everything(each.stretch)), apply)
 
@@ -143,8 +138,8 @@ class FileLogStore:
 
     async def seal(self, job_id: int, state: int) -> None:
         """Compress and join what is left of a job; where it is being written to, nothing happens."""
-        async with self._using(job_id) as files:
-            if job_id in self._busy:
+        async with self._changing, self._shelf.using(job_id) as files:
+            if job_id in self._shelf.busy:
                 return
             # From the last to the first, so that places in the list stay what they are.
             for run in reversed(list(self._runs(files))):
@@ -153,10 +148,9 @@ class FileLogStore:
 
     async def remove(self, job_id: int) -> None:
         """Forget a job: its folder gets another name first, so that no half of it is ever found."""
-        self._jobs.pop(job_id, None)
-        # Files of the same names may come again.
-        self._stale.pop(job_id, None)
-        await self._in_thread(_remove, self._path(job_id))
+        async with self._changing:
+            self._shelf.forget(job_id)
+            await self._in_thread(_remove, self._path(job_id))
 
     def _runs(self, files: list[Named]) -> Iterator[range]:
         """Yield the neighbours that become one pack, and the segments that become one of their own."""
@@ -166,7 +160,12 @@ class FileLogStore:
         yield from sorted([*joined, *single], key=lambda run: run.start)
 
     def _seal_later(self, job_id: int, run: list[Named]) -> None:
-        task = asyncio.create_task(self._join(job_id, run))
+        async def join_in_turn() -> None:
+            async with self._changing:
+                if self._shelf.holds(job_id, run[0]):
+                    await self._join(job_id, run)
+
+        task = asyncio.create_task(join_in_turn())
         self._sealing.add(task)
         task.add_done_callback(self._sealing.discard)
 
@@ -175,34 +174,20 @@ class FileLogStore:
         for each in run:
             if isinstance(each.stretch, Segment):
                 each.stretch.closed = True
-        async with self._using(job_id) as files:
+        async with self._shelf.using(job_id):
             try:
                 joined = await asyncio.get_running_loop().run_in_executor(self._sealer, join, run)
             except (OSError, InternalError) as error:
                 log.warning("a log could not be compressed and stays as it is", job=job_id, error=str(error))
                 return
-            if run[0] in files and self._jobs.get(job_id) is files:
-                at = files.index(run[0])
-                files[at : at + len(run)] = [joined]
-                self._stale[job_id] += [each.path for each in run]
+            self._shelf.replace(job_id, run, joined)
 
-    @asynccontextmanager
-    async def _using(self, job_id: int) -> AsyncIterator[list[Named]]:
-        """Give the files of a job; none of them goes away within the block, unless the job is removed."""
-        if job_id not in self._jobs:
-            await self._load(job_id, _pass_by)
-        self._users[job_id] += 1
-        try:
-            yield self._jobs.get(job_id, [])
-        finally:
-            self._users[job_id] -= 1
-            if not self._users[job_id]:
-                del self._users[job_id]
-                for path in self._stale.pop(job_id, []):
-                    path.unlink(missing_ok=True)
+    async def _discard(self, files: list[Named]) -> None:
+        for each in files:
+            await self._in_thread(each.path.unlink, True)
 
-    async def _load(self, job_id: int, apply: Callable[[Record], None]) -> None:
-        """Find the files of a job, and call `apply` with all records. Raises InternalError where some are missing."""
+    async def _load(self, job_id: int, apply: Callable[[Record], None]) -> list[Named]:
+        """Return the files of a job, and call `apply` with all records. Raises InternalError where some are missing."""
         files = await self._in_thread(found, self._path(job_id))
         end = 0
         for path, stretch in files:
@@ -215,12 +200,7 @@ class FileLogStore:
             elif apply is not _pass_by:
                 await self._feed(pieces(everything(stretch)), apply)
             end = stretch.end
-        if job_id not in self._jobs:
-            self._jobs[job_id] = files
-            kept = self._busy | self._users.keys() | {job_id}
-            free = [each for each in self._jobs if each not in kept]
-            for each in free[: max(0, len(self._jobs) - _KEPT)]:
-                del self._jobs[each]
+        return files
 
     async def _feed(self, found: Iterator[list[Record]], apply: Callable[[Record], None]) -> None:
         """Read piece after piece in a thread, however many there are, and apply them here."""
@@ -235,9 +215,7 @@ class FileLogStore:
         return self._folder / f"{job_id:012d}"
 
     async def _plan(self, job_id: int, records: Sequence[Record]) -> _Write:
-        if job_id not in self._jobs:
-            await self._load(job_id, _pass_by)
-        files = self._jobs[job_id]
+        files = await self._shelf.pieces(job_id)
         framed = [(record, frame(record)) for record in records]
         last = files[-1].stretch if files else None
         if isinstance(last, Segment) and not last.closed and last.size < self._segment_bytes:
