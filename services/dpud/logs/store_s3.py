@@ -225,7 +225,7 @@ def open_bucket(url: str, index: Index) -> S3LogStore:
     Raises Unreachable where bucket or index are.
     """
     index.open()
-    bucket = Bucket(S3Store.from_url(url, client_options={"timeout": "30s"}, retry_config=_RETRIES))
+    bucket = Bucket(S3Store.from_url(url, retry_config=_RETRIES))
     return S3LogStore(bucket, index, time.time)
 
 
