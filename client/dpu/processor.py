@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dpu.products import Product
     from dpu.submission import Recipes
     from dpu_api.v1.archive_pb2 import Frame
-    from dpu_api.v1.catalogue_pb2 import Sequence
+    from dpu_api.v1.catalogue_pb2 import Catalogue, Sequence
     from dpu_api.v1.job_pb2 import Job
     from dpu_api.v1.scheduler_pb2 import ListJobsRequest
 
@@ -233,11 +233,11 @@ class Processor:
 
     def get_sequence_identifiers(self) -> list[str]:
         """Return the known sequences."""
-        return [sequence.name for sequence in self._recipes().catalogue.sequences]
+        return [sequence.name for sequence in self.catalogue.sequences]
 
     def show_sequence_identifiers(self) -> None:
         """Print the known sequences, a line each."""
-        sequences = self._recipes().catalogue.sequences
+        sequences = self.catalogue.sequences
         width = max((len(sequence.name) for sequence in sequences), default=0)
         self._reporter.show("Known sequences are:")
         for sequence in sequences:
@@ -261,7 +261,7 @@ class Processor:
         """
         from dpu.pars import Pars
 
-        return Pars(self._recipes().catalogue, what, instrument)
+        return Pars(self.catalogue, what, instrument)
 
     # DPUs
 
@@ -292,6 +292,11 @@ class Processor:
             self._links.setdefault(way, fresh)
         return self._links[way]
 
+    @property
+    def catalogue(self) -> Catalogue:
+        """What the recipes in use can do."""
+        return self._recipes().catalogue
+
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
         for link in list(self._links.values()):
@@ -319,7 +324,7 @@ class Processor:
     def _sequence(self, name: str) -> Sequence:
         from dpu.options import find_sequence
 
-        return find_sequence(self._recipes().catalogue, name)
+        return find_sequence(self.catalogue, name)
 
     def _jobs(self, *, everything: bool = False) -> list[Job]:
         """Return your jobs by identifier, as `get_jobids` says."""

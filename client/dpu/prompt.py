@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dpu
-from dpu.errors import DpuError, Unreachable, UsageError
+from dpu.errors import BadTree, DpuError, Unreachable, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -97,7 +97,19 @@ def namespace() -> dict[str, Any]:
     from dpu.processor import Processor
 
     processor = Processor()
-    return {"dpu": processor, "Env": Env(processor), "context": Context(processor), "Pars": processor.pars}
+    names = {"dpu": processor, "Env": Env(processor), "context": Context(processor), "Pars": processor.pars}
+    return _product_classes(processor.config) | names
+
+
+def _product_classes(config: Config) -> dict[str, Any]:
+    """Return the classes of products that the recipes installed here make, by name; none where none are installed."""
+    from dpu.catalogue import describe_installed
+    from dpu.pars import product_classes
+
+    try:
+        return {**product_classes(describe_installed(config.home / "cache" / "catalogues"))}
+    except BadTree:
+        return {}
 
 
 def run_code(code: str, arguments: list[str]) -> int:
@@ -141,6 +153,8 @@ def run_prompt() -> int:
     """Open the prompt and return when it is left."""
     from IPython.terminal.interactiveshell import TerminalInteractiveShell
 
+    from dpu.completion import install
+
     names = namespace()
     shell: Any = TerminalInteractiveShell.instance(
         banner1=banner(names["dpu"]),
@@ -151,6 +165,7 @@ def run_prompt() -> int:
         term_title_format="awe: {cwd}",
         user_ns=names,
     )
+    install(shell, names["dpu"])
     shell.set_custom_exc((DpuError, KeyboardInterrupt), _show)
     shell.show_banner()
     shell.mainloop()

@@ -80,3 +80,30 @@ def test_an_error_of_the_dpu_is_one_line_and_the_prompt_goes_on(awe):
     awe.expect(pexpect.EOF)
     awe.close()
     assert awe.exitstatus == 0
+
+
+def test_the_tab_key_completes_a_sequence(awe):
+    ready(awe)
+    awe.send("dpu.run('HotPi\t")
+    awe.expect("HotPi.*xels")
+    awe.sendline("', i='WFI', dat='x')")
+    awe.expect_exact("UnknownOption: HotPixels has no option 'dat' (did you mean 'date'?)")
+    assert "Traceback" not in ready(awe)
+
+
+def test_a_narrow_window_is_no_fault(awe):
+    ready(awe)
+    awe.setwinsize(20, 24)
+    awe.sendline("len(dpu.get_dpu_identifiers())")
+    awe.expect_exact("2\r\n")
+    ready(awe)
+
+
+def test_pars_and_help_answer_with_no_dpu_in_reach(awe):
+    ready(awe)
+    awe.sendline("Pars(BiasFrame).BiasFrame.process_params.SIGMA_CLIP")
+    awe.expect_exact("3.0\r\n")
+    ready(awe)
+    awe.sendline("dpu.help()")
+    awe.expect_exact("dpu.get_sequence_options(sequence)")
+    ready(awe)
