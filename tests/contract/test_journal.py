@@ -10,13 +10,17 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 
 from dpud.scheduler import codec, epoch, events, machine
-from dpud.scheduler.database import postgres_engine, sqlite_engine
+from dpud.scheduler.database import open_engine, postgres_engine, sqlite_engine
 from dpud.scheduler.journal import AppendFailed, MemoryJournal, Query, Shelf, Superseded, UnreadableJournal
 from dpud.scheduler.journal_sql import SqlJournal
 from dpud.scheduler.model import Cancellation, FailureCategory, Job, JobState, Key, Limits, State
 from dpud.scheduler.reserve import Reserve
+from dpud.scheduler.schema import snapshots
+from dpud.scheduler.snapshot_sql import page_of_groups
+from dpud.scheduler.snapshot_sql import shorten as shorten_sql
 from fakes_network import proxied
 from fakes_scheduler import NOON, Trial, failure, plans
 
@@ -130,6 +134,88 @@ def test_the_history_is_searched_as_the_memory_is(opening, query, expected):
         journal.append([], jobs)
         assert [job.id for job in journal.history(query, 10)] == expected
     assert [job.id for job in reversed(jobs) if query.fits(job)] == expected
+
+
+def eventful():
+    """Return a trial in which something waits, runs, is delayed, has ended and is to be told."""
+    trial = Trial()
+    trial.worker()
+    trial.submit(user="bert")
+    trial.submit(tasks=plans("a", "b", "c", "d", "e"), priority=3)
+    leases = trial.claim(room=4)
+    trial.end(leases[1])
+    trial.end(leases[2], failure(FailureCategory.INFRASTRUCTURE))
+    trial.cancel(trial.submit(tasks=plans("z")))
+    return trial
+
+
+@contextmanager
+def disposed(engine):
+    """Give an engine, and close its connections."""
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def shorten(journal):
+    """Do what the process beside the scheduler does."""
+    if isinstance(journal, SqlJournal):
+        with disposed(open_engine(journal.url)) as engine:
+            shorten_sql(engine, journal.epoch)
+    else:
+        journal.shorten()
+
+
+def restored(journal):
+    state = journal.base()
+    for group in journal.replay():
+        for event in group:
+            machine.apply(state, event)
+    return state
+
+
+def test_a_shortened_journal_gives_the_same_state(opening):
+    trial = eventful()
+    with closing(opening()) as journal:
+        for event in trial.happened:
+            journal.append([event])
+        shorten(journal)
+        assert list(journal.replay()) == []
+        assert restored(journal) == trial.state
+        before = len(trial.happened)
+        trial.pass_time(100)
+        trial.submit(tasks=plans("late"))
+        journal.append(trial.happened[before:])
+        assert len(list(journal.replay())) == 1
+    with closing(opening()) as journal:
+        assert restored(journal) == trial.state
+        shorten(journal)
+        shorten(journal)
+        assert restored(journal) == trial.state
+        journal.append([events.JobEnded(1, NOON)])
+        assert list(journal.replay()) == [[events.JobEnded(1, NOON)]]
+
+
+def test_a_superseded_writers_snapshot_drops_nothing(engines):
+    with closing(SqlJournal(engines())) as first, closing(SqlJournal(engines())) as second:
+        first.begin()
+        first.append(eventful().happened)
+        second.begin()
+        with disposed(engines()) as engine, pytest.raises(Superseded):
+            shorten_sql(engine, first.epoch)
+        assert restored(second) == eventful().state
+        with disposed(engines()) as engine, engine.begin() as connection:
+            assert len(page_of_groups(connection, 0)) == 1
+
+
+def test_half_a_snapshot_does_not_count(engines):
+    with closing(SqlJournal(engines())) as journal:
+        journal.begin()
+        journal.append(eventful().happened)
+        with disposed(engines()) as engine, engine.begin() as connection:
+            connection.execute(sa.insert(snapshots).values(number=1, part=0, parts=2, body=b""))
+        assert restored(journal) == eventful().state
 
 
 def test_a_replayed_journal_gives_the_state(opening):

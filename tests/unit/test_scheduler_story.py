@@ -9,7 +9,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from dpu.errors import DpuError, StaleLease
 from dpud.scheduler import codec, invariants, machine
 from dpud.scheduler.commands import Acknowledge, Plan, Resume, Retire
-from dpud.scheduler.model import FailureCategory, State
+from dpud.scheduler.model import FailureCategory
+from dpud.scheduler.snapshot import dump_state, load_state
 from fakes_scheduler import Trial, failure, plans, report, stages
 
 USERS = st.sampled_from(["anna", "bert", "cleo"])
@@ -23,6 +24,7 @@ class Story(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.trial = Trial()
+        self.snapshot = []
         self.groups = []
         self.told = 0
         self.ends = {}
@@ -101,8 +103,13 @@ class Story(RuleBasedStateMachine):
         self.trial.state = self.replay()
         self.trial.do(Resume())
 
+    @rule()
+    def a_snapshot_is_made(self):
+        self.snapshot = list(dump_state(self.trial.state))
+        self.trial.happened.clear()
+
     def replay(self):
-        state = State()
+        state = load_state(self.snapshot)
         for event in codec.load_events(codec.dump_events(self.trial.happened) or b"[]"):
             machine.apply(state, event)
         return state
@@ -111,6 +118,7 @@ class Story(RuleBasedStateMachine):
     def replaying_gives_the_state(self):
         state = self.replay()
         assert state == self.trial.state
+        assert load_state(dump_state(state)) == state
         assert invariants.violations(state) == []
 
     @invariant()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 if TYPE_CHECKING:
     import sqlite3
-    from pathlib import Path
 
 #: PostgreSQL ends what holds the writer's row and says nothing for so long: a scheduler that was stopped in the
 #: middle of an append must not keep the next one out.
@@ -78,6 +78,12 @@ def postgres_engine(url: str) -> sa.Engine:
             "application_name": "dpu scheduler",
         },
     )
+
+
+def open_engine(url: str) -> sa.Engine:
+    """Return an engine on the database that another engine's URL names."""
+    parsed = sa.make_url(url)
+    return sqlite_engine(Path(parsed.database or "")) if parsed.drivername == "sqlite" else postgres_engine(url)
 
 
 def is_away(error: sa.exc.DBAPIError) -> bool:

@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from dpu.errors import InternalError
-from dpud.scheduler import codec
+from dpud.scheduler import codec, machine
 from dpud.scheduler.model import Job, JobState
+from dpud.scheduler.snapshot import dump_state, load_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from dpud.scheduler.events import Event
+    from dpud.scheduler.model import State
 
 
 class Superseded(InternalError):
@@ -61,8 +63,11 @@ class Query:
 class Journal(Protocol):
     """What the loop needs of a journal."""
 
+    def base(self) -> State:
+        """Return the state of the newest snapshot; an empty one without any."""
+
     def replay(self) -> Iterator[Sequence[Event]]:
-        """Yield all groups that were ever appended, in order."""
+        """Yield all groups behind the newest snapshot, in order."""
 
     def append(self, events: Sequence[Event], retired: Iterable[Job] = ()) -> None:
         """Make a group durable, and with it the jobs that leave the memory.
@@ -77,14 +82,12 @@ class Journal(Protocol):
     def history(self, query: Query, limit: int) -> list[Job]:
         """Return retired jobs, newest first, at most `limit`."""
 
-    def close(self) -> None:
-        """Give everything back; what was appended stays."""
-
 
 @dataclass(slots=True)
 class Shelf:
     """What outlives a MemoryJournal: stands for the disk."""
 
+    snapshot: list[bytes] = field(default_factory=list)
     groups: list[bytes] = field(default_factory=list)
     history: dict[int, bytes] = field(default_factory=dict)
     epoch: int = 0
@@ -101,8 +104,12 @@ class MemoryJournal:
         self._shelf.epoch += 1
         self._epoch = self._shelf.epoch
 
+    def base(self) -> State:
+        """Return the state of the snapshot on the shelf."""
+        return load_state(self._shelf.snapshot)
+
     def replay(self) -> Iterator[Sequence[Event]]:
-        """Yield all groups that were ever appended, in order."""
+        """Yield all groups behind the snapshot, in order."""
         return map(codec.load_events, self._shelf.groups)
 
     def append(self, events: Sequence[Event], retired: Iterable[Job] = ()) -> None:
@@ -114,6 +121,14 @@ class MemoryJournal:
         self._shelf.history |= {job.id: codec.dump(job) for job in retired}
         if body := codec.dump_events(events):
             self._shelf.groups.append(body)
+
+    def shorten(self) -> None:
+        """Put a snapshot of all that the journal tells on the shelf, in place of the groups."""
+        state = self.base()
+        for group in self.replay():
+            for event in group:
+                machine.apply(state, event)
+        self._shelf.snapshot, self._shelf.groups = list(dump_state(state)), []
 
     @property
     def roomy(self) -> bool:

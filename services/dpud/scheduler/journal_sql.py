@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
@@ -15,12 +16,15 @@ from dpud.scheduler.journal import AppendFailed, Query
 from dpud.scheduler.model import Job
 from dpud.scheduler.reserve import Reserve
 from dpud.scheduler.schema import groups, history, migrate
+from dpud.scheduler.snapshot import load_state
+from dpud.scheduler.snapshot_sql import events_of, newest, page_of_groups, page_of_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from dpud.scheduler.events import Event
+    from dpud.scheduler.model import State
 
 T = TypeVar("T")
 
@@ -29,8 +33,6 @@ RESERVE_BYTES = 64 * 1024 * 1024
 #: For so long a database that went away is asked again: less than an epoch's term.
 PATIENCE_S = 5.0
 _PAUSE_S = 0.05
-#: Groups read at once in a replay.
-_PAGE = 1_000
 
 
 #: A group whose commit was not answered may be there: its number is only ever its own.
@@ -38,6 +40,7 @@ _INSERT = sa.text(
     "INSERT INTO event_group (number, epoch, body) VALUES (:number, :epoch, :body) ON CONFLICT DO NOTHING"
 )
 _RETIRE = sa.insert(history)
+_LAST = sa.select(sa.func.max(groups.c.number))
 
 
 class SqlJournal:
@@ -74,7 +77,7 @@ class SqlJournal:
                 self._lock_tables(connection)
                 migrate(connection)
                 self._epoch = epoch.take(connection, self._now, by_force=by_force)
-                self._next = 1 + (connection.scalar(sa.select(sa.func.max(groups.c.number))) or 0)
+                self._next = 1 + max(newest(connection), connection.scalar(_LAST) or 0)
         except DBAPIError as error:
             raise AppendFailed(f"the journal cannot be opened: {error.orig}") from error
         if self._reserve:
@@ -93,18 +96,32 @@ class SqlJournal:
         """Let another take over at once. Raises Superseded, or AppendFailed."""
         self._patiently(lambda connection: epoch.resign(connection, self._epoch))
 
-    def replay(self) -> Iterator[Sequence[Event]]:
-        """Yield all groups that were ever appended, in order."""
-        last = 0
-        while rows := self._page(last):
-            for last, body in rows:  # noqa: B007 (the next page begins behind the last one)
-                yield codec.load_events(zlib.decompress(body))
+    @property
+    def epoch(self) -> int:
+        """The number of this writer."""
+        return self._epoch
 
-    def _page(self, last: int) -> Sequence[Any]:
-        wanted = sa.select(groups.c.number, groups.c.body).where(groups.c.number > last)
-        return self._patiently(
-            lambda connection: connection.execute(wanted.order_by(groups.c.number).limit(_PAGE)).all()
-        )
+    @property
+    def url(self) -> str:
+        """Where the database is, with its password if it has one."""
+        return self._engine.url.render_as_string(hide_password=False)
+
+    def base(self) -> State:
+        """Return the state of the newest snapshot; an empty one without any."""
+        return load_state(self._parts(self._patiently(newest)))
+
+    def _parts(self, number: int) -> Iterator[bytes]:
+        first = 0
+        while page := self._patiently(partial(page_of_parts, number=number, first=first)):
+            yield from page
+            first += len(page)
+
+    def replay(self) -> Iterator[Sequence[Event]]:
+        """Yield all groups behind the newest snapshot, in order."""
+        last = self._patiently(newest)
+        while page := self._patiently(partial(page_of_groups, behind=last)):
+            for last, body in page:  # noqa: B007 (the next page begins behind the last one)
+                yield events_of(body)
 
     def append(self, events: Sequence[Event], retired: Iterable[Job] = ()) -> None:
         """Make a group durable in one transaction; on a full disk, in the room that was kept back."""

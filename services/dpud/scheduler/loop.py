@@ -12,14 +12,13 @@ import structlog
 from dpu.errors import DpuError, StorageFull, Unreachable
 from dpud.scheduler import codec, events, machine
 from dpud.scheduler.commands import Command, Resume, Retire, Submit, Tick
-from dpud.scheduler.model import State
 from dpud.scheduler.watchers import Watchers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dpud.scheduler.journal import Journal
-    from dpud.scheduler.model import Job
+    from dpud.scheduler.model import Job, State
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +65,8 @@ class Loop:
         max_ended: int = MAX_ENDED,
         tick_s: float = TICK_S,
     ) -> None:
-        self.state = replayed(journal)
+        #: The state, and how many events lie behind the newest snapshot.
+        self.state, self.tail = replayed(journal)
         self.watchers = Watchers()
         self._journal = journal
         self._clock = clock
@@ -115,6 +115,7 @@ class Loop:
                 self._do(ask, leaving)
             happened = [event for ask in asks for event in ask.happened]
             self._journal.append(happened, leaving)
+            self.tail += len(happened)
         except BaseException:
             self._give_up(asks)
             raise
@@ -182,20 +183,20 @@ def _answer(ask: _Ask) -> None:
         ask.answer.set_result(ask.happened)
 
 
-def replayed(journal: Journal) -> State:
-    """Return the state that the journal tells."""
-    state = State()
-    groups = 0
+def replayed(journal: Journal) -> tuple[State, int]:
+    """Return the state that the journal tells, and how many events lie behind its snapshot."""
     begun = time.perf_counter()
+    state = journal.base()
+    tail = 0
     for group in journal.replay():
-        groups += 1
+        tail += len(group)
         for event in group:
             machine.apply(state, event)
     log.info(
         "journal replayed",
-        groups=groups,
+        events=tail,
         jobs=len(state.jobs),
         seconds=round(time.perf_counter() - begun, 3),
         format=codec.FORMAT,
     )
-    return state
+    return state, tail

@@ -19,6 +19,7 @@ from dpud.scheduler.loop import Loop
 from dpud.scheduler.outbox import Outbox
 from dpud.scheduler.peers import GrpcPeers
 from dpud.scheduler.service import DispatchService, Identity, SchedulerService
+from dpud.scheduler.snapshooter import Snapshooter
 from dpud.scheduler.standby import refusing
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from grpc import aio
 
-    from dpud.scheduler.journal import Journal
     from dpud.scheduler.outbox import Peers
 
 NAMES = ("dpu_api.v1.SchedulerService", "dpu_api.v1.DispatchService")
@@ -72,7 +72,7 @@ async def built(settings: Settings) -> AsyncIterator[Services]:
 
 
 @asynccontextmanager
-async def _served(journal: Journal, settings: Settings) -> AsyncIterator[Services]:
+async def _served(journal: SqlJournal, settings: Settings) -> AsyncIterator[Services]:
     identity = Identity(settings.name, settings.archive.address.text, settings.logs.address.text, settings.code.text)
     peers = GrpcPeers(settings.archive, settings.logs)
     try:
@@ -83,14 +83,15 @@ async def _served(journal: Journal, settings: Settings) -> AsyncIterator[Service
 
 
 @asynccontextmanager
-async def running(journal: Journal, peers: Peers, identity: Identity) -> AsyncIterator[Services]:
+async def running(journal: SqlJournal, peers: Peers, identity: Identity) -> AsyncIterator[Services]:
     """Run the loop and the outbox within the block; what one of them raises ends the block. Yield the services."""
     # Beside this thread, where a leader goes on to renew: a long journal takes a while.
     loop = await asyncio.to_thread(Loop, journal)
     scheduler = SchedulerService(loop, Directory(loop.state, journal), identity)
     dispatch = DispatchService(loop)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(loop.run()), group.create_task(Outbox(loop, peers).run())]
+        background = (loop, Outbox(loop, peers), Snapshooter(loop, journal))
+        tasks = [group.create_task(runner.run()) for runner in background]
         try:
             adding: list[Callable[[aio.Server], None]] = [
                 lambda server: scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(scheduler, server),

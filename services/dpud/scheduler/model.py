@@ -139,6 +139,11 @@ class Counts:
         """How many tasks have not settled."""
         return self.submitted + self.unknown
 
+    @property
+    def total(self) -> int:
+        """How many tasks there are."""
+        return self.normal + self.error + self.aborted + self.submitted + self.unknown
+
     def add(self, letter: str, change: int) -> None:
         """Change one of the five; the empty letter counts nothing."""
         if letter:

@@ -39,6 +39,14 @@ history = sa.Table(
     sa.Column("ended", sa.Float),
     sa.Column("body", sa.LargeBinary),
 )
+snapshots = sa.Table(
+    "snapshot",
+    _tables,
+    sa.Column("number", sa.BigInteger),
+    sa.Column("part", sa.Integer),
+    sa.Column("parts", sa.Integer),
+    sa.Column("body", sa.LargeBinary),
+)
 
 
 def migrate(connection: sa.Connection) -> None:

@@ -1,0 +1,122 @@
+"""Snapshots in the journal's database, and the groups behind which they stand."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from dpud.scheduler import codec, epoch, machine
+from dpud.scheduler.schema import groups, snapshots
+from dpud.scheduler.snapshot import dump_state, load_state
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from dpud.scheduler.events import Event
+    from dpud.scheduler.model import State
+
+#: Groups or parts that are read at once, and groups that are dropped at once.
+_PAGE = 1_000
+#: Parts of about so many bytes are written in one transaction, so that the writer never waits long for its turn.
+_BATCH_BYTES = 1024 * 1024
+
+#: One that was made twice is the same.
+_INSERT = sa.text(
+    "INSERT INTO snapshot (number, part, parts, body) VALUES (:number, :part, :parts, :body) ON CONFLICT DO NOTHING"
+)
+
+
+def newest(connection: sa.Connection) -> int:
+    """Return the number of the last group in the newest whole snapshot; 0 without any."""
+    whole = sa.select(snapshots.c.number).group_by(snapshots.c.number)
+    whole = whole.having(sa.func.count() == sa.func.max(snapshots.c.parts))
+    return connection.scalar(whole.order_by(snapshots.c.number.desc()).limit(1)) or 0
+
+
+def page_of_parts(connection: sa.Connection, number: int, first: int) -> Sequence[bytes]:
+    """Return the next parts of a snapshot."""
+    wanted = sa.select(snapshots.c.body).where(snapshots.c.number == number, snapshots.c.part >= first)
+    return [zlib.decompress(body) for body in connection.scalars(wanted.order_by(snapshots.c.part).limit(_PAGE))]
+
+
+def page_of_groups(connection: sa.Connection, behind: int) -> Sequence[tuple[int, bytes]]:
+    """Return the next groups, as they are stored."""
+    wanted = sa.select(groups.c.number, groups.c.body).where(groups.c.number > behind)
+    return [(number, body) for number, body in connection.execute(wanted.order_by(groups.c.number).limit(_PAGE))]
+
+
+def events_of(body: bytes) -> Sequence[Event]:
+    """Return the events of a stored group."""
+    return codec.load_events(zlib.decompress(body))
+
+
+def shorten(engine: sa.Engine, writer: int) -> int:
+    """Make a snapshot of all that the journal tells, drop what it replaces, and return its number.
+
+    Nothing is dropped for a `writer` that has been superseded: the next may be reading it.
+    """
+    number, state = _read(engine)
+    parts = [zlib.compress(part, 1) for part in dump_state(state)]
+    for batch in _batches(number, parts):
+        with engine.begin() as connection:
+            connection.execute(_INSERT, batch)
+    for table in (snapshots, groups):
+        older = table.c.number < number if table is snapshots else table.c.number <= number
+        while _drop(engine, writer, table, older):
+            pass
+    return number
+
+
+def _read(engine: sa.Engine) -> tuple[int, State]:
+    """Return the state that the journal tells, and the number of the last group in it."""
+    with engine.begin() as connection:
+        number = newest(connection)
+    state = load_state(_parts(engine, number))
+    while True:
+        with engine.begin() as connection:
+            page = page_of_groups(connection, number)
+        if not page:
+            return number, state
+        for number, body in page:  # noqa: B007 (the next page begins behind the last one)
+            for event in events_of(body):
+                machine.apply(state, event)
+
+
+def _parts(engine: sa.Engine, number: int) -> Iterator[bytes]:
+    first = 0
+    while True:
+        with engine.begin() as connection:
+            page = page_of_parts(connection, number, first)
+        if not page:
+            return
+        yield from page
+        first += len(page)
+
+
+def _batches(number: int, parts: Sequence[bytes]) -> Iterator[list[dict[str, object]]]:
+    batch: list[dict[str, object]] = []
+    size = 0
+    for part, body in enumerate(parts):
+        batch.append({"number": number, "part": part, "parts": len(parts), "body": body})
+        size += len(body)
+        if size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _drop(engine: sa.Engine, writer: int, table: sa.Table, older: sa.ColumnElement[bool]) -> bool:
+    """Drop some rows; return whether there were any."""
+    with engine.begin() as connection:
+        epoch.lock(connection, writer)
+        some: Iterable[int] = connection.scalars(
+            sa.select(table.c.number).where(older).order_by(table.c.number).limit(_PAGE).distinct()
+        ).all()
+        last = max(some, default=None)
+        if last is None:
+            return False
+        connection.execute(sa.delete(table).where(older, table.c.number <= last))
+        return True
