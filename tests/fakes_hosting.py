@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 PEOPLE = {
     "anna's": ("anna", ["KIDS"], "user"),
     "bert's": ("bert", ["VST"], "user"),
+    "carl's": ("carl", ["KIDS"], "user"),
+    "olga's": ("olga", ["*"], "operator"),
     "worker's": ("worker", ["*"], "worker"),
     "service's": ("scheduler", ["*"], "service"),
 }

@@ -45,8 +45,10 @@ def text(number: int, *, task: int = 0, attempt: int = 1) -> str:
     return f"task {task} attempt {attempt} line {number}"
 
 
-def request(first: int, count: int, *, project: str = "KIDS", **which: int) -> AppendRequest:
-    return AppendRequest(batch=batch(first, count, **which), project=project)
+def request(
+    first: int, count: int, *, project: str = "KIDS", user: str = "", label: str = "", **which: int
+) -> AppendRequest:
+    return AppendRequest(batch=batch(first, count, **which), project=project, user=user, label=label)
 
 
 def texts(responses: Iterable[ReadResponse]) -> list[str]:
