@@ -67,13 +67,21 @@ def test_a_file_put_twice_is_there_once(store, tmp_path, ours):
     assert list(store.digests()) == [digest]
 
 
-@pytest.mark.parametrize("ours", [True, False])
-def test_bytes_that_are_not_the_announced_ones_are_refused(store, tmp_path, ours):
+def test_bytes_that_are_not_the_announced_ones_are_refused(store, tmp_path):
     file, digest = a_file(tmp_path)
     announced = "0" * 64
     with pytest.raises(BadFrame, match=f"digest {digest}, not {announced} as announced"):
-        store.put(file, announced, ours=ours)
+        store.put(file, announced)
     assert list(store.digests()) == []
+
+
+@pytest.mark.parametrize("announced", ["", "../../elsewhere", "0" * 63, "F" * 64])
+def test_what_is_no_digest_is_no_place(store, tmp_path, announced):
+    file, _ = a_file(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(BadFrame):
+        store.put(file, announced)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_file_that_cannot_be_read_is_named(store, tmp_path):

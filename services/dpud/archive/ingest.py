@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from dpud.archive.reception import examine
+from dpud.archive.reception import check, examine
 from dpud.archive.records import Query, Record, View
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+#: Endings of files that take longer to unpack than to hash.
+_PACKED = frozenset({".fz", ".gz"})
 #: More chips than any camera has.
 _CHIPS = 10_000
 
@@ -49,8 +51,12 @@ class Intake:
 
     async def read(self, caller: Caller, name: str, path: Path) -> Ingested:
         """Ingest a file in place. Raises BadFrame and StorageFull; nothing is left then."""
+        await asyncio.to_thread(check, path)
         async with self.reception.room() as room:
-            return await self._ingest(caller, name, await asyncio.to_thread(examine, path), room)
+            if path.suffix in _PACKED:
+                return await self._ingest(caller, name, await asyncio.to_thread(examine, path), room)
+            # Hashed once, a chip at a time: its frames tell almost as soon that it was here before.
+            return await self._keep(caller, name, "", await self.splitter.split(path, name, room))
 
     async def receive(self, caller: Caller, name: str, chunks: AsyncIterator[bytes]) -> Ingested:
         """Ingest a stream of bytes. Raises BadFrame and StorageFull; nothing is left then."""
@@ -58,16 +64,18 @@ class Intake:
             return await self._ingest(caller, name, await self.reception.receive(chunks, room / "exposure"), room)
 
     async def _ingest(self, caller: Caller, name: str, exposure: Received, room: Path) -> Ingested:
-        view = View(caller.project)
-        before = Query(view=view, source=exposure.digest)
+        """Ingest a file whose digest is known, which saves unpacking it a second time."""
+        before = Query(view=View(caller.project), source=exposure.digest)
         if known := await asyncio.to_thread(self.catalogue.select, before, limit=_CHIPS):
             return Ingested(known, already=True)
-        pairs = await self.splitter.split(exposure.file, name, room)
+        return await self._keep(caller, name, exposure.digest, await self.splitter.split(exposure.file, name, room))
+
+    async def _keep(self, caller: Caller, name: str, source: str, pairs: list[tuple[Frame, Path]]) -> Ingested:
         files = {frame.digest: file for frame, file in pairs}
-        records = [self._record(caller, exposure.digest, frame) for frame, _ in pairs]
+        records = [self._record(caller, source, frame) for frame, _ in pairs]
         added = await self.holdings.keep(files, lambda: self.ledger.add(records), ours=True)
         log.info("ingested", name=name, frames=len(records), added=added, project=caller.project, user=caller.user)
-        ids = [record.frame.id for record in records]
+        view, ids = View(caller.project), [record.frame.id for record in records]
         stored = await asyncio.to_thread(self.catalogue.find, view, ids)
         return Ingested(sorted(stored, key=lambda record: record.sequence), already=added == 0)
 

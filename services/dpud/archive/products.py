@@ -11,7 +11,7 @@ import structlog
 
 from dpu.errors import BadFrame, StorageFull
 from dpud.archive.naming import product_name
-from dpud.archive.reception import examine
+from dpud.archive.reception import Received, check
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dpu_recipes.frames import Frame
     from dpud.archive.catalogue import Ledger
     from dpud.archive.holdings import Holdings
-    from dpud.archive.reception import Received, Reception
+    from dpud.archive.reception import Reception
     from dpud.archive.records import Attempt, Record
 
 log = structlog.get_logger(__name__)
@@ -45,7 +45,9 @@ class Products:
 
     async def read(self, record: Record, path: Path) -> Record:
         """Take in a product whose file can be read in place, as `stage` does."""
-        return await self.stage(record, await asyncio.to_thread(examine, path))
+        size = await asyncio.to_thread(check, path)
+        # Its digest is taken while it is copied.
+        return await self.stage(record, Received(path, record.frame.digest, size))
 
     async def receive(self, record: Record, chunks: AsyncIterator[bytes]) -> Record:
         """Take in a product whose file comes as a stream of bytes, as `stage` does."""
@@ -57,7 +59,7 @@ class Products:
 
         Raises BadFrame where the file is not what the frame announces, StorageFull, StaleLease and Conflict.
         """
-        _check(record.frame, file)
+        _check_announced(record.frame, file)
         named = self._named(record)
         files = {file.digest: file.file} if file is not None else {}
         change = await self.holdings.keep(files, lambda: self.ledger.stage(named), ours=ours)
@@ -101,7 +103,7 @@ class Products:
         )
 
 
-def _check(frame: Frame, file: Received | None) -> None:
+def _check_announced(frame: Frame, file: Received | None) -> None:
     announced = (frame.digest, frame.size)
     found = (file.digest, file.size) if file is not None else ("", 0)
     if announced != found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import shutil
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -71,10 +72,17 @@ class Reception:
 
 def examine(file: Path) -> Received:
     """Read a file that a caller named, to its end. Raises BadFrame where that cannot be done."""
+    check(file)
+    with read(file) as reading:
+        return Received(file, hashlib.file_digest(reading, "sha256").hexdigest(), reading.tell())
+
+
+def check(file: Path) -> int:
+    """Return the size of a file that a caller named. Raises BadFrame where nobody could read it."""
     if not file.is_absolute():
         raise BadFrame(f"{str(file)!r}: name the file by its absolute path")
     # Whoever opened a pipe or a device would wait for it.
     if file.exists() and not file.is_file():
         raise BadFrame(f"{str(file)!r} is no file")
     with read(file) as reading:
-        return Received(file, hashlib.file_digest(reading, "sha256").hexdigest(), reading.tell())
+        return os.fstat(reading.fileno()).st_size

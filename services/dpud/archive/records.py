@@ -33,7 +33,7 @@ class Record:
     frame: Frame
     project: str
     user: str
-    #: Of a raw frame: SHA-256 of the file that was ingested.
+    #: Of a raw frame: SHA-256 of the file that was ingested; '' of one that was read in place and not packed.
     source: str = ""
     #: Of a product: who made it, and which of the attempt's products it is.
     attempt: Attempt | None = None

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 from uuid import uuid4
 
-from dpu.errors import NotFound, StorageFull
+from dpu.errors import BadFrame, NotFound, StorageFull
 from dpud.archive.store import PIECE, read, refuse_digest
 
 if TYPE_CHECKING:
@@ -39,11 +39,19 @@ class FolderStore:
 
     def put(self, file: Path, digest: str, *, ours: bool = False) -> None:
         """Take in a file."""
+        if not _DIGEST.fullmatch(digest):
+            # It becomes a path, and comes from outside.
+            raise BadFrame(f"{digest!r} is no digest: 64 hexadecimal digits are")
         target = self._place(digest)
         with read(file) as reading, refusing(self._folder):
             self._make(target.parent)
-            if not target.exists():
-                self._take(reading, file if ours else None, target)
+            if target.exists():
+                pass
+            elif ours:
+                _settle(reading.fileno())
+                file.rename(target)
+            else:
+                self._copy(reading, target)
             # Also where it was there: another thread may have named it a moment ago.
             sync(target.parent)
             if ours:
@@ -81,16 +89,11 @@ class FolderStore:
                     level.mkdir()
                     sync(level.parent)
 
-    def _take(self, reading: BufferedReader, ours: Path | None, target: Path) -> None:
-        """Move `ours`, or copy what is read, to a name of no meaning; check it; then give it its own."""
+    def _copy(self, reading: BufferedReader, target: Path) -> None:
+        """Copy what is read to a name of no meaning; check it; then give it its own."""
         partial = self._partial / uuid4().hex
         try:
-            if ours is not None:
-                ours.rename(partial)
-                found = _finished(reading)
-            else:
-                found = _copied(reading, partial)
-            if found != target.name:
+            if (found := _copied(reading, partial)) != target.name:
                 raise refuse_digest(target.name, found)
             partial.rename(target)
         finally:
@@ -139,13 +142,6 @@ def _copied(reading: BufferedReader, target: Path) -> str:
                 rest = rest[writing.write(rest) :]
         _settle(writing.fileno())
     return digest.hexdigest()
-
-
-def _finished(reading: BufferedReader) -> str:
-    """Return the digest of a file of our own, made durable."""
-    digest = hashlib.file_digest(reading, "sha256").hexdigest()
-    _settle(reading.fileno())
-    return digest
 
 
 def _settle(descriptor: int) -> None:
