@@ -68,15 +68,15 @@ def explain(given: list[str]) -> int:
     parser.error(f"cannot make sense of {' '.join(given)}")
 
 
-def guarded(action: Callable[[], int]) -> int:
+def guarded(action: Callable[[], int], program: str = "awe") -> int:
     """Return the exit code of `action`; an error of the DPU is one line on standard error, never a traceback."""
     try:
         return action()
     except DpuError as error:
-        print(f"awe: {one_line(error)}", file=sys.stderr)
+        print(f"{program}: {one_line(error)}", file=sys.stderr)
         return exit_code(error)
     except KeyboardInterrupt:
-        print("awe: interrupted", file=sys.stderr)
+        print(f"{program}: interrupted", file=sys.stderr)
         return INTERRUPTED
 
 

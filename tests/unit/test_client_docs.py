@@ -8,6 +8,7 @@ import pytest
 from dpu.options import DPU_OPTIONS
 from dpu.processor import Processor
 from dpu.prompt import COMMANDS
+from dpu.shell import VERBS
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -43,3 +44,8 @@ def test_every_key_and_variable_of_the_configuration_is_in_the_reference():
     }
     variables = first_cells("configuration.md", "The environment")
     assert variables == {*re.findall(r"\"(DPU_[A-Z_]+)\"", read), "AWEPIPE"}
+
+
+def test_every_verb_of_the_shell_is_in_the_reference():
+    rows = (REFERENCE / "prompt.md").read_text().split("\n## `dpu` in the shell\n")[1]
+    assert set(re.findall(r"^\| `dpu (\w+)", rows, re.MULTILINE)) == set(VERBS)
