@@ -207,11 +207,6 @@ class Patience:
         self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
         self._revive()
 
-    def regained(self) -> None:
-        """Start anew: the connection works."""
-        self._until = None
-        self._pause = FIRST_PAUSE_S
-
 
 def _ensure(home: Path, say: Callable[[str], None]) -> Local:
     from dpu.local import ensure

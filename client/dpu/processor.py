@@ -135,22 +135,42 @@ class Processor:
         if not jobs and not missing:
             self._reporter.say("No jobs")
 
-    def get_logs(self, jobids: JobIds = None, *, all: bool = False) -> Logs:  # noqa: A002 (the prompt's own word)
-        """Print the logs of all your jobs, or of those given, and return them; a block a task.
+    def get_logs(
+        self,
+        jobids: JobIds = None,
+        *,
+        all: bool = False,  # noqa: A002 (the prompt's own word)
+        follow: bool = False,
+        tail: int = 0,
+        grep: str = "",
+        chip: str | Iterable[str] = "",
+        level: str = "",
+    ) -> Logs:
+        """Print the logs of all your jobs, or of those given, and return them; a block a task, a failure's first.
 
+        Only the last `tail` lines, those in which the pattern `grep` is found, those of a `chip` (or several), those of
+        at least a `level` (debug, info, warning, error). With `follow`, the lines of one job as they come, until it has
+        ended; Ctrl-C leaves the following, and the job goes on.
         They are also appended to the session's log file in the folder where the session was started.
-        Raises NotFound for an unknown job.
+        Raises NotFound for an unknown job, BadOption.
         """
+        from dpu.follow import lines_followed
         from dpu.joblog import blocks
+        from dpu.logquestion import LogQuestion
 
-        wanted = self.get_jobids(all=all) if jobids is None else _several(jobids)
-        lines = [line for jobid in wanted for line in blocks(self.link, jobid, self._reporter.clock())]
+        question = LogQuestion.of(tail=tail, grep=grep, chip=chip, level=level)
+        if follow:
+            lines = lines_followed(self.link, _only(jobids), self._reporter, question)
+        else:
+            wanted = self.get_jobids(all=all) if jobids is None else _several(jobids)
+            lines = [line for jobid in wanted for line in blocks(self.link, jobid, self._reporter.clock(), question)]
+            if lines:
+                self._reporter.show("\n".join(lines))
+            else:
+                self._reporter.say("No logs")
         text = "".join(f"{line}\n" for line in lines)
         if text:
-            self._reporter.show(text.removesuffix("\n"))
             self._log.append(text, self._reporter.say)
-        else:
-            self._reporter.say("No logs")
         return Logs(text)
 
     def cancel_job(self, jobid: int, reason: str = "") -> None:
@@ -368,6 +388,13 @@ def _one(jobid: int) -> int:
     if isinstance(jobid, bool) or not isinstance(jobid, int):
         raise UsageError(f"jobid={jobid!r}: must be a job identifier, a whole number as `run` returns it")
     return jobid
+
+
+def _only(jobids: JobIds) -> int:
+    wanted = _several(jobids)
+    if len(wanted) != 1:
+        raise UsageError(f"jobids={jobids!r}: one job at a time can be followed")
+    return wanted[0]
 
 
 def _several(jobids: JobIds) -> list[int]:
