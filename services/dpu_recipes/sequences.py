@@ -105,6 +105,13 @@ OPTIONS = {
             selects=True,
         ),
         Option(
+            short="template",
+            long="template",
+            kind=Kind.TEXT,
+            help="start of the template that took the frames, UTC, 'CCYY-MM-DDThh:mm:ss', instead of a night, or in it",
+            selects=True,
+        ),
+        Option(
             short="combine",
             long="combine",
             kind=Kind.INTEGER,
@@ -124,6 +131,7 @@ SEQUENCES = (
     Sequence("MasterFlat", "Combine dome and twilight flat", "i d c f p C combine", ("MasterFlat",)),
     Sequence("DomeFlat", "Make a flat field from dome flats", "i d c f oc p C raw", ("DomeFlat",)),
     Sequence("TwilightFlat", "Make a flat field from twilight flats", "i d c f oc p C raw", ("TwilightFlat",)),
+    Sequence("Gain", "Measure gain and linearity from pairs of dome flats", "i d c oc p C raw template", ("Gain",)),
     Sequence("ColdPixels", "Map the pixels that respond unlike their neighbours", "i d c f p C", ("ColdPixels",)),
     Sequence("QuickCheck", "Check a dome flat", "i d c f oc p C raw", ("QuickCheck",)),
 )

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
+from dpu_recipes import header as headers
 from dpu_recipes.archive import Selection
+from dpu_recipes.header import HeaderError
 from dpu_recipes.instrument import InstrumentError
+from dpu_recipes.night import night_of
 from dpu_recipes.task import Recipe, RecipeError, Request, TaskSpec
 from dpu_recipes.validity import CALIBRATIONS, IGNORING_FILTER_AND_OBJECT
 
@@ -29,7 +33,9 @@ def selected(request: Request, frame_class: str) -> list[Frame]:
     names = options.get("raw_filenames") or []
     if names:
         return _named(request, frame_class, [names] if isinstance(names, str) else list(names))
-    if not options["date"]:
+    template = _template(request)
+    night = options["date"] or (str(night_of(template, request.instrument.longitude_deg)) if template else "")
+    if not night:
         raise RecipeError("option 'date' (the night, d='CCYY-MM-DD') is required to select frames")
     chip = options["chip"]
     try:
@@ -37,12 +43,12 @@ def selected(request: Request, frame_class: str) -> list[Frame]:
     except InstrumentError as error:
         raise RecipeError(str(error)) from error
     selection = Selection(
-        instrument=request.instrument.name, night=options["date"], chips=chips, filter=options.get("filter", "")
+        instrument=request.instrument.name, night=night, chips=chips, filter=options.get("filter", "")
     )
     found = request.archive.select(frame_class, selection)
     if not found:
-        raise RecipeError(_nothing(request, frame_class))
-    return found
+        raise RecipeError(_nothing(request, frame_class, night))
+    return _of_template(found, template) if template else found
 
 
 def split(request: Request, recipe: Recipe, *, at_most: int | None = None) -> list[TaskSpec]:
@@ -134,9 +140,39 @@ def _named(request: Request, frame_class: str, names: list[str]) -> list[Frame]:
     return sorted(found.values(), key=lambda frame: (frame.date_obs, frame.chip))
 
 
-def _nothing(request: Request, frame_class: str) -> str:
+def _template(request: Request) -> datetime | None:
+    """Return the start of the template that is asked for, None for any. Raises RecipeError."""
+    asked = request.options.get("template")
+    try:
+        return headers.moment({"template": asked}, ["template"]) if asked else None
+    except HeaderError as error:
+        raise RecipeError(f"option {error}") from error
+
+
+def _of_template(frames: list[Frame], template: datetime) -> list[Frame]:
+    """Return the frames that one template took. Raises RecipeError, with the templates that there are, for none."""
+    starts = {frame.id: str(frame.values.get("TPLSTART", "")) for frame in frames}
+    found = [frame for frame in frames if _is_at(starts[frame.id], template)]
+    if not found:
+        known = ", ".join(sorted({start for start in starts.values() if start})) or "none"
+        raise RecipeError(
+            f"no template of night {frames[0].night} took {frames[0].frame_class} from {template:%FT%T} on; "
+            f"templates that did began: {known}"
+        )
+    return found
+
+
+def _is_at(start: str, template: datetime) -> bool:
+    """Return whether a header's start of a template is that of `template`, to the second."""
+    try:
+        return abs(headers.moment({"TPLSTART": start}, ["TPLSTART"]) - template) < timedelta(seconds=1)
+    except HeaderError:
+        return False
+
+
+def _nothing(request: Request, frame_class: str, night: str) -> str:
     """Return what to say where a night has no frame of a class: of a calibration, the call that makes one."""
-    instrument, night, chip = request.instrument.name, request.options["date"], request.options["chip"]
+    instrument, chip = request.instrument.name, request.options["chip"]
     through = request.options.get("filter", "")
     words = [f" chip {chip}" if chip else "", f" filter {through}" if through else ""]
     found = f"there is no {frame_class} of {instrument}{''.join(words)} of night {night}"
