@@ -6,10 +6,10 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from dpu.errors import DpuError, StaleLease
-from dpud.scheduler import codec, invariants, machine
-from dpud.scheduler.commands import Acknowledge, Plan, Resume, Retire
-from dpud.scheduler.model import FailureCategory
+from dpu.errors import DpuError, StaleLease, UsageError
+from dpud.scheduler import allowances, codec, invariants, machine
+from dpud.scheduler.commands import Acknowledge, Cordon, Plan, Repeat, Resume, Retire, SetAllowance
+from dpud.scheduler.model import Allowance, FailureCategory, Party
 from dpud.scheduler.snapshot import dump_state, load_state
 from fakes_scheduler import Trial, failure, plans, report, stages
 
@@ -25,6 +25,7 @@ class Story(RuleBasedStateMachine):
         super().__init__()
         self.trial = Trial()
         self.snapshot = []
+        self.leased = []
         self.groups = []
         self.told = 0
         self.ends = {}
@@ -46,7 +47,7 @@ class Story(RuleBasedStateMachine):
     def claim(self, worker, room, memory):
         if f"s-{worker}" not in self.trial.state.presence.sessions:
             self.trial.worker(worker)
-        leased = self.trial.claim(f"s-{worker}", room, memory)
+        leased = self.leased = self.trial.claim(f"s-{worker}", room, memory)
         for lease in leased:
             task = self.trial.state.jobs[lease.job].tasks[lease.task]
             assert task.attempt == lease.attempt
@@ -83,6 +84,39 @@ class Story(RuleBasedStateMachine):
             self.trial.cancel(job, by=by)
         except DpuError:
             assert job not in self.trial.state.jobs or self.trial.state.jobs[job].user != by
+
+    @rule(job=jobs, by=USERS, only_failed=st.booleans())
+    def repeat(self, job, by, only_failed):
+        known = self.trial.state.jobs.get(job)
+        if known is None:
+            return
+        request = f"again {self.trial.state.next_job}"
+        again = Repeat(request_id=request, digest="d", user=by, project="kids", job=known, only_failed=only_failed)
+        try:
+            [taken] = self.trial.do(again)
+        except UsageError:
+            assert not known.state.ended or (only_failed and not known.counts.error and not known.counts.aborted)
+        else:
+            assert known.state.ended
+            assert not only_failed or len(taken.tasks) <= known.counts.error + known.counts.aborted
+
+    @rule(worker=WORKERS, cordoned=st.booleans())
+    def cordon(self, worker, cordoned):
+        self.trial.do(Cordon(worker=worker, cordoned=cordoned, by="ruth"))
+
+    @rule(party=st.sampled_from([Party("user", "anna"), Party("project", "kids")]), running=st.integers(0, 2))
+    def allow(self, party, running):
+        self.trial.do(SetAllowance(party=party, allowance=Allowance(2.0, running), by="ruth"))
+
+    @invariant()
+    def nobody_was_just_given_more_than_allowed(self):
+        state = self.trial.state
+        for lease in self.leased:
+            for party in allowances.parties(state.jobs[lease.job]) if lease.job in state.jobs else ():
+                limit = allowances.of(state, party).running
+                counts = state.running if party.kind == "user" else state.running_in
+                assert not limit or counts.get(party.name, 0) <= limit
+        self.leased = []
 
     @rule(seconds=st.sampled_from([0.5, 5.0, 29.0, 31.0, 100.0, 90_000.0]))
     def time_passes(self, seconds):

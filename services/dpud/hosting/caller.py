@@ -108,6 +108,7 @@ class Tokens:
 
 
 _PEOPLE = frozenset({Role.USER, Role.OPERATOR})
+_OPERATORS = frozenset({Role.OPERATOR})
 _WORKERS = frozenset({Role.WORKER})
 _SERVICES = frozenset({Role.SERVICE})
 
@@ -129,6 +130,13 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {
             "ListTasks": _PEOPLE,
             "CancelJob": _PEOPLE,
             "WaitJob": _PEOPLE,
+            "CancelJobs": _PEOPLE,
+            "RetryJob": _PEOPLE,
+            "ExplainJob": _PEOPLE,
+            "WatchJobs": _PEOPLE,
+            "ListWorkers": _OPERATORS,
+            "CordonWorker": _OPERATORS,
+            "SetAllowance": _OPERATORS,
         },
     ),
     **_permit("DispatchService", dict.fromkeys(("RegisterWorker", "Work", "ReportPlan"), _WORKERS)),

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dpud.scheduler.catalogue import Sequence
-    from dpud.scheduler.model import Failure, Limits, Ref, TaskPlan
+    from dpud.scheduler.model import Allowance, Failure, Job, Limits, Party, Ref, TaskPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,38 @@ class Cancel:
     reason: str = ""
     #: May cancel other people's.
     operator: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat:
+    """Do again what an ended job did, as a new one."""
+
+    request_id: str
+    #: Of what was asked: the same request_id must come with the same.
+    digest: str
+    user: str
+    project: str
+    #: From the memory or the history.
+    job: Job
+    only_failed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cordon:
+    """Give a worker no more tasks, or some again."""
+
+    worker: str
+    cordoned: bool
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAllowance:
+    """Let a user or a project have so much."""
+
+    party: Party
+    allowance: Allowance
+    by: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,4 +150,19 @@ class Resume:
     """Let no lease lapse before one full term from now: the scheduler itself was away."""
 
 
-Command: TypeAlias = Submit | Cancel | Register | Report | Plan | Renew | Claim | Acknowledge | Tick | Retire | Resume
+Command: TypeAlias = (
+    Submit
+    | Repeat
+    | Cancel
+    | Cordon
+    | SetAllowance
+    | Register
+    | Report
+    | Plan
+    | Renew
+    | Claim
+    | Acknowledge
+    | Tick
+    | Retire
+    | Resume
+)

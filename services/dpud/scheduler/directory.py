@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from heapq import merge
+from heapq import merge, nsmallest
 from typing import TYPE_CHECKING
 
 from dpu.errors import NotFound, UsageError
@@ -41,6 +41,11 @@ class Directory:
             candidates = (known[number] for number in query.ids if number in known)
         here = sorted(filter(query.fits, candidates), key=_newest)[:limit]
         return list(merge(here, self._journal.history(query, limit), key=_newest))[:limit]
+
+    def changed(self, project: str, user: str, after: int, limit: int) -> list[Job]:
+        """Return the first jobs in memory that changed after a revision, in the order of theirs."""
+        found = (job for job in self._state.jobs.values() if job.revision > after and job.project == project)
+        return nsmallest(limit, (job for job in found if user in ("", job.user)), key=lambda job: job.revision)
 
 
 def _newest(job: Job) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from dpu.errors import UnknownSession, UsageError
-from dpud.scheduler import leases, share
+from dpud.scheduler import allowances, leases, share
 from dpud.scheduler.events import (
     Event,
     LeasesExtended,
@@ -15,7 +16,7 @@ from dpud.scheduler.events import (
     TaskLeased,
     WorkerRegistered,
 )
-from dpud.scheduler.model import LEASE_TERM_S, SESSION_TERM_S, Deadline, Key, Session, State
+from dpud.scheduler.model import LEASE_TERM_S, SESSION_TERM_S, Deadline, Key, Party, Session, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -61,7 +62,7 @@ def renew(state: State, command: Renew, now: float) -> list[Event]:
 def claim(state: State, command: Claim, now: float) -> list[Event]:
     """Decide which tasks a session gets: by fair share, then priority, then age; one in five by age alone."""
     worker = session_of(state, command.session).worker
-    if not state.waiting.lines:
+    if not state.waiting.lines or worker in state.cordoned:
         return []
     events: list[Event] = []
     for key in _choose(state, min(command.room, MAX_ROOM), command.memory_mib, now):
@@ -89,12 +90,17 @@ class _Turns:
     def __init__(self, state: State, now: float) -> None:
         self._state = state
         self._taken: set[Key] = set()
-        self._heap = [
-            (share.standing(state.usage.get(user, share.Usage()), state.running.get(user, 0), now), user)
-            for user in state.waiting.lines
-        ]
+        self._granted: Counter[Party] = Counter()
+        self._heap = [(self._standing(user, now), user) for user in state.waiting.lines]
         heapq.heapify(self._heap)
         self._users = sorted(state.waiting.lines)
+
+    def _standing(self, user: str, now: float) -> float:
+        had = share.standing(self._state.usage.get(user, share.Usage()), self._state.running.get(user, 0), now)
+        return had / self._weight(user)
+
+    def _weight(self, user: str) -> float:
+        return allowances.of(self._state, Party("user", user)).weight
 
     def by_share(self, memory_mib: int) -> Key | None:
         """Return the next task of whoever had least, and charge it."""
@@ -103,7 +109,8 @@ class _Turns:
             key = self._first(self._state.waiting.lines[user], memory_mib)
             if key is not None:
                 seconds = self._state.jobs[key.job].tasks[key.task].seconds
-                heapq.heapreplace(self._heap, (had + seconds + share.RUNNING_SLOT_S, user))
+                charge = (seconds + share.RUNNING_SLOT_S) / self._weight(user)
+                heapq.heapreplace(self._heap, (had + charge, user))
                 return key
             heapq.heappop(self._heap)
         return None
@@ -119,6 +126,8 @@ class _Turns:
     def _first(self, line: Iterable[tuple[int, Iterable[int]]], memory_mib: int) -> Key | None:
         """Return the first task that fits; one that does not holds back those behind it in its job."""
         for job, tasks in line:
+            if not allowances.has_room(self._state, self._state.jobs[job], self._granted):
+                continue
             for task in tasks:
                 key = Key(job, task)
                 if key in self._taken:
@@ -126,6 +135,8 @@ class _Turns:
                 if self._state.jobs[job].tasks[task].memory_mib > memory_mib:
                     break
                 self._taken.add(key)
+                if self._state.allowances:
+                    self._granted.update(allowances.parties(self._state.jobs[job]))
                 return key
         return None
 

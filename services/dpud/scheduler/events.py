@@ -10,7 +10,18 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from dpud.scheduler.catalogue import Stage  # noqa: TC001 (the codec reads the annotations)
-from dpud.scheduler.model import Cancellation, Failure, JobState, Key, Limits, Ref, TaskPlan, TaskState  # noqa: TC001
+from dpud.scheduler.model import (  # noqa: TC001 (the same)
+    Allowance,
+    Cancellation,
+    Failure,
+    JobState,
+    Key,
+    Limits,
+    Party,
+    Ref,
+    TaskPlan,
+    TaskState,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +171,26 @@ class JobsRetired:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerCordoned:
+    """An operator decided whether a worker gets tasks."""
+
+    worker: str
+    cordoned: bool
+    by: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class AllowanceSet:
+    """An operator decided what a user or a project may have."""
+
+    party: Party
+    allowance: Allowance
+    by: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerRegistered:
     """A worker opened a session; an older one of its name is over."""
 
@@ -209,6 +240,8 @@ Event: TypeAlias = (
     | JobEnded
     | EntriesDelivered
     | JobsRetired
+    | WorkerCordoned
+    | AllowanceSet
     | WorkerRegistered
     | LeasesRenewed
     | LeasesExtended
@@ -230,4 +263,6 @@ JOURNALED: dict[type, int] = {
     JobEnded: 11,
     EntriesDelivered: 12,
     JobsRetired: 13,
+    WorkerCordoned: 14,
+    AllowanceSet: 15,
 }

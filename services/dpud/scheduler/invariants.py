@@ -55,7 +55,7 @@ def _of_waiting(state: State) -> Iterator[str]:
 
 def _of_leases(state: State) -> Iterator[str]:
     running = {
-        Key(job.id, number): (job.user, task)
+        Key(job.id, number): (job, task)
         for job in state.jobs.values()
         for number, task in enumerate(job.tasks)
         if task.state is TaskState.RUNNING
@@ -64,8 +64,10 @@ def _of_leases(state: State) -> Iterator[str]:
         yield f"leases {state.leased}, but running are {set(running)}"
     if running.keys() != state.presence.deadlines.keys():
         yield f"deadlines {set(state.presence.deadlines)}, but running are {set(running)}"
-    if Counter(user for user, _ in running.values()) != Counter(state.running):
-        yield f"running slots {state.running} do not fit {running}"
+    if Counter(job.user for job, _ in running.values()) != Counter(state.running):
+        yield f"running slots {state.running} do not fit {set(running)}"
+    if Counter(job.project for job, _ in running.values()) != Counter(state.running_in):
+        yield f"running slots {state.running_in} do not fit {set(running)}"
     tokens = Counter(task.token for _, task in running.values())
     if "" in tokens or any(number > 1 for number in tokens.values()):
         yield f"fencing tokens are not unique: {tokens}"

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from dpu.errors import Conflict, NotAllowed, NotFound, StaleLease, UsageError
-from dpud.scheduler import catalogue, leases, ledger
+from dpud.scheduler import allowances, catalogue, leases, ledger
 from dpud.scheduler.events import (
     EntriesDelivered,
     Event,
@@ -38,7 +38,7 @@ from dpud.scheduler.model import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from dpud.scheduler.commands import Acknowledge, Cancel, Plan, Retire, Submit
+    from dpud.scheduler.commands import Acknowledge, Cancel, Plan, Repeat, Retire, Submit
 
 
 # Deciding
@@ -46,15 +46,13 @@ if TYPE_CHECKING:
 
 def submit(state: State, command: Submit, now: float) -> list[Event]:
     """Decide on a new job; a repeated request changes nothing."""
-    known = state.requests.get((command.project, command.user, command.request_id))
-    if known and now - known.at < REQUEST_TERM_S:
-        if known.digest != command.digest:
-            raise Conflict(f"request_id {command.request_id!r} was used for another job, {known.job}: take a new one")
+    if was_taken(state, command, now):
         return []
     _check(command)
+    allowances.check_queued(state, command.user, command.project, len(command.tasks))
     stages = command.sequence.stages
     slots = state.presence.slots
-    first = _estimate(command.tasks, stages[0].seconds, slots) if command.tasks else stages[0].seconds
+    first = estimate(command.tasks, stages[0].seconds, slots) if command.tasks else stages[0].seconds
     return [
         JobSubmitted(
             job=state.next_job,
@@ -76,6 +74,16 @@ def submit(state: State, command: Submit, now: float) -> list[Event]:
     ]
 
 
+def was_taken(state: State, command: Submit | Repeat, now: float) -> bool:
+    """Return whether the request was taken before. Raises Conflict where it was another."""
+    known = state.requests.get((command.project, command.user, command.request_id))
+    if not known or now - known.at >= REQUEST_TERM_S:
+        return False
+    if known.digest != command.digest:
+        raise Conflict(f"request_id {command.request_id!r} was used for another job, {known.job}: take a new one")
+    return True
+
+
 def _check(command: Submit) -> None:
     catalogue.check_sequence(command.sequence)
     catalogue.check_options(command.sequence, command.given)
@@ -95,7 +103,8 @@ def _check_tasks(tasks: tuple[TaskPlan, ...], before: int) -> None:
         catalogue.check_figures(f"task {task.label!r}", task.seconds, task.memory_mib)
 
 
-def _estimate(tasks: tuple[TaskPlan, ...], seconds: float, slots: int) -> float:
+def estimate(tasks: tuple[TaskPlan, ...], seconds: float, slots: int) -> float:
+    """Return how long tasks of a stage take; `seconds` is that of a task that does not say."""
     mean = sum(task.seconds or seconds for task in tasks) / len(tasks) if tasks else 0.0
     return catalogue.estimate(mean, len(tasks), slots)
 
@@ -132,7 +141,7 @@ def plan(state: State, command: Plan, now: float) -> list[Event]:
             at=now,
             run_s=leases.sound(report.run_s),
             log_lines=report.log_lines,
-            estimate_s=_estimate(command.tasks, stage.seconds, state.presence.slots) + later,
+            estimate_s=estimate(command.tasks, stage.seconds, state.presence.slots) + later,
             tasks=command.tasks,
         )
     ]

@@ -54,6 +54,7 @@ def lease(state: State, ref: Ref, *, at: float, token: str, worker: str, charge:
     state.leased.add(ref.key)
     state.usage[job.user] = state.usage.get(job.user, Usage()).charged(charge, at)
     state.running[job.user] = state.running.get(job.user, 0) + 1
+    state.running_in[job.project] = state.running_in.get(job.project, 0) + 1
     state.grants += 1
 
 
@@ -64,9 +65,14 @@ def release(state: State, ref: Ref, to: TaskState, *, at: float, run_s: float) -
     state.leased.discard(ref.key)
     state.presence.deadlines.pop(ref.key, None)
     state.usage[job.user] = state.usage[job.user].charged(run_s - task.charge, at)
-    state.running[job.user] -= 1
-    if not state.running[job.user]:
-        del state.running[job.user]
+    _count_down(state.running, job.user)
+    _count_down(state.running_in, job.project)
+
+
+def _count_down(counts: dict[str, int], name: str) -> None:
+    counts[name] -= 1
+    if not counts[name]:
+        del counts[name]
 
 
 def tell(state: State, errand: Errand, ref: Ref, **particulars: Any) -> None:

@@ -11,7 +11,7 @@ import structlog
 
 from dpu.errors import DpuError, StorageFull, Unreachable
 from dpud.scheduler import codec, events, machine
-from dpud.scheduler.commands import Command, Resume, Retire, Submit, Tick
+from dpud.scheduler.commands import Command, Repeat, Resume, Retire, Submit, Tick
 from dpud.scheduler.watchers import Watchers
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ MAX_ENDED = 10_000
 #: Topics of the watchers, beside the identifiers of jobs.
 WORK = "work"
 OUTBOX = "outbox"
+JOBS = "jobs"
 
 _CHANGES_WORK = (
     events.JobSubmitted,
@@ -40,6 +41,8 @@ _CHANGES_WORK = (
     events.TasksDue,
     events.JobCancelRequested,
     events.WorkerRegistered,
+    events.WorkerCordoned,
+    events.AllowanceSet,
     events.SessionClosed,
 )
 
@@ -102,6 +105,10 @@ class Loop:
         self._asked.set()
         return await ask.answer
 
+    def now(self) -> float:
+        """Return the time by which the loop decides."""
+        return self._clock()
+
     def check(self, command: Command) -> list[events.Event]:
         """Return what would happen, and do nothing. Raises the refusal."""
         return machine.decide(self.state, command, self._clock())
@@ -127,7 +134,7 @@ class Loop:
         now = self._clock()
         try:
             for command in ask.commands:
-                if isinstance(command, Submit) and not self._roomy:
+                if isinstance(command, Submit | Repeat) and not self._roomy:
                     raise StorageFull("the disk under the scheduler's journal is full: free some space, then try again")
                 if isinstance(command, Retire):
                     leaving += self._about_to_leave(command)
@@ -147,8 +154,11 @@ class Loop:
 
     def _ring(self, happened: list[events.Event]) -> None:
         """Wake whoever waits for what changed."""
-        for number in {number for event in happened if (number := getattr(event, "job", None)) is not None}:
+        numbers = {number for event in happened if (number := getattr(event, "job", None)) is not None}
+        for number in numbers:
             self.watchers.ring(number)
+        if numbers:
+            self.watchers.ring(JOBS)
         if any(isinstance(event, _CHANGES_WORK) for event in happened):
             self.watchers.ring(WORK)
         if self.state.outbox:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dpud.scheduler import commands, dispatching, events, jobs, leases
+from dpud.scheduler import allowances, commands, dispatching, events, jobs, leases, repeats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +74,10 @@ def _resume(state: State, _command: commands.Resume, now: float) -> list[events.
 
 _DECIDERS: dict[type, Callable[[State, Any, float], list[events.Event]]] = {
     commands.Submit: jobs.submit,
+    commands.Repeat: repeats.repeat,
     commands.Cancel: jobs.cancel,
+    commands.Cordon: allowances.cordon,
+    commands.SetAllowance: allowances.set_allowance,
     commands.Register: dispatching.register,
     commands.Report: leases.report,
     commands.Plan: jobs.plan,
@@ -100,6 +103,8 @@ _APPLIERS: dict[type, Callable[[State, Any], None]] = {
     events.JobEnded: jobs.ended,
     events.EntriesDelivered: jobs.delivered,
     events.JobsRetired: jobs.retired,
+    events.WorkerCordoned: allowances.cordoned,
+    events.AllowanceSet: allowances.allowed,
     events.WorkerRegistered: dispatching.registered,
     events.LeasesRenewed: dispatching.renewed,
     events.LeasesExtended: dispatching.extended,

@@ -275,6 +275,24 @@ class Request:
     at: float
 
 
+class Party(NamedTuple):
+    """Somebody who may have so much: kind is 'user' or 'project'."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """How much a user or a project may have; zero: any number."""
+
+    #: Of a user: twice the weight, twice the share.
+    weight: float = 1.0
+    running: int = 0
+    #: Open tasks when a job is submitted.
+    queued: int = 0
+
+
 @dataclass(slots=True)
 class Session:
     """A worker that is there."""
@@ -332,6 +350,11 @@ class State:
     #: Slot-seconds and running slots by user.
     usage: dict[str, Usage] = field(default_factory=dict)
     running: dict[str, int] = field(default_factory=dict)
+    #: Running slots by project.
+    running_in: dict[str, int] = field(default_factory=dict)
+    allowances: dict[Party, Allowance] = field(default_factory=dict)
+    #: Workers that get no tasks.
+    cordoned: set[str] = field(default_factory=set)
     #: How many leases were ever granted: every fifth goes by age.
     grants: int = 0
     outbox: dict[int, Entry] = field(default_factory=dict)

@@ -13,15 +13,16 @@ from google.protobuf.duration_pb2 import Duration
 import dpu
 from dpu.errors import UsageError
 from dpu_api.v1 import catalogue_pb2, dispatch_pb2, dispatch_pb2_grpc, job_pb2, scheduler_pb2, scheduler_pb2_grpc
-from dpud.hosting.caller import Role, current_caller
+from dpud.hosting.caller import current_caller
 from dpud.scheduler import machine, wire
 from dpud.scheduler.answers import Answer, answer
 from dpud.scheduler.catalogue import MAX_TASKS
-from dpud.scheduler.commands import Cancel, Claim, Plan
+from dpud.scheduler.commands import Claim, Cordon, Plan
 from dpud.scheduler.directory import Directory, page_token, position_of
 from dpud.scheduler.dispatching import session_of
 from dpud.scheduler.events import JobCancelRequested
-from dpud.scheduler.loop import WORK, Loop
+from dpud.scheduler.explain import explain
+from dpud.scheduler.loop import JOBS, WORK, Loop
 from dpud.scheduler.model import HEARTBEAT_S, LEASE_TERM_S, State
 from dpud.scheduler.polls import Poll, Polls
 from dpud.scheduler.watchers import heard
@@ -31,13 +32,16 @@ if TYPE_CHECKING:
 
     from grpc.aio import ServicerContext
 
-    from dpud.scheduler.commands import Command
+    from dpud.hosting.caller import Caller
+    from dpud.scheduler.commands import Command, Repeat, Submit
     from dpud.scheduler.events import Event
     from dpud.scheduler.model import Job, TaskPlan
 
 MAX_PAGE = 1_000
 JOBS_PAGE = 100
 MAX_WAIT_S = 60.0
+#: Changes within so long are one to whoever watches.
+WATCH_PAUSE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +90,20 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
         command = wire.submit(request, current_caller())
         if request.validate_only:
             return scheduler_pb2.SubmitJobResponse(job=_would_be(self._loop.check(command)))
+        return scheduler_pb2.SubmitJobResponse(job=wire.job_message(await self._taken(command)))
+
+    async def RetryJob(
+        self, request: scheduler_pb2.RetryJobRequest, _context: ServicerContext[Any, Any]
+    ) -> scheduler_pb2.RetryJobResponse:
+        """Take a job that does again what an ended one did."""
+        command = wire.repeat(request, current_caller(), self._job(request.job_id))
+        return scheduler_pb2.RetryJobResponse(job=wire.job_message(await self._taken(command)))
+
+    async def _taken(self, command: Submit | Repeat) -> Job:
+        """Return the job that was taken for a request, now or before."""
         await self._loop.execute(command)
         taken = self._loop.state.requests[command.project, command.user, command.request_id]
-        job = self._directory.job(taken.job, command.project)
-        return scheduler_pb2.SubmitJobResponse(job=wire.job_message(job))
+        return self._directory.job(taken.job, command.project)
 
     async def GetJob(
         self, request: scheduler_pb2.GetJobRequest, _context: ServicerContext[Any, Any]
@@ -127,21 +141,79 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
         self, request: scheduler_pb2.CancelJobRequest, _context: ServicerContext[Any, Any]
     ) -> scheduler_pb2.CancelJobResponse:
         """Take the wish that a job ends."""
-        caller = current_caller()
         job = self._job(request.job_id)
         happened: list[Event] = []
         if job.id in self._loop.state.jobs:
-            happened = await self._loop.execute(
-                Cancel(
-                    job=job.id,
-                    by=caller.user,
-                    project=caller.project,
-                    reason=request.reason,
-                    operator=Role.OPERATOR in caller.roles,
-                )
-            )
+            happened = await self._loop.execute(wire.cancel(job.id, request.reason, current_caller()))
         accepted = any(isinstance(event, JobCancelRequested) for event in happened) or job.cancellation is not None
         return scheduler_pb2.CancelJobResponse(job=wire.job_message(self._job(job.id)), accepted=accepted)
+
+    async def CancelJobs(
+        self, request: scheduler_pb2.CancelJobsRequest, _context: ServicerContext[Any, Any]
+    ) -> scheduler_pb2.CancelJobsResponse:
+        """Take the wish that several jobs end, all or none."""
+        caller = current_caller()
+        numbers = [self._job(number).id for number in dict.fromkeys(request.job_ids)] or self._own(request, caller)
+        here = [number for number in numbers if number in self._loop.state.jobs]
+        commands = [wire.cancel(number, request.reason, caller) for number in here]
+        for command in commands:
+            self._loop.check(command)
+        await self._loop.execute(*commands)
+        return scheduler_pb2.CancelJobsResponse(jobs=[wire.job_message(self._job(number)) for number in numbers])
+
+    def _own(self, request: scheduler_pb2.CancelJobsRequest, caller: Caller) -> list[int]:
+        """Return the caller's own open jobs that a request means. Raises UsageError where it means none."""
+        if not (request.mine or request.sequence):
+            raise UsageError("which jobs are to end? name them, their sequence, or say that all of yours are")
+        return [
+            job.id
+            for job in self._loop.state.jobs.values()
+            if (job.user, job.project) == (caller.user, caller.project)
+            and not job.state.ended
+            and request.sequence in ("", job.sequence)
+        ]
+
+    async def ExplainJob(
+        self, request: scheduler_pb2.ExplainJobRequest, _context: ServicerContext[Any, Any]
+    ) -> scheduler_pb2.ExplainJobResponse:
+        """Answer what a job waits for."""
+        return wire.explanation(explain(self._loop.state, self._job(request.job_id), self._loop.now()))
+
+    async def WatchJobs(
+        self, request: scheduler_pb2.WatchJobsRequest, _context: ServicerContext[Any, Any]
+    ) -> AsyncIterator[scheduler_pb2.WatchJobsResponse]:
+        """Send jobs that changed, and go on whenever one does."""
+        project = current_caller().project
+        seen = request.after_revision
+        with self._loop.watchers.watching(JOBS) as bell:
+            while True:
+                bell.clear()
+                if page := self._directory.changed(project, request.user, seen, JOBS_PAGE):
+                    seen = page[-1].revision
+                    yield scheduler_pb2.WatchJobsResponse(jobs=map(wire.job_message, page))
+                else:
+                    await bell.wait()
+                    await asyncio.sleep(WATCH_PAUSE_S)
+
+    async def ListWorkers(
+        self, _request: scheduler_pb2.ListWorkersRequest, _context: ServicerContext[Any, Any]
+    ) -> scheduler_pb2.ListWorkersResponse:
+        """Answer the workers that are there."""
+        return scheduler_pb2.ListWorkersResponse(workers=wire.workers(self._loop.state))
+
+    async def CordonWorker(
+        self, request: scheduler_pb2.CordonWorkerRequest, _context: ServicerContext[Any, Any]
+    ) -> scheduler_pb2.CordonWorkerResponse:
+        """Give a worker no more tasks, or some again."""
+        await self._loop.execute(Cordon(worker=request.name, cordoned=request.cordoned, by=current_caller().user))
+        return scheduler_pb2.CordonWorkerResponse()
+
+    async def SetAllowance(
+        self, request: scheduler_pb2.SetAllowanceRequest, _context: ServicerContext[Any, Any]
+    ) -> scheduler_pb2.SetAllowanceResponse:
+        """Let a user or a project have so much."""
+        await self._loop.execute(wire.set_allowance(request, current_caller()))
+        return scheduler_pb2.SetAllowanceResponse()
 
     async def WaitJob(
         self, request: scheduler_pb2.WaitJobRequest, _context: ServicerContext[Any, Any]

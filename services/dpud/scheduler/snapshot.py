@@ -8,7 +8,18 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from dpud.scheduler import codec
-from dpud.scheduler.model import LEASE_TERM_S, Deadline, Entry, Job, Key, Request, State, TaskState
+from dpud.scheduler.model import (
+    LEASE_TERM_S,
+    Allowance,
+    Deadline,
+    Entry,
+    Job,
+    Key,
+    Party,
+    Request,
+    State,
+    TaskState,
+)
 from dpud.scheduler.share import Usage  # noqa: TC001 (the codec reads the annotations)
 
 if TYPE_CHECKING:
@@ -50,6 +61,14 @@ class _Queue:
 
 
 @dataclass(frozen=True, slots=True)
+class _Allowed:
+    """What somebody may have."""
+
+    party: Party
+    allowance: Allowance
+
+
+@dataclass(frozen=True, slots=True)
 class _Head:
     """All but the jobs; a field is only ever added, at the end and with a default."""
 
@@ -63,6 +82,8 @@ class _Head:
     waiting: tuple[_Queue, ...]
     outbox: tuple[Entry, ...]
     ended: tuple[int, ...]
+    allowances: tuple[_Allowed, ...] = ()
+    cordoned: tuple[str, ...] = ()
 
 
 def dump_state(state: State) -> Iterator[bytes]:
@@ -80,6 +101,8 @@ def dump_state(state: State) -> Iterator[bytes]:
             waiting=tuple(_Queue(job, tuple(task for _, _, task in tasks)) for job, tasks in queues),
             outbox=tuple(state.outbox.values()),
             ended=tuple(state.ended),
+            allowances=tuple(_Allowed(party, allowance) for party, allowance in state.allowances.items()),
+            cordoned=tuple(sorted(state.cordoned)),
         )
     )
     for job in state.jobs.values():
@@ -104,6 +127,8 @@ def load_state(parts: Iterable[bytes]) -> State:
         outbox={entry.number: entry for entry in head.outbox},
         next_entry=head.next_entry,
         ended=dict.fromkeys(head.ended),
+        allowances={allowed.party: allowed.allowance for allowed in head.allowances},
+        cordoned=set(head.cordoned),
     )
     _queue(state, head.waiting)
     _count_leases(state)
@@ -119,6 +144,7 @@ def _queue(state: State, queues: Iterable[_Queue]) -> None:
 
 def _count_leases(state: State) -> None:
     running: Counter[str] = Counter()
+    running_in: Counter[str] = Counter()
     for job in state.jobs.values():
         if not job.state.ended:
             for number, task in enumerate(job.tasks):
@@ -126,4 +152,5 @@ def _count_leases(state: State) -> None:
                     state.leased.add(Key(job.id, number))
                     state.presence.deadlines[Key(job.id, number)] = Deadline(task.started + LEASE_TERM_S)
                     running[job.user] += 1
-    state.running = dict(running)
+                    running_in[job.project] += 1
+    state.running, state.running_in = dict(running), dict(running_in)

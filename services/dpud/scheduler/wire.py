@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,16 +13,19 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from dpu.errors import UsageError
 from dpu.values import from_map
 from dpu_api.v1 import catalogue_pb2, dispatch_pb2, job_pb2, scheduler_pb2
+from dpud.hosting.caller import Role
 from dpud.scheduler.catalogue import Option, OptionKind, Sequence, Stage
-from dpud.scheduler.commands import Register, Renew, Report, Submit
+from dpud.scheduler.commands import Cancel, Register, Renew, Repeat, Report, SetAllowance, Submit
 from dpud.scheduler.journal import Query
 from dpud.scheduler.model import (
     PLAN_TIME_S,
+    Allowance,
     Failure,
     FailureCategory,
     Job,
     JobState,
     Limits,
+    Party,
     Ref,
     State,
     Task,
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from dpud.hosting.caller import Caller
     from dpud.scheduler.answers import Answer
     from dpud.scheduler.events import TaskLeased
+    from dpud.scheduler.explain import Explanation
 
 #: The end of a traceback that is kept.
 MAX_DETAIL = 8 * 1024
@@ -74,6 +79,34 @@ def _digest(request: scheduler_pb2.SubmitJobRequest) -> str:
     content.CopyFrom(request)
     content.ClearField("request_id")
     return hashlib.sha256(content.SerializeToString(deterministic=True)).hexdigest()
+
+
+def repeat(request: scheduler_pb2.RetryJobRequest, caller: Caller, job: Job) -> Repeat:
+    """Return the command of a RetryJobRequest. Raises UsageError."""
+    return Repeat(
+        request_id=_uuid(request.request_id),
+        digest=f"again {job.id} {request.only_failed}",
+        user=caller.user,
+        project=caller.project,
+        job=job,
+        only_failed=request.only_failed,
+    )
+
+
+def cancel(job: int, reason: str, caller: Caller) -> Cancel:
+    """Return the wish of a caller that a job ends."""
+    return Cancel(
+        job=job, by=caller.user, project=caller.project, reason=reason, operator=Role.OPERATOR in caller.roles
+    )
+
+
+def set_allowance(request: scheduler_pb2.SetAllowanceRequest, caller: Caller) -> SetAllowance:
+    """Return the command of a SetAllowanceRequest. Raises UsageError."""
+    if request.user and request.project:
+        raise UsageError(f"user {request.user!r} and project {request.project!r}: one of the two has the allowance")
+    party = Party("user", request.user) if request.user else Party("project", request.project)
+    allowance = Allowance(request.weight or 1.0, request.running, request.queued)
+    return SetAllowance(party=party, allowance=allowance, by=caller.user)
 
 
 def sequence(message: catalogue_pb2.Sequence) -> Sequence:
@@ -227,6 +260,33 @@ def job_message(job: Job) -> job_pb2.Job:
         message.cancellation.reason = job.cancellation.reason
         message.cancellation.time.FromMicroseconds(_microseconds(job.cancellation.at))
     return message
+
+
+def explanation(found: Explanation) -> scheduler_pb2.ExplainJobResponse:
+    """Return what a job waits for, for people."""
+    waits = [
+        scheduler_pb2.Wait(
+            reason=scheduler_pb2.WaitReason.ValueType(wait.reason), tasks=wait.tasks, message=wait.message
+        )
+        for wait in found.waits
+    ]
+    return scheduler_pb2.ExplainJobResponse(waits=waits, position=found.position, may_start=_time(found.may_start))
+
+
+def workers(state: State) -> list[scheduler_pb2.Worker]:
+    """Return the workers that are there, by name."""
+    leases = Counter(state.jobs[key.job].tasks[key.task].worker for key in state.leased)
+    return [
+        scheduler_pb2.Worker(
+            name=session.worker,
+            slots=session.slots,
+            memory_mib=session.memory_mib,
+            leases=leases[session.worker],
+            cordoned=session.worker in state.cordoned,
+            seen=_time(session.seen),
+        )
+        for session in sorted(state.presence.sessions.values(), key=lambda session: session.worker)
+    ]
 
 
 def _time(seconds: float) -> Timestamp | None:

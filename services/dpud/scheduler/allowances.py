@@ -1,0 +1,105 @@
+"""What operators decide: how much users and projects may have, and which workers get nothing."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from dpu.errors import Exhausted, UsageError
+from dpud.scheduler.events import AllowanceSet, Event, WorkerCordoned
+from dpud.scheduler.model import Allowance, Party
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dpud.scheduler.commands import Cordon, SetAllowance
+    from dpud.scheduler.model import Job, State
+
+#: What counts for whom nothing was set.
+DEFAULT = Allowance()
+
+
+# Deciding
+
+
+def cordon(state: State, command: Cordon, now: float) -> list[Event]:
+    """Decide that a worker gets no more tasks, or some again."""
+    if not command.worker:
+        raise UsageError("a worker needs a name: ListWorkers has those that are there")
+    if (command.worker in state.cordoned) == command.cordoned:
+        return []
+    return [WorkerCordoned(command.worker, command.cordoned, command.by, now)]
+
+
+def set_allowance(state: State, command: SetAllowance, now: float) -> list[Event]:
+    """Decide what a user or a project may have."""
+    if not command.party.name:
+        raise UsageError("an allowance is a user's or a project's: name one of them")
+    wanted = command.allowance
+    if not (math.isfinite(wanted.weight) and wanted.weight > 0 and wanted.running >= 0 and wanted.queued >= 0):
+        raise UsageError(f"{wanted}: the weight must be above 0, and the numbers of tasks from 0 up (0: any number)")
+    if of(state, command.party) == wanted:
+        return []
+    return [AllowanceSet(command.party, wanted, command.by, now)]
+
+
+def of(state: State, party: Party) -> Allowance:
+    """Return what a user or a project may have."""
+    return state.allowances.get(party, DEFAULT)
+
+
+def check_queued(state: State, user: str, project: str, more: int) -> None:
+    """Raise Exhausted where the user or the project would have more open tasks than it may."""
+    for party in (Party("user", user), Party("project", project)):
+        limit = of(state, party).queued
+        if limit:
+            tasks = open_tasks(state, party) + max(1, more)
+            if tasks > limit:
+                raise Exhausted(
+                    f"{party.kind} {party.name} would have {tasks} open tasks and may have {limit}: "
+                    "try again when some have ended"
+                )
+
+
+def open_tasks(state: State, party: Party) -> int:
+    """Return how many tasks of a user or a project have not ended."""
+    return sum(job.counts.open for job in state.jobs.values() if party in parties(job))
+
+
+def parties(job: Job) -> tuple[Party, Party]:
+    """Return whose allowances a job's tasks are counted in."""
+    return Party("user", job.user), Party("project", job.project)
+
+
+def has_room(state: State, job: Job, granted: Mapping[Party, int]) -> bool:
+    """Return whether one more task of a job may run, beside those that were granted in the same claim."""
+    if not state.allowances:
+        return True
+    user, project = parties(job)
+    return _has_room(state, user, state.running.get(job.user, 0) + granted.get(user, 0)) and _has_room(
+        state, project, state.running_in.get(job.project, 0) + granted.get(project, 0)
+    )
+
+
+def _has_room(state: State, party: Party, running: int) -> bool:
+    limit = of(state, party).running
+    return not limit or running < limit
+
+
+# Applying
+
+
+def cordoned(state: State, event: WorkerCordoned) -> None:
+    """Remember whether a worker gets tasks."""
+    if event.cordoned:
+        state.cordoned.add(event.worker)
+    else:
+        state.cordoned.discard(event.worker)
+
+
+def allowed(state: State, event: AllowanceSet) -> None:
+    """Remember what a user or a project may have."""
+    if event.allowance == DEFAULT:
+        state.allowances.pop(event.party, None)
+    else:
+        state.allowances[event.party] = event.allowance

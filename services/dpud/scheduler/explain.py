@@ -1,0 +1,156 @@
+"""Why a job is not running: what each of its tasks waits for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from dpud.scheduler import allowances, share
+from dpud.scheduler.model import Key, Party, TaskState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dpud.scheduler.model import Job, State
+
+
+class Reason(IntEnum):
+    """What tasks wait for; numbered as dpu_api.v1.WaitReason."""
+
+    SHARE = 1
+    PAUSE = 2
+    INPUTS = 3
+    NO_WORKER = 4
+    NO_MEMORY = 5
+    QUOTA = 6
+    RUNNING = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Some tasks of a job, and what they wait for."""
+
+    reason: Reason
+    tasks: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a job is not running, and when it may."""
+
+    waits: tuple[Wait, ...] = ()
+    #: Among the jobs that wait for their turn; 0: it does not.
+    position: int = 0
+    #: 0: nobody can tell.
+    may_start: float = 0.0
+
+
+def explain(state: State, job: Job, now: float) -> Explanation:
+    """Return what a job waits for."""
+    if job.state.ended:
+        return Explanation()
+    queued = _queued(state, job)
+    delayed = [state.delayed[key] for key in _keys(job) if key in state.delayed]
+    waits = (*_running(state, job), *_of_queued(state, job, queued), *_paused(delayed, now), *_inputs(job))
+    before = _before(state, job, now) if queued else []
+    start = _start(state, before, now) if _for_turn(waits) else min(delayed, default=0.0)
+    return Explanation(waits, len(before) + 1 if queued else 0, start)
+
+
+def _keys(job: Job) -> Iterator[Key]:
+    return (Key(job.id, number) for number in range(len(job.tasks)))
+
+
+def _queued(state: State, job: Job) -> list[int]:
+    """Return the memory that each task in the queue needs."""
+    return [
+        task.memory_mib
+        for number, task in enumerate(job.tasks)
+        if task.state in {TaskState.QUEUED, TaskState.LOST} and Key(job.id, number) not in state.delayed
+    ]
+
+
+def _running(state: State, job: Job) -> Iterator[Wait]:
+    workers = sorted({job.tasks[key.task].worker for key in _keys(job) if key in state.leased})
+    if workers:
+        running = sum(key in state.leased for key in _keys(job))
+        yield Wait(Reason.RUNNING, running, f"{_number(running)} by {', '.join(workers[:5])}")
+
+
+def _of_queued(state: State, job: Job, queued: list[int]) -> Iterator[Wait]:
+    open_to = [session for session in state.presence.sessions.values() if session.worker not in state.cordoned]
+    if queued and not open_to:
+        cordoned = len(state.presence.sessions)
+        why = f"all {cordoned} workers are cordoned" if cordoned else "no worker is there"
+        yield Wait(Reason.NO_WORKER, len(queued), f"{_number(len(queued))} for a worker: {why}")
+        return
+    largest = max((session.memory_mib for session in open_to), default=0)
+    too_large = [memory for memory in queued if memory > largest]
+    if too_large:
+        message = f"{_number(len(too_large))} for {max(too_large)} MiB, and the largest worker has {largest} MiB"
+        yield Wait(Reason.NO_MEMORY, len(too_large), message)
+    if rest := len(queued) - len(too_large):
+        yield _turn(state, job, rest)
+
+
+def _turn(state: State, job: Job, tasks: int) -> Wait:
+    if allowances.has_room(state, job, {}):
+        return Wait(Reason.SHARE, tasks, f"{_number(tasks)} for a free slot")
+    parties = [party for party in allowances.parties(job) if allowances.of(state, party).running]
+    limits = " and ".join(
+        f"{party.kind} {party.name} may run {allowances.of(state, party).running} at a time" for party in parties
+    )
+    return Wait(Reason.QUOTA, tasks, f"{_number(tasks)}: {limits}")
+
+
+def _paused(delayed: list[float], now: float) -> Iterator[Wait]:
+    if delayed:
+        message = f"{_number(len(delayed))} before another attempt, the first in {max(0.0, min(delayed) - now):.0f} s"
+        yield Wait(Reason.PAUSE, len(delayed), message)
+
+
+def _inputs(job: Job) -> Iterator[Wait]:
+    later = len(job.stages) - job.stage - 1
+    if job.archive_open and not job.counts.open:
+        yield Wait(Reason.INPUTS, 0, f"for {job.archive_open} attempts' products to be in their place")
+    elif later and not job.settled and not job.cancellation:
+        recipe = job.stages[job.stage].recipe
+        stages = "stage" if later == 1 else "stages"
+        yield Wait(Reason.INPUTS, 0, f"{later} {stages} for what {recipe} makes")
+
+
+def _number(tasks: int) -> str:
+    return f"{tasks} task" if tasks == 1 else f"{tasks} tasks"
+
+
+def _for_turn(waits: tuple[Wait, ...]) -> bool:
+    return any(wait.reason is Reason.SHARE for wait in waits)
+
+
+def _before(state: State, job: Job, now: float) -> list[Job]:
+    """Return the jobs whose waiting tasks come first: those of users who had less, and earlier ones of its user."""
+    own = _standing(state, job.user, now)
+    ahead = [user for user in state.waiting.lines if user != job.user and _standing(state, user, now) < own]
+    numbers = dict.fromkeys(number for user in ahead for number, _ in state.waiting.lines[user])
+    for number, _ in state.waiting.lines[job.user]:
+        if number == job.id:
+            break
+        numbers[number] = None
+    return [state.jobs[number] for number in numbers]
+
+
+def _standing(state: State, user: str, now: float) -> float:
+    had = share.standing(state.usage.get(user, share.Usage()), state.running.get(user, 0), now)
+    return had / allowances.of(state, Party("user", user)).weight
+
+
+def _start(state: State, before: list[Job], now: float) -> float:
+    """Return when a slot may be free for the job behind these, by estimates."""
+    work = sum(job.counts.open * (job.stages[job.stage].seconds or 0.0) for job in before)
+    running = (state.jobs[key.job].tasks[key.task] for key in state.leased)
+    ends = sorted(max(now, task.started + task.charge) for task in running)
+    free = len(ends) < state.presence.slots
+    first = now if free or not ends else ends[0]
+    return first + work / max(1, state.presence.slots)
