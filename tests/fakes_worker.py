@@ -4,6 +4,9 @@
 import asyncio
 import hashlib
 import importlib.util
+import os
+import pickle
+import sys
 import textwrap
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -37,6 +40,10 @@ from dpud.worker.outcome import Stop
 
 SECRET = "worker-secret"  # noqa: S105 (the tests' own)
 WAIT_S = 20.0
+#: A worker without any privilege, and what this process itself is, if that is more.
+FORMS = ["unprivileged", "root"] if os.geteuid() == 0 else ["unprivileged"]
+#: Whoever has nothing.
+NOBODY = 65534
 PROJECT = "survey"
 
 
@@ -304,6 +311,7 @@ class Rig:
     settings: Settings
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     made: int = 0
+    worker_pid: int = field(default_factory=os.getpid)
 
     def ship(self, recipes: str) -> str:
         return self.code.put(tree_of(recipes))
@@ -386,4 +394,65 @@ async def working(folder: Path, **changes: Any) -> AsyncIterator[Rig]:
         finally:
             rig.stop.set()
             await asyncio.wait_for(worker, WAIT_S)
+        assert list((rig.settings.state / "processes").iterdir()) == []
+
+
+def _let_in(folder: Path, state: Path, home: Path, uid: int) -> None:
+    """Give `uid` a worker's folders, and let it talk to the services."""
+    state.mkdir()
+    if uid:
+        for given in (state, folder, home):
+            os.chown(given, uid, uid)
+        (folder / "dpu.sock").chmod(0o666)
+
+
+#: Becomes nobody and runs a worker. It may still read what only root may, since that is where Python can be; its tasks
+#: inherit that, so that not modes but the list of their files must keep them in.
+UNPRIVILEGED = """
+import asyncio, pickle, signal, sys
+from dpud.worker import linux
+from dpud.worker.main import run
+settings, uid = pickle.load(sys.stdin.buffer)
+if uid:
+    linux.become(uid, linux.CAP_DAC_READ_SEARCH)
+
+async def work():
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await run(settings, stop)
+
+asyncio.run(work())
+"""
+
+
+@asynccontextmanager
+async def working_as(form: str, folder: Path, **changes: Any) -> AsyncIterator[Rig]:
+    """Run a worker in its surroundings: in this process, or without any privilege in one of its own."""
+    if form == "root":
+        async with working(folder, **changes) as rig:
+            yield rig
+        return
+    async with surroundings(folder, **changes) as rig:
+        uid = NOBODY if os.geteuid() == 0 else 0
+        # Shared by all tests: the worker keeps there what its recipes can do.
+        home = folder.parent / "home"
+        home.mkdir(exist_ok=True)
+        _let_in(folder, rig.settings.state, home, uid)
+        worker = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            UNPRIVILEGED,
+            stdin=asyncio.subprocess.PIPE,
+            env={"PATH": os.environ["PATH"], "HOME": str(folder), "DPU_HOME": str(home)},
+        )
+        rig.worker_pid = worker.pid
+        assert worker.stdin is not None
+        worker.stdin.write(pickle.dumps((rig.settings, uid)))
+        worker.stdin.close()
+        try:
+            await until(lambda: rig.scheduler.registered, "its registration")
+            yield rig
+        finally:
+            worker.terminate()
+            assert await asyncio.wait_for(worker.wait(), WAIT_S) == 0
         assert list((rig.settings.state / "processes").iterdir()) == []

@@ -83,7 +83,7 @@ class Settings:
             "DPU_LOGS": self.address,
             "DPU_CODE": self.address,
             "DPU_ARCHIVE": self.archive_address,
-            "DPU_ARCHIVE_IN_PLACE": "1",
+            "DPU_ARCHIVE_IN_PLACE": str(home / "archive" / "files"),
             "DPU_WORKER_NAME": "local",
             "DPU_WORKER_SLOTS": str(self.slots),
             "DPU_WORKER_MEMORY_MIB": str(int(memory * 0.8)),

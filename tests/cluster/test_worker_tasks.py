@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from dpu_api.v1 import dispatch_pb2, job_pb2
-from fakes_worker import SECRET, Rig, surroundings, until, working
+from fakes_worker import FORMS, SECRET, Rig, surroundings, until, working_as
 
 Category = job_pb2.FailureCategory
 
@@ -62,10 +62,10 @@ def Segfault(options, archive, scratch, spec):
 def Killed(options, archive, scratch, spec):
     os.kill(os.getpid(), signal.SIGKILL)
 
-def KillGuard(options, archive, scratch, spec):
+def Wait(options, archive, scratch, spec):
     if os.fork() == 0:
         time.sleep(600)
-    os.kill(os.getppid(), signal.SIGKILL)
+    print(os.getppid(), flush=True)
     time.sleep(600)
 
 def Nonsense(options, archive, scratch, spec):
@@ -130,15 +130,15 @@ def Pid(options, archive, scratch, spec):
 """
 
 
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    async with working(tmp_path, scratch_mib=16) as running:
+@pytest.fixture(params=FORMS)
+async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
+    async with working_as(request.param, tmp_path, scratch_mib=16) as running:
         yield running
 
 
-def family() -> list[psutil.Process]:
-    """Return every process below this one."""
-    return psutil.Process().children(recursive=True)
+def family(rig: Rig) -> list[psutil.Process]:
+    """Return every process below the worker."""
+    return psutil.Process(rig.worker_pid).children(recursive=True)
 
 
 async def only_guarded_ones(rig: Rig) -> None:
@@ -146,9 +146,9 @@ async def only_guarded_ones(rig: Rig) -> None:
 
     def settled() -> bool:
         folders = [folder for folder in (rig.settings.state / "processes").iterdir() if any(folder.glob("task-*"))]
-        return not folders and len(family()) <= 2 * (rig.settings.slots + 1)
+        return not folders and len(family(rig)) <= 2 * (rig.settings.slots + 1)
 
-    await until(settled, f"an end of {[process.cmdline() for process in family()]}")
+    await until(settled, f"an end of {[process.cmdline() for process in family(rig)]}")
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,6 @@ async def only_guarded_ones(rig: Rig) -> None:
         ("Segfault", Category.FAILURE_CATEGORY_CRASH, "signal 11 (SIGSEGV)"),
         ("Killed", Category.FAILURE_CATEGORY_CRASH, "signal 9 (SIGKILL)"),
         ("Exit3", Category.FAILURE_CATEGORY_CRASH, "exit code 3"),
-        ("KillGuard", Category.FAILURE_CATEGORY_CRASH, "its process was lost"),
         ("Nonsense", Category.FAILURE_CATEGORY_CRASH, "its process was ended by signal 9 (SIGKILL)"),
         ("SysExit", Category.FAILURE_CATEGORY_RECIPE, "SystemExit: enough"),
         ("RaiseStrange", Category.FAILURE_CATEGORY_RECIPE, "Strange: (its text cannot be had: ValueError)"),
@@ -189,6 +188,19 @@ async def test_a_crash_reports_the_end_of_its_log(rig: Rig) -> None:
     report = await rig.done(lease)
     assert "about to fall" in report.failure.detail
     assert any("Segmentation fault" in line for line in rig.logs.texts(lease.ref))
+
+
+async def test_a_task_whose_guard_was_killed_ends_with_it(rig: Rig) -> None:
+    digest = rig.ship(RECIPES)
+    lease = rig.lease("Wait", digest)
+    rig.scheduler.give(lease)
+    await until(lambda: rig.logs.lines, "its first line")
+    os.kill(int(rig.logs.texts(lease.ref)[0]), signal.SIGKILL)
+    report = await rig.report_of(lease)
+    assert report.failure.category == Category.FAILURE_CATEGORY_CRASH
+    assert "its process was lost" in report.failure.message
+    await only_guarded_ones(rig)
+    assert not (await rig.done(rig.lease("Well", digest))).HasField("failure")
 
 
 async def test_processes_that_hide_in_a_session_of_their_own_end_with_their_task(rig: Rig) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from dpud.worker.process import TaskProcess
     from dpud.worker.spool import Spool
     from dpud.worker.trees import Trees
+    from dpud.worker.walls import Walls
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +59,7 @@ class Bench:
     """What all attempts of a worker work with."""
 
     caches: Path
+    walls: Walls
     pool: Pool
     trees: Trees
     frames: Frames
@@ -158,16 +160,20 @@ class Attempt:
     async def _in_process(self, tree: Path | None) -> Failure | None:
         """Run in a process of the pool, with a scratch folder of its own."""
         bench, kind = self._bench, Kind(self.lease.user, self.lease.code_digest)
+        uid = bench.walls.uid_of(self.lease.user)
         process = await bench.pool.acquire(kind)
         if process.tasks == 0:
-            await asyncio.to_thread(sandbox.make_caches, self._caches, bench.caches)
+            await asyncio.to_thread(sandbox.make_caches, self._caches, bench.caches, uid)
         scratch = process.folder / f"task-{process.tasks}"
         unfit = "its task was broken off"
         try:
-            scratch.mkdir(mode=0o700)
+            sandbox.make_scratch(scratch, uid)
             self._proxy = ArchiveProxy(self.lease, scratch, bench.archive, bench.frames, in_place=bench.in_place)
             self._proxy.patience_s = bench.patience_s
-            end, why = await self._supervise(process, self._order(tree, scratch))
+            order = self._order(tree, scratch)
+            if process.tasks == 0:
+                order["confinement"] = bench.walls.around(self.lease.user, tree, process.folder, self._caches)
+            end, why = await self._supervise(process, order)
             if end is None:
                 unfit = "it died"
                 return await self._died(process, why, kernel_killed=bench.kernel_kills.more())

@@ -17,7 +17,7 @@ import structlog
 
 from dpu.catalogue import describe_installed
 from dpud.hosting.settings import BadSetting, Environment, Peer
-from dpud.worker import sandbox
+from dpud.worker import confinement, landlock, sandbox
 from dpud.worker.agent import Agent, Worker
 from dpud.worker.attempt import GRACE_S, Attempt, Bench
 from dpud.worker.folders import remove
@@ -27,6 +27,8 @@ from dpud.worker.peers import PATIENCE_S, Channels
 from dpud.worker.pool import PRELOADED, Policy, Pool
 from dpud.worker.spool import Spool
 from dpud.worker.trees import Trees
+from dpud.worker.uids import Uids
+from dpud.worker.walls import Walls
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 MIB = 1024 * 1024
+#: Above what systems give to people and to services, below what they give to containers.
+UIDS = "61200-65199"
 #: How long a stopping worker waits for the scheduler and the log service to take its last words.
 LAST_WORDS_S = 10.0
 
@@ -52,8 +56,14 @@ class Settings:
     name: str
     slots: int
     memory_mib: int
-    #: The worker can read the archive's files by their paths, and the archive the worker's.
-    in_place: bool = False
+    #: Where the archive's files are, if worker and archive can read each other's files by their paths.
+    in_place: Path | None = None
+    #: As whom tasks run where the worker runs as root; None: as root.
+    uids: Uids | None = field(default_factory=lambda: Uids.parse(UIDS))
+    #: What tasks may read besides the system, the installed code, and what is theirs.
+    readable: tuple[Path, ...] = ()
+    #: Whether a worker starts where the machine cannot keep tasks apart by everything that there is.
+    isolation_required: bool = False
     #: What one task may write, and what the caches of code and of frames may keep.
     scratch_mib: int = 16 * 1024
     code_cache_mib: int = 1024
@@ -79,7 +89,10 @@ class Settings:
             name=environment.get("DPU_WORKER_NAME", str, f"{socket.gethostname()}-{os.getpid()}"),
             slots=environment.get("DPU_WORKER_SLOTS", _positive, len(os.sched_getaffinity(0))),
             memory_mib=environment.get("DPU_WORKER_MEMORY_MIB", _positive, _machine_memory_mib()),
-            in_place=environment.get("DPU_ARCHIVE_IN_PLACE", _flag, default=False),
+            in_place=environment.get("DPU_ARCHIVE_IN_PLACE", _place, None),
+            uids=environment.get("DPU_WORKER_UIDS", Uids.parse, Uids.parse(UIDS)),
+            readable=environment.get("DPU_WORKER_READABLE", _folders, ()),
+            isolation_required=environment.get("DPU_WORKER_ISOLATION", _required, default=False),
             scratch_mib=environment.get("DPU_WORKER_SCRATCH_MIB", _positive, 16 * 1024),
             code_cache_mib=environment.get("DPU_WORKER_CODE_CACHE_MIB", _positive, 1024),
             frame_cache_mib=environment.get("DPU_WORKER_FRAME_CACHE_MIB", _positive, 16 * 1024),
@@ -94,10 +107,25 @@ def _positive(text: str) -> int:
     return number
 
 
-def _flag(text: str) -> bool:
-    if text not in {"0", "1"}:
-        raise ValueError("must be 0 or 1")
-    return text == "1"
+def _place(text: str) -> Path | None:
+    return None if text == "0" else _folder(text)
+
+
+def _folders(text: str) -> tuple[Path, ...]:
+    return tuple(map(_folder, text.split(os.pathsep)))
+
+
+def _folder(text: str) -> Path:
+    path = Path(text)
+    if not path.is_absolute():
+        raise ValueError(f"{text!r} must be a folder's whole path")
+    return path
+
+
+def _required(text: str) -> bool:
+    if text not in {"required", "best"}:
+        raise ValueError("must be 'required' or 'best'")
+    return text == "required"
 
 
 def _machine_memory_mib() -> int:
@@ -121,19 +149,20 @@ async def bench(settings: Settings) -> AsyncIterator[Bench]:
     try:
         yield Bench(
             caches=state / "caches",
+            walls=_walls(settings),
             pool=pool,
             trees=Trees(state / "code", settings.code_cache_mib * MIB, code, settings.patience_s),
             frames=Frames(
                 state / "frames",
                 settings.frame_cache_mib * MIB,
                 archive,
-                in_place=settings.in_place,
+                in_place=settings.in_place is not None,
                 patience_s=settings.patience_s,
             ),
             archive=archive,
             spool=spool,
             kernel_kills=sandbox.KernelKills(),
-            in_place=settings.in_place,
+            in_place=settings.in_place is not None,
             memory_mib=max(1, settings.memory_mib // settings.slots),
             scratch_mib=settings.scratch_mib,
             grace_s=settings.stop_grace_s,
@@ -145,6 +174,18 @@ async def bench(settings: Settings) -> AsyncIterator[Bench]:
         await archive.close()
         await code.close()
         os.close(lock)
+
+
+def _walls(settings: Settings) -> Walls:
+    """Return what keeps tasks in. Raises BadSetting where this machine has not all of it, and all is required."""
+    frames = (settings.state / "frames", *filter(None, [settings.in_place]))
+    # A uid of their own would only take from tasks what the list of files gives back to them.
+    uids = settings.uids if os.getuid() == 0 and landlock.version() else None
+    if missing := confinement.lacking(uids):
+        if settings.isolation_required:
+            raise BadSetting(f"DPU_WORKER_ISOLATION='required': this machine lacks {'; '.join(missing)}")
+        log.warning("tasks are not kept in by all that there is", lacking=missing)
+    return Walls(uids=uids, readable=settings.readable, frames=frames)
 
 
 def _lock(state: Path) -> int:

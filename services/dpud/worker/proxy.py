@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
-import stat
-from contextlib import AsyncExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from contextlib import AsyncExitStack, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dpu.channel import CHUNK
 from dpu.errors import Conflict, MissingCalibration, NotFound, UsageError
@@ -21,10 +18,12 @@ from dpu_api.v1.archive_pb2 import (
 )
 from dpu_api.v1.archive_pb2_grpc import ArchiveServiceStub
 from dpud.worker import wire
+from dpud.worker.offered import Scratch, identity
 from dpud.worker.peers import PATIENCE_S, patiently
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
     from dpu_api.v1.dispatch_pb2 import TaskLease
     from dpud.worker.frames import Frames
@@ -40,7 +39,7 @@ class ArchiveProxy:
 
     def __init__(self, lease: TaskLease, scratch: Path, archive: Channels, frames: Frames, *, in_place: bool) -> None:
         self._lease = lease
-        self._scratch = scratch
+        self._scratch = Scratch(scratch)
         self._stub = ArchiveServiceStub(archive.of(lease.project))
         self._frames = frames
         self._in_place = in_place
@@ -70,7 +69,8 @@ class ArchiveProxy:
             return {"error": "UsageError", "message": f"{call}: {error}"}
 
     async def close(self) -> None:
-        """Let go of the frames that the task has opened."""
+        """Let go of the frames that the task has opened, and of its folder."""
+        self._scratch.close()
         await self._open.aclose()
 
     async def select(self, frame_class: str, selection: dict[str, Any]) -> list[dict[str, Any]]:
@@ -115,35 +115,25 @@ class ArchiveProxy:
             frame.ClearField(name)
         frame.ref.CopyFrom(self._lease.ref)
         frame.code_digest = self._lease.code_digest
-        path = None if file is None else self._inside(file)
-        frame.digest, frame.size = ("", 0) if path is None else await asyncio.to_thread(_identity, path)
-        number = self.products
-        answer = await self._try(lambda: self._stub.StageProduct(self._staging(frame, number, path), timeout=STAGE_S))
+        with nullcontext() if file is None else self._scratch.offered(file) as source:
+            frame.digest, frame.size = ("", 0) if source is None else await asyncio.to_thread(identity, source)
+            staging = partial(self._staging, frame, self.products, source, str(file))
+            answer = await self._try(lambda: self._stub.StageProduct(staging(), timeout=STAGE_S))
         self.products += 1
         return self._show(answer.frame)
 
-    def _inside(self, file: str) -> Path:
-        """Return the path of a product's file, checked to be a plain file in the task's scratch folder."""
-        path = Path(file).resolve()
-        if not path.is_relative_to(self._scratch.resolve()):
-            raise UsageError(f"a product's file must be in the scratch folder: {file!r} is not")
-        try:
-            plain = stat.S_ISREG(path.lstat().st_mode)
-        except OSError as error:
-            raise UsageError(f"a product's file cannot be read: {file!r}: {error.strerror}") from error
-        if not plain:
-            raise UsageError(f"a product's file must be a plain file: {file!r} is not")
-        return path
-
-    async def _staging(self, frame: Frame, number: int, path: Path | None) -> AsyncIterator[StageProductRequest]:
+    async def _staging(
+        self, frame: Frame, number: int, source: BinaryIO | None, path: str
+    ) -> AsyncIterator[StageProductRequest]:
         announced = StagedProduct(frame=frame, number=number, user=self._lease.user, project=self._lease.project)
-        if path is not None and self._in_place:
-            announced.path = str(path)
+        if source is not None and self._in_place:
+            # The archive hashes what it finds there: it is this file, or it is refused.
+            announced.path = path
         yield StageProductRequest(product=announced)
-        if path is not None and not self._in_place:
-            with path.open("rb") as source:
-                while chunk := source.read(CHUNK):
-                    yield StageProductRequest(chunk=chunk)
+        if source is not None and not self._in_place:
+            source.seek(0)
+            while chunk := source.read(CHUNK):
+                yield StageProductRequest(chunk=chunk)
 
     async def _look_up(self, frame_id: str) -> Frame:
         request = ListFramesRequest(ids=[str(frame_id)], job_id=self._lease.ref.job_id)
@@ -167,10 +157,3 @@ class ArchiveProxy:
     def _show(self, frame: Frame) -> dict[str, Any]:
         self._shown[frame.id] = frame
         return wire.frame_to_json(frame)
-
-
-def _identity(path: Path) -> tuple[str, int]:
-    """Return digest and size of a file."""
-    with path.open("rb") as source:
-        digest = hashlib.file_digest(source, "sha256").hexdigest()
-        return digest, os.fstat(source.fileno()).st_size

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpud.worker import leftovers, linux
 from dpud.worker.channel import Channel
+from dpud.worker.confinement import Confinement
 from dpud.worker.output import Outlet, captured
 
 if TYPE_CHECKING:
@@ -37,13 +38,19 @@ def serve(descriptor: int, folder: Path) -> None:
     ours = socket.socket(fileno=descriptor)
     ours.set_inheritable(False)
     channel = Channel(ours)
-    process = TaskRunner(channel, folder)
+    # Opened now: later it is not among what stays open.
+    high_water = _open_high_water()
+    process: TaskRunner | None = None
     os.chdir(folder)
     while (order := channel.receive()) is not None:
         if order["do"] == "preload":
             _preload(order["modules"])
-        else:
-            channel.send({"end": process.run(order)})
+            continue
+        if process is None:
+            # Before any thread is started: a thread that runs already would stay outside.
+            Confinement.from_message(order["confinement"]).enter()
+            process = TaskRunner(channel, folder, high_water)
+        channel.send({"end": process.run(order)})
 
 
 def _preload(modules: list[str]) -> None:
@@ -56,10 +63,11 @@ def _preload(modules: list[str]) -> None:
 class TaskRunner:
     """Runs the tasks of one user and one tree of code in this process."""
 
-    def __init__(self, channel: Channel, folder: Path) -> None:
+    def __init__(self, channel: Channel, folder: Path, high_water: int | None) -> None:
         self._channel = channel
         self._folder = folder
         self._outlet = Outlet(channel)
+        self._high_water = high_water
         self._tree: str | None = None
 
     def run(self, order: dict[str, Any]) -> dict[str, Any]:
@@ -86,9 +94,10 @@ class TaskRunner:
         sys.pycache_prefix = order["environment"]["PYTHONPYCACHEPREFIX"]
         for name, soft in order["limits"].items():
             _limit(getattr(resource, name), soft)
-        with suppress(OSError):
-            # Linux: the high-water mark of this process's memory begins anew.
-            Path("/proc/self/clear_refs").write_text("5")
+        if self._high_water is not None:
+            with suppress(OSError):
+                # The high-water mark of this process's memory begins anew.
+                os.pwrite(self._high_water, b"5", 0)
         if self._tree is None:
             self._tree = order["tree"]
             if self._tree:
@@ -171,6 +180,13 @@ def _limit(kind: int, soft: int) -> None:
         soft = min(soft, hard)
     with suppress(OSError, ValueError):
         resource.setrlimit(kind, (soft, hard))
+
+
+def _open_high_water() -> int | None:
+    """Return where Linux is told to measure the most memory that this process had anew; None elsewhere."""
+    with suppress(OSError):
+        return os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
+    return None
 
 
 def _cpu_s() -> float:

@@ -80,13 +80,29 @@ def caches_of(folder: Path, user: str, code_digest: str) -> Path:
     return folder / owner / (code_digest[:32] or "installed")
 
 
-def make_caches(caches: Path, everybodys: Path) -> None:
-    """Make a folder of compile caches, or mark it as used; those unused longest go when there are too many."""
+def make_caches(caches: Path, everybodys: Path, uid: int | None = None) -> None:
+    """Make a folder of compile caches for `uid`, or mark it as used; of too many, those unused longest go."""
     caches.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.utime(caches)
+    if uid is not None and caches.stat().st_uid != uid:
+        _give(caches, uid)
     by_use = sorted(everybodys.glob("*/*"), key=lambda folder: folder.stat().st_mtime)
     for unused in by_use[:-CACHES]:
         remove(unused)
+
+
+def make_scratch(scratch: Path, uid: int | None = None) -> None:
+    """Make a task's folder, which belongs to `uid`."""
+    scratch.mkdir(mode=0o700)
+    if uid is not None:
+        os.chown(scratch, uid, uid)
+
+
+def _give(folder: Path, uid: int) -> None:
+    """Give a folder and all in it to a user; links are given, never followed."""
+    for where, folders, files in os.walk(folder):
+        for name in (".", *folders, *files):
+            os.chown(f"{where}/{name}", uid, uid, follow_symlinks=False)
 
 
 def memory_mib(pid: int) -> float:
