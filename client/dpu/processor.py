@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,13 +25,8 @@ if TYPE_CHECKING:
     from dpu_api.v1.archive_pb2 import Frame
     from dpu_api.v1.catalogue_pb2 import Catalogue, Sequence
     from dpu_api.v1.job_pb2 import Job
-    from dpu_api.v1.scheduler_pb2 import ListJobsRequest
 
     JobIds: TypeAlias = "int | Iterable[int] | None"
-
-#: `get_jobids` and `get_logs` without argument go back so far.
-RECENT = timedelta(days=7)
-PAGE = 1000
 
 
 class Processor:
@@ -120,14 +114,12 @@ class Processor:
 
         N/E/A/S/U counts a job's tasks: ended normally, with an error, aborted, submitted (waiting or running), unknown.
         """
-        if jobids is None:
-            jobs = self._jobs()
-            missing: list[int] = []
-        else:
-            wanted = _several(jobids)
-            found = {job.id: job for job in self._named(wanted)}
-            jobs = [found[jobid] for jobid in wanted if jobid in found]
-            missing = [jobid for jobid in wanted if jobid not in found]
+        from dpu.joblist import named
+
+        wanted = None if jobids is None else _several(jobids)
+        jobs = self._jobs() if wanted is None else named(self.link, wanted)
+        found = {job.id for job in jobs}
+        missing = [jobid for jobid in wanted or [] if jobid not in found]
         for job in jobs:
             self._reporter.say(report.status(job))
         for jobid in missing:
@@ -348,34 +340,9 @@ class Processor:
 
     def _jobs(self, *, everything: bool = False) -> list[Job]:
         """Return your jobs by identifier, as `get_jobids` says."""
-        from dpu_api.v1.scheduler_pb2 import ListJobsRequest
+        from dpu.joblist import mine
 
-        # All jobs of the embedded DPU are one user's, whatever name is configured.
-        user = "" if self.link.is_local else self.config.username
-        request = ListJobsRequest(user=user, page_size=PAGE)
-        if not everything:
-            request.ended_after.FromDatetime(datetime.now(UTC) - RECENT)
-        listed = {job.id: job for job in self._listed(request)}
-        older = [jobid for jobid in self._submitted if jobid not in listed]
-        listed |= {job.id: job for job in self._named(older)}
-        return [listed[jobid] for jobid in sorted(listed)]
-
-    def _named(self, jobids: list[int]) -> list[Job]:
-        """Return those of the jobs that are known."""
-        from dpu_api.v1.scheduler_pb2 import ListJobsRequest
-
-        if not jobids:
-            return []
-        return self._listed(ListJobsRequest(job_ids=jobids, page_size=PAGE))
-
-    def _listed(self, request: ListJobsRequest) -> list[Job]:
-        jobs: list[Job] = []
-        while True:
-            page = self.link.ask(lambda services: services.scheduler.ListJobs, request)
-            jobs.extend(page.jobs)
-            if not page.next_page_token:
-                return jobs
-            request.page_token = page.next_page_token
+        return mine(self.link, self.config.username, self._submitted, everything=everything)
 
 
 def _find_checkout(environ: Mapping[str, str]) -> Path | None:
