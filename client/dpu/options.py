@@ -67,8 +67,9 @@ def find_sequence(catalogue: pb.Catalogue, name: str) -> pb.Sequence:
 
 
 def names_of(sequence: pb.Sequence) -> list[str]:
-    """Return the names of a sequence's options: all short ones, then all long ones."""
-    return [option.short_name for option in sequence.options] + [option.long_name for option in sequence.options]
+    """Return the names of a sequence's own options: all short ones, then all long ones."""
+    own = [option for option in sequence.options if not option.unlisted]
+    return [option.short_name for option in own] + [option.long_name for option in own]
 
 
 def check(sequence: pb.Sequence, given: Mapping[str, object]) -> dict[str, Plain]:

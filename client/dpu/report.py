@@ -102,7 +102,8 @@ def recognised(sequence: catalogue_pb2.Sequence) -> Iterator[str]:
     """Yield the lines of `show_sequence_options`."""
     yield "Recognized options for the OptionsParser are:"
     for option in sequence.options:
-        yield f'  "{option.short_name}" or "{option.long_name}" (default: {default_of(option)})'
+        if not option.unlisted:
+            yield f'  "{option.short_name}" or "{option.long_name}" (default: {default_of(option)})'
 
 
 def log_line(time: datetime, text: str) -> str:

@@ -34,6 +34,8 @@ class Selection:
     object: str = ""
     #: File names, of one chip's frame or of the exposure as it was ingested; they override the rest.
     file_names: tuple[str, ...] = ()
+    #: Of products (dpu_recipes.identity).
+    identity: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the selection as JSON has it."""

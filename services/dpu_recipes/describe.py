@@ -26,7 +26,7 @@ def _sequence(sequence: Sequence) -> dict[str, Any]:
     return {
         "name": sequence.name,
         "summary": sequence.summary,
-        "options": [_option(option) for option in sequence.option_list()],
+        "options": [*map(_option, sequence.option_list()), _option(registry.FORCE) | {"unlisted": True}],
         "stages": [_stage(name) for name in sequence.stages],
         "one_of": sequence.one_of(),
     }

@@ -61,6 +61,10 @@ class Frame:
     #: Of a product: identifiers of the frames it was made from, and the process parameters.
     inputs: tuple[str, ...] = ()
     parameters: Mapping[str, Plain] = field(default_factory=dict)
+    #: Of a product: the digest of all that was settled before it was made (dpu_recipes.identity), and, as JSON, each
+    #: calibration that it asked for: class, frame, overscan method, identifier of the answer.
+    identity: str = ""
+    consulted: str = ""
 
     def evolve(self, **changes: Any) -> Self:
         """Return a copy with `changes`."""

@@ -6,15 +6,18 @@ A recipe needs no entry anywhere: DomeFlat is the class DomeFlat in tasks/dome_f
 from __future__ import annotations
 
 import difflib
+import logging
 import re
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from dpu_recipes import instrument as instruments
 from dpu_recipes import pars
+from dpu_recipes.identity import Witness, identity_of, standing
 from dpu_recipes.night import BadNight, parse_night
-from dpu_recipes.sequences import SEQUENCES, Kind, options_of
+from dpu_recipes.sequences import SEQUENCES, Kind, Option, options_of
 from dpu_recipes.task import Recipe, RecipeError, Request, TaskSpec
 
 if TYPE_CHECKING:
@@ -23,7 +26,19 @@ if TYPE_CHECKING:
 
     from dpu_recipes.archive import Archive
     from dpu_recipes.instrument import Instruments
-    from dpu_recipes.sequences import Option
+
+log = logging.getLogger(__name__)
+
+#: What every recipe takes beside its own options, and no list of these shows.
+FORCE = Option(
+    short="force",
+    long="force",
+    kind=Kind.FLAG,
+    default=0,
+    help="1: make products that exist and are valid again",
+    minimum=0,
+    maximum=1,
+)
 
 
 def plan(
@@ -60,9 +75,18 @@ def run(
     *,
     known: Instruments | None = None,
 ) -> None:
-    """Do one task of a plan: read its inputs, compute, save its products. Parameters and errors are those of `plan`."""
+    """Do one task of a plan: read its inputs, compute, save its products. Parameters and errors are those of `plan`.
+
+    Nothing is done where the product stands (dpu_recipes.identity) and the option `force` was not given.
+    """
     chosen = find(recipe)
-    chosen.run(_request(chosen, options, archive, scratch, known), spec)
+    request = _request(chosen, options, archive, scratch, known)
+    selecting = frozenset(option.long for option in options_of(recipe).values() if option.selects)
+    identity = identity_of(chosen, request, spec, selecting)
+    if not request.options["force"] and (made := standing(chosen, archive, identity)) is not None:
+        log.info("%s %s exists, is valid and not outdated: it is not made again", made.frame_class, made.file_name)
+        return
+    chosen.run(replace(request, archive=Witness(archive, chosen.makes, identity)), spec)
 
 
 def find(recipe: str) -> Recipe:
@@ -92,7 +116,7 @@ def _request(
     recipe: Recipe, options: Mapping[str, Any], archive: Archive, scratch: Path, known: Instruments | None
 ) -> Request:
     """Return what a recipe is asked, checked and with every default filled in."""
-    declared = options_of(recipe.name)
+    declared = options_of(recipe.name) | {FORCE.long: FORCE}
     _check_names(options, declared)
     given = {name: value for name, value in options.items() if value not in ("", None)}
     filled: dict[str, Any] = {name: given.get(name, option.default) for name, option in declared.items()}

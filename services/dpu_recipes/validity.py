@@ -149,6 +149,8 @@ def matches(frame: Frame, selection: Selection) -> bool:
     """
     if selection.file_names:
         return not names_of(frame).isdisjoint(map(stem, selection.file_names))
+    if selection.identity and frame.identity != selection.identity:
+        return False
     if selection.instrument and frame.instrument != selection.instrument:
         return False
     if selection.night and frame.night.isoformat() != selection.night:

@@ -60,7 +60,7 @@ def _ingest(folder: Path) -> Iterator[Figure]:
             # Both find as much memory that was given back a moment ago: on a virtual machine fresh memory is slow.
             _copy_and_remove(exposures, folder)
             copied = _copy_and_remove(exposures, folder)
-            taken = _timed(lambda: _take(stub, exposures))  # noqa: B023 (ends in this turn)
+            taken = _timed(lambda: _take(stub, exposures))
         ratios.append(copied / taken)
         rates.append(size / taken / 1e6)
         peers.append(size / copied / 1e6)

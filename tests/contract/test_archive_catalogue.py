@@ -266,6 +266,19 @@ def test_discarding_forgets_the_products_of_one_attempt(catalogue):
     assert select(catalogue, View("KIDS", 1), frame_class="", file_names=(record.frame.file_name,)) == []
 
 
+def test_a_product_is_found_by_its_identity(catalogue):
+    made = a_product(Attempt(1, 1, 1), identity="1d", consulted='[["ReadNoise", "a", null, "b"]]')
+    catalogue.stage(made)
+    catalogue.stage(a_product(Attempt(1, 2, 1), identity="else"))
+    catalogue.add([a_raw()])
+    assert select(catalogue, frame_class="BiasFrame", instrument="", identity="1d") == []
+    (found,) = select(catalogue, View("KIDS", 1), frame_class="BiasFrame", instrument="", identity="1d")
+    assert (found.frame.identity, found.frame.consulted) == (made.frame.identity, made.frame.consulted)
+    catalogue.publish(Attempt(1, 1, 1), commit=True)
+    assert ids(select(catalogue, frame_class="BiasFrame", instrument="", identity="1d")) == [made.frame.id]
+    assert select(catalogue, View("VST"), frame_class="BiasFrame", instrument="", identity="1d") == []
+
+
 def test_a_file_that_another_product_has_too_is_not_freed(catalogue):
     catalogue.stage(a_product(Attempt(1, 1, 1), digest=digest("same")))
     catalogue.stage(a_product(Attempt(1, 2, 1), digest=digest("same")))

@@ -89,6 +89,7 @@ def asking(frame_class="", *, view=View("KIDS"), only_job=False, source="", **se
         (asking(file_names=("r.fits",)), "sqlite_autoindex_names_1"),
         (asking(view=View("KIDS", 7), only_job=True), "frames_product"),
         (asking(source="aa"), "frames_source"),
+        (asking("BiasFrame", instrument="", identity="1d"), "frames_identity"),
     ],
 )
 def test_every_kind_of_query_has_its_index(tmp_path, query, index):

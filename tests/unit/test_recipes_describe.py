@@ -35,6 +35,7 @@ def test_options_keep_their_order_kinds_and_defaults():
     assert [
         (option.short_name, option.long_name, OptionKind.Name(option.kind), from_value(option.default))
         for option in hot_pixels.options
+        if not option.unlisted
     ] == [
         ("i", "instrument", "OPTION_KIND_TEXT", ""),
         ("d", "date", "OPTION_KIND_DATE", ""),
@@ -43,6 +44,11 @@ def test_options_keep_their_order_kinds_and_defaults():
         ("C", "commit", "OPTION_KIND_FLAG", 0),
     ]
     assert list(hot_pixels.one_of) == ["date"]
+
+
+def test_every_sequence_can_be_forced_and_shows_no_option_for_it():
+    for sequence in catalogue().sequences:
+        assert [option.long_name for option in sequence.options if option.unlisted] == ["force"]
 
 
 def test_bounds_travel():

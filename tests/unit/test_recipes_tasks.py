@@ -128,7 +128,7 @@ class TestReadNoise:
     def test_a_change_since_the_earlier_one_is_measured_and_limited(self, night: Night, read_noise: Frame):
         values = {"READNOISE": 7.0}
         night.add(replace(read_noise, values=values, id=""))
-        (made,) = night.run("ReadNoise")
+        (made,) = night.run("ReadNoise", force=1)
         assert made.values["READNOISE_DIFFERENCE"] == pytest.approx(read_noise.values["READNOISE"] - 7.0)
         assert made.quality_flags == ReadNoiseFlag.MAXIMUM_READNOISE_DIFFERENCE
 
@@ -349,7 +349,7 @@ class TestBias:
 
     def test_the_order_of_frames_changes_nothing(self, night: Night, bias: Frame, biases: list[Frame]):
         names = [frame.file_name for frame in reversed(biases)]
-        (again,) = night.run("Bias", raw_filenames=names)
+        (again,) = night.run("Bias", raw_filenames=names, force=1)
         np.testing.assert_array_equal(night.image(again), night.image(bias))
 
 
@@ -393,7 +393,7 @@ class TestHotPixels:
 
     @pytest.mark.usefixtures("bias")
     def test_it_starts_from_the_newest_good_bias(self, night: Night):
-        (newer,) = night.run("Bias")
+        (newer,) = night.run("Bias", force=1)
         (flagged,) = night.run("Bias", pars={"BiasFrame.process_params.MAXIMUM_STDEV": 0.0})
         (spec,) = night.plan("HotPixels")
         assert flagged.quality_flags

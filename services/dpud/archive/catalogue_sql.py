@@ -183,6 +183,9 @@ class SqlCatalogue:
             named = sa.select(NAMES.c.id).where(NAMES.c.project == query.view.project, NAMES.c.name.in_(names))
             yield _COLUMNS.id.in_(named)
             return
+        if selection.identity:
+            yield _COLUMNS.identity == selection.identity
+            yield _COLUMNS.job.is_not(None)
         if selection.instrument:
             yield _COLUMNS.instrument == selection.instrument
         if selection.night:

@@ -104,16 +104,24 @@ FRAMES = Table(
     Column("number", Integer, nullable=False),
     Column("code_digest", _WORDS, nullable=False),
     Column("published", Boolean, nullable=False),
+    Column("identity", _WORDS, nullable=False, server_default=""),
+    Column("consulted", Text, nullable=False, server_default=""),
     Index("frames_id", "project", "id", unique=True),
     Index("frames_file_name", "project", "file_name", unique=True),
     Index("frames_product", "job", "task", "attempt", "number", unique=True),
     Index("frames_night", "project", "frame_class", "instrument", "night", "date_obs", "chip"),
     Index("frames_time", "project", "frame_class", "instrument", "date_obs", "chip"),
     Index("frames_object", "project", "frame_class", "instrument", "object", "date_obs", "chip"),
-    # Of products only, so that no planner takes it for a night's raw frames of one chip.
+    # These two of products only: small, and no planner takes the first for a night's raw frames of one chip.
     Index(
         "frames_calibration",
         *("project", "frame_class", "instrument", "chip", "date_obs"),
+        sqlite_where=text("job IS NOT NULL"),
+        postgresql_where=text("job IS NOT NULL"),
+    ),
+    Index(
+        "frames_identity",
+        *("project", "identity"),
         sqlite_where=text("job IS NOT NULL"),
         postgresql_where=text("job IS NOT NULL"),
     ),
@@ -147,7 +155,7 @@ STORES = Table("stores", METADATA, Column("mark", _WORDS, primary_key=True))
 
 
 #: The newest migration.
-VERSION = "0002"
+VERSION = "0003"
 
 
 def upgrade(connection: Connection) -> None:

@@ -61,6 +61,8 @@ def to_frame(record: Record, path: Path | None = None) -> archive_pb2.Frame:
         code_digest=record.code_digest,
         published=record.published,
         path=str(path or ""),
+        identity=frame.identity,
+        consulted=frame.consulted,
     )
 
 
@@ -110,6 +112,8 @@ def _from_frame(frame: archive_pb2.Frame) -> Frame:
         quality_flags=frame.quality_flags,
         inputs=tuple(frame.inputs),
         parameters=from_map(frame.parameters),
+        identity=frame.identity,
+        consulted=frame.consulted,
     )
 
 
@@ -144,6 +148,7 @@ def to_selection(selection: archive_pb2.Selection) -> Selection:
         filter=selection.filter,
         object=selection.object,
         file_names=tuple(selection.file_names),
+        identity=selection.identity,
     )
 
 

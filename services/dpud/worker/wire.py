@@ -33,6 +33,8 @@ _SAME = (
     "is_valid",
     "quality_flags",
 )
+#: The same, of products; a tree of recipes from before there was an identity does not name them.
+_SAME_OF_PRODUCTS = ("identity", "consulted")
 _TIMES = ("date_obs", "timestamp_start", "timestamp_end", "creation_date")
 _MAPS = ("values", "parameters")
 #: Anything that a task's process got wrong in what it sent.
@@ -41,7 +43,7 @@ _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, Dp
 
 def frame_to_json(frame: archive_pb2.Frame) -> dict[str, Any]:
     """Return a frame as dpu_recipes.frames.Frame.to_dict writes it."""
-    record: dict[str, Any] = {name: getattr(frame, name) for name in _SAME}
+    record: dict[str, Any] = {name: getattr(frame, name) for name in (*_SAME, *_SAME_OF_PRODUCTS)}
     record |= {name: _moment(getattr(frame, name)) for name in _TIMES}
     record |= {name: from_map(getattr(frame, name)) for name in _MAPS}
     return record | {"exptime": frame.exptime_s, "inputs": list(frame.inputs)}
@@ -51,6 +53,7 @@ def frame_from_json(record: Mapping[str, Any]) -> archive_pb2.Frame:
     """Return the frame of a task's JSON. Raises UsageError where it is none."""
     try:
         fields: dict[str, Any] = {name: record[name] for name in _SAME}
+        fields |= {name: record.get(name, "") for name in _SAME_OF_PRODUCTS}
         fields |= {name: _timestamp(record[name]) for name in _TIMES}
         fields |= {name: to_map(record[name]) for name in _MAPS}
         return archive_pb2.Frame(**fields, exptime_s=record["exptime"], inputs=record["inputs"])

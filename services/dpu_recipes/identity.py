@@ -1,0 +1,211 @@
+"""What makes one product the same as another: target processing makes only what is missing or outdated.
+
+A product carries the digest of all that was settled before it was made (`identity`), and the calibrations that it
+asked for while it was made, with the answers (`consulted`). It stands as long as it is valid and asking again gives
+the same answers. Rules: docs/reference/target-processing.md.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import logging
+import platform
+from dataclasses import asdict, fields, is_dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import CodeType
+from typing import TYPE_CHECKING, Any, Final
+
+from dpu_recipes.archive import Archive, ArchiveError, MissingCalibration, Selection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from dpu_recipes.frames import Frame
+    from dpu_recipes.task import Recipe, Request, TaskSpec
+
+log = logging.getLogger(__name__)
+
+_PACKAGE: Final = __name__.partition(".")[0]
+#: Libraries whose version is part of a product.
+LIBRARIES: Final = ("numpy", "scipy", "astropy", "numba", "sep")
+#: Options that say which frames, which the task's inputs say better, or what becomes of the product.
+_ELSEWHERE: Final = frozenset({"instrument", "chip", "filter", "pars", "commit", "force"})
+#: What of an instrument only ingest reads, and what the parameters hold already.
+_OF_INGEST: Final = frozenset({"recognise", "keys", "types", "modes", "skip", "source", "limits"})
+
+
+def identity_of(recipe: Recipe, request: Request, spec: TaskSpec, selecting: frozenset[str]) -> str:
+    """Return the digest of all that is settled before a task runs; `selecting` names options that select frames."""
+    settled = {
+        "recipe": recipe.name,
+        "code": code_digest(type(recipe).__module__),
+        "versions": _versions(),
+        "parameters": asdict(request.parameters),
+        "options": {name: value for name, value in request.options.items() if name not in _ELSEWHERE | selecting},
+        "instrument": {
+            item.name: getattr(request.instrument, item.name)
+            for item in fields(request.instrument)
+            if item.name not in _OF_INGEST
+        },
+        "inputs": spec.inputs,
+        "arguments": spec.arguments,
+    }
+    return hashlib.sha256(json.dumps(settled, sort_keys=True, default=_plain).encode()).hexdigest()
+
+
+def standing(recipe: Recipe, archive: Archive, identity: str) -> Frame | None:
+    """Return the newest product of an identity that is valid and not outdated, None where there is none."""
+    made = archive.select(recipe.makes, Selection(instrument="", identity=identity))
+    for product in sorted(made, key=lambda frame: frame.creation_date, reverse=True):
+        if product.is_valid and all(_answers_same(archive, *asked) for asked in json.loads(product.consulted or "[]")):
+            return product
+    return None
+
+
+def _answers_same(archive: Archive, frame_class: str, frame_id: str, overscan: int | None, answer: str) -> bool:
+    try:
+        return archive.calibration(frame_class, archive.find(frame_id), overscan=overscan).id == answer
+    except MissingCalibration:
+        return not answer
+    except ArchiveError:
+        # The frame that it was asked for is gone.
+        return False
+
+
+class Witness(Archive):
+    """An archive that notes which calibrations are asked for, and writes that into every product that is saved.
+
+    What a recipe asks of its own class compares a product with its past, and makes it from nothing.
+    """
+
+    def __init__(self, archive: Archive, makes: str, identity: str) -> None:
+        self._archive = archive
+        self._makes = makes
+        self._identity = identity
+        self._consulted: list[tuple[str, str, int | None, str]] = []
+
+    def select(self, frame_class: str, selection: Selection) -> list[Frame]:
+        """Return the frames of a class."""
+        return self._archive.select(frame_class, selection)
+
+    def find(self, frame_id: str) -> Frame:
+        """Return one frame by its identifier."""
+        return self._archive.find(frame_id)
+
+    def calibration(self, frame_class: str, frame: Frame, *, overscan: int | None = None) -> Frame:
+        """Return the calibration that is valid for `frame`, and note it."""
+        answer = ""
+        try:
+            found = self._archive.calibration(frame_class, frame, overscan=overscan)
+            answer = found.id
+        finally:
+            asked = (frame_class, frame.id, overscan, answer)
+            if frame_class != self._makes and asked not in self._consulted:
+                self._consulted.append(asked)
+        return found
+
+    def open(self, frame: Frame) -> Path:
+        """Return the frame's file."""
+        return self._archive.open(frame)
+
+    def save(self, product: Frame, file: Path | None = None) -> Frame:
+        """Stage a product that says what it was made of."""
+        noted = product.evolve(
+            identity=self._identity, consulted=json.dumps(self._consulted) if self._consulted else ""
+        )
+        return self._archive.save(noted, file)
+
+
+@cache
+def code_digest(module: str) -> str:
+    """Return the digest of a module of this package and of all that it imports of it, directly or not.
+
+    Comments, layout and docstrings do not count, and what is imported for types alone is not followed.
+    """
+    found: dict[str, str] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in found and (file := _file_of(name)) is not None:
+            found[name], imports = _read(name, file)
+            waiting.extend(imports)
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+
+
+def _file_of(module: str) -> Path | None:
+    """Return the file of a module of this package, None for any other name."""
+    if module.partition(".")[0] != _PACKAGE:
+        return None
+    place = Path(__file__).parent.joinpath(*module.split(".")[1:])
+    candidates = (place.with_suffix(".py"), place / "__init__.py")
+    return next((file for file in candidates if file.is_file()), None)
+
+
+@cache
+def _read(module: str, file: Path) -> tuple[str, tuple[str, ...]]:
+    """Return the digest of one module, and every name that may be a module which it imports."""
+    tree = ast.parse(file.read_bytes(), module)
+    digest = hashlib.sha256()
+    # Without docstrings, and compiled code knows of no comments.
+    for part in _instructions(compile(tree, module, "exec", dont_inherit=True, optimize=2)):
+        digest.update(repr(part).encode())
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    return digest.hexdigest(), tuple(_imports(tree.body, package.split(".")))
+
+
+def _instructions(code: CodeType) -> Iterator[Any]:
+    """Give what compiled code does, less where in its file it stands."""
+    yield code.co_code, code.co_names, code.co_varnames, code.co_cellvars, code.co_freevars, code.co_flags
+    yield code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_name, code.co_exceptiontable
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _instructions(constant)
+        elif isinstance(constant, frozenset):
+            # Its own order is another in every process.
+            yield sorted(map(repr, constant))
+        else:
+            yield constant
+
+
+def _imports(body: Iterable[ast.stmt], package: list[str]) -> Iterator[str]:
+    for node in body:
+        match node:
+            case ast.Import():
+                yield from (item.name for item in node.names)
+            case ast.ImportFrom():
+                above = package[: len(package) - node.level + 1] if node.level else []
+                source = ".".join([*above, *([node.module] if node.module else [])])
+                yield from (source, *(f"{source}.{item.name}" for item in node.names))
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                yield from _imports(node.orelse, package)
+            case _:
+                yield from _imports(_inside(node), package)
+
+
+def _inside(node: ast.stmt) -> Iterator[ast.stmt]:
+    """Give the statements inside a statement."""
+    for name in ("body", "orelse", "finalbody"):
+        yield from getattr(node, name, ())
+    for handler in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
+        yield from handler.body
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {"python": ".".join(platform.python_version_tuple()[:2])} | {name: _version(name) for name in LIBRARIES}
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return ""
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold of a value of ours."""
+    return {item.name: getattr(value, item.name) for item in fields(value)} if is_dataclass(value) else dict(value)
