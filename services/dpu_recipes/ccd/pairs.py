@@ -87,7 +87,7 @@ def measured(first: Exposed, second: Exposed, *, ratio: float, clip: Clip) -> Pa
 
     Raises
     ------
-    ValueError : where no pixel is left.
+    ValueError : where no pixel is left, or both are the same.
 
     Notes
     -----
@@ -109,6 +109,8 @@ def measured(first: Exposed, second: Exposed, *, ratio: float, clip: Clip) -> Pa
         raise ValueError("every pixel is an outlier or full")
     mean_first, mean_second, residual, squares = sums[1:] / count
     total = (squares - residual**2) * count / (count - 1)
+    if not total > 0:
+        raise ValueError("the two flats are the same, there is no noise to measure")
     return Pair(
         signal=float(mean_first + ratio**2 * mean_second),
         variance=float(total - first.noise**2 - (ratio * second.noise) ** 2),
