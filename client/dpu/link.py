@@ -6,7 +6,9 @@ import os
 import random
 import threading
 import time
+import weakref
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
@@ -78,6 +80,7 @@ class Link:
         self._where: Addresses | None = None
         self._reached = False
         self._announced = False
+        os.register_at_fork(after_in_child=partial(_unlock, weakref.ref(self)))
 
     def ask(
         self,
@@ -206,6 +209,13 @@ class Patience:
         time.sleep(self._pause * random.uniform(0.5, 1.0))  # noqa: S311 (spreads clients, keeps no secret)
         self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
         self._revive()
+
+
+def _unlock(forked: weakref.ref[Link]) -> None:
+    """Free a link in the child of a fork: the thread that held its lock, if any, is not there."""
+    link = forked()
+    if link is not None:
+        link._lock = threading.Lock()  # noqa: SLF001 (its own module)
 
 
 def _ensure(home: Path, say: Callable[[str], None]) -> Local:
