@@ -1,0 +1,160 @@
+"""How long code takes to the service: a checkout of 500 files, cold, unchanged, one file changed."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dpu.bundle import bundle, ship
+from dpu.channel import open_channel
+from dpu_api.v1.codeship_pb2_grpc import CodeServiceStub
+from dpud.hosting.caller import token_row
+from tests.benchmarks.figure import Figure, median_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+FILES = 500
+FOLDERS = 25
+LINES = 120
+TOKEN = "of-the-benchmark"  # noqa: S105 (the benchmark's own)
+READY_S = 30.0
+PEER = "zip and HTTP upload of all"
+BARS = {"cold_ms": "", "unchanged_ms": "at most 30 ms", "one_file_ms": "at most 60 ms"}
+
+#: Takes a zipped tree and keeps it durably, as the service does with blobs.
+RECEIVER = """
+import http.server, os, sys
+class Receiver(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        with open(sys.argv[1], "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+    def log_message(self, *_): pass
+server = http.server.HTTPServer(("127.0.0.1", 0), Receiver)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+def figures() -> Iterator[Figure]:
+    """Measure bundling and shipping together, as `dpu.run` does both, with the service in a process of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        checkout = _checkout(folder / "checkout")
+        count = itertools.count()
+
+        def change_all() -> None:
+            version = next(count)
+            for file in (checkout / "recipes/awe").rglob("*.py"):
+                file.write_text(_source(f"{file.name} {version}"))
+
+        def change_one() -> None:
+            (checkout / "recipes/awe/part0/step0.py").write_text(_source(f"changed {next(count)}"))
+
+        with _service(folder) as stub, _receiver(folder) as port:
+            for figure, change in (("cold_ms", change_all), ("unchanged_ms", None), ("one_file_ms", change_one)):
+                # What changed is known only after looking: the peer sends all of it every time.
+                ours = _milliseconds(lambda: ship(bundle(checkout), stub), change)
+                peers = _milliseconds(lambda: _send_zip(checkout, port), change)
+                yield Figure(
+                    bench="ship", figure=figure, value=ours, unit="ms", peer=PEER, peer_value=peers, bar=BARS[figure]
+                )
+
+
+def _milliseconds(run: Callable[[], object], change: Callable[[], None] | None) -> float:
+    """Return the median time of `run`, with a change before each that is not counted."""
+    if change is None:
+        return median_seconds(run, 15) * 1e3
+    seconds = []
+    for _ in range(8):
+        change()
+        begun = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - begun)
+    # The first one warms up.
+    return sorted(seconds[1:])[3] * 1e3
+
+
+def _source(text: str) -> str:
+    return "".join(f"value_{number} = {number * 7919}  # of {text}\n" for number in range(LINES))
+
+
+def _checkout(folder: Path) -> Path:
+    """Make a checkout under git, like one that somebody works in."""
+    for number in range(FILES):
+        file = folder / f"recipes/awe/part{number % FOLDERS}/step{number}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(_source(file.name))
+    (folder / "pyproject.toml").write_text('[tool.dpu]\nship = ["recipes/awe"]\n')
+    who = ["-c", "user.name=anna", "-c", "user.email=anna@example.org"]
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "First"]):
+        subprocess.run(["git", "-C", str(folder), *who, *arguments], check=True)
+    return folder
+
+
+@contextmanager
+def _service(folder: Path) -> Iterator[CodeServiceStub]:
+    """Run code shipping as a process; give a stub of it."""
+    (folder / "tokens.toml").write_text(token_row(TOKEN, "anna", ["KIDS"], ["user"]))
+    address = f"unix:{folder / 'code.sock'}"
+    environment = {
+        "PATH": os.environ["PATH"],
+        "DPU_LISTEN": address,
+        "DPU_TOKENS_FILE": str(folder / "tokens.toml"),
+        "DPU_STATE": str(folder / "state"),
+    }
+    with _process([sys.executable, "-m", "dpud", "codeship"], environment):
+        deadline = time.monotonic() + READY_S
+        while not (folder / "code.sock").exists():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"code shipping did not listen within {READY_S:.0f} s")
+            time.sleep(0.05)
+        with open_channel(address, TOKEN, "KIDS") as channel:
+            yield CodeServiceStub(channel)
+
+
+@contextmanager
+def _receiver(folder: Path) -> Iterator[int]:
+    command = [sys.executable, "-c", RECEIVER, str(folder / "received.zip")]
+    with _process(command, {}) as process:
+        assert process.stdout is not None
+        yield int(process.stdout.readline())
+
+
+@contextmanager
+def _process(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def _send_zip(checkout: Path, port: int) -> None:
+    """Zip the whole tree and upload it, as the first DPU did."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted((checkout / "recipes/awe").rglob("*.py")):
+            archive.write(file, file.relative_to(checkout))
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request("POST", "/", packed.getvalue())
+    connection.getresponse().read()
+    connection.close()
