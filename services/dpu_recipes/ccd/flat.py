@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dpu_recipes.ccd.median import median, sort
 from dpu_recipes.ccd.stack import blocks
-from dpu_recipes.ccd.stars import BIN, spread
+from dpu_recipes.ccd.stars import BIN, spread, stars
 from dpu_recipes.ccd.statistics import clipped
 from dpu_recipes.ccd.steadiness import unsteadiness
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 SAMPLED_ROWS = 16
 #: The statistics of a flat leave out what lies beyond so many sigma, in at most so many iterations.
 CLIP, ITERATIONS = 5.0, 5
+#: Times that stars are looked for.
+PASSES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,24 @@ def combined(
     scale = clipped(mean, threshold=CLIP, iterations=ITERATIONS).mean
     mean /= np.float32(scale)
     return Flat(mean, count, rows, 1 - int(count.sum(dtype=np.int64)) / seen if seen else 1.0)
+
+
+def starless(layers: Sequence[FlatLayer], *, noise: NoiseModel, threshold: float) -> tuple[Flat, list[FlatLayer]]:
+    """Return the mean of twilight flats where no star is, and the flats with their stars marked.
+
+    Stars are looked for in each flat less the mean, and the mean is made again without them: once more than that,
+    because the first mean has a little of every star, beside which the other frames look dark.
+    """
+    flat = combined(layers, noise=noise, threshold=threshold)
+    marked = list(layers)
+    for _ in range(PASSES):
+        marked = [
+            # Stars have raised the level, too, of each frame by its own: where one is left out, that would show.
+            replace(layer, light=layer.light * (1 + float(rows.mean())), stars=stars(residuals(layer, flat.mean)))
+            for layer, rows in zip(marked, flat.rows, strict=True)
+        ]
+        flat = combined(marked, noise=noise, threshold=threshold, about=flat.mean)
+    return flat, marked
 
 
 def row_scatters(flat: Flat, lights: Sequence[float], noise: NoiseModel) -> list[float]:

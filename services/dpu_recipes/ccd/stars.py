@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,35 +13,37 @@ from dpu_recipes.ccd.background import smooth_background
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Pixels a side of the bins in which stars are looked for: about as wide as a star.
-BIN = 4
+#: Pixels a side of the bins in which stars are looked for.
+BIN = 2
+#: Bins: of the Gaussian by which they are smoothed. About a star's own, so that its light stands out best.
+SMOOTHING = 1.0
 #: A star has a bin so many sigma above the sky, and reaches as far as bins next to each other are above the second.
-CORE, SKIRT = 4.0, 2.0
+CORE, SKIRT = 3.5, 2.0
 #: Its light goes on where it is lost in the noise: by so much of its radius, and so many bins more.
 HALO, RIM = 0.5, 1.0
 #: Bins of a mesh of the sky.
-MESH = 16
+MESH = 32
 
 
 def stars(residual: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return where stars are in `residual` : (y, x), float32, a frame less its flat in bins.
 
-    Sky that is brighter on one side is no star: a smooth background is taken off. The noise is that of the bins
-    themselves (their central 68 %). Cosmic rays and trails are found too.
+    Sky that is brighter on one side is no star: a smooth background is taken off. The noise is that of the smoothed
+    bins themselves (their central 68 %). Cosmic rays and trails are found too.
     """
-    over = residual - smooth_background(residual, mesh=MESH)
+    over = ndimage.gaussian_filter(residual - smooth_background(residual, mesh=MESH), SMOOTHING)
     low, high = np.percentile(over, (15.87, 84.13))
     sigma = (high - low) / 2
     labels, number = ndimage.label(over > SKIRT * sigma, structure=np.ones((3, 3), bool))
-    every = np.arange(1, number + 1)
-    bright = np.asarray(ndimage.maximum(over, labels, every)) > CORE * sigma
-    if not bright.any():
-        return np.zeros(residual.shape, bool)
+    peaks = np.asarray(ndimage.maximum(over, labels, np.arange(1, number + 1)))
     areas = np.bincount(labels.ravel(), minlength=number + 1)[1:]
-    reach = np.concatenate([[0.0], np.where(bright, HALO * np.sqrt(areas / np.pi) + RIM, -1.0)])
-    core = np.concatenate([[False], bright])[labels]
-    distance, nearest = ndimage.distance_transform_edt(~core, return_indices=True)
-    found: NDArray[np.bool_] = distance <= reach[labels[tuple(nearest)]]
+    boxes = ndimage.find_objects(labels)
+    found = np.zeros(residual.shape, bool)
+    for place in np.flatnonzero(peaks > CORE * sigma):
+        reach = HALO * math.sqrt(areas[place] / math.pi) + RIM
+        margin = math.ceil(reach)
+        around = tuple(slice(max(side.start - margin, 0), side.stop + margin) for side in boxes[place])
+        found[around] |= ndimage.distance_transform_edt(labels[around] != place + 1) <= reach
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from abc import ABC
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntFlag
 from typing import TYPE_CHECKING, ClassVar
 
@@ -106,19 +106,17 @@ class FlatRecipe(Recipe, ABC):
         save(request, record, file)
 
     def _combined(self, request: Request, layers: list[FlatLayer], noise: NoiseModel) -> Flat:
-        """Return the mean of some frames; of starry ones, once more where no star is."""
-        from dpu_recipes.ccd.flat import combined, residuals
-        from dpu_recipes.ccd.stars import stars
+        """Return the mean of some frames; of starry ones, where no star is."""
+        from dpu_recipes.ccd.flat import combined, starless
 
         threshold = request.parameters.SIGMA_CLIP
         log.info("Averaging %d frames, rejection at %.1f x the expected noise", len(layers), threshold)
-        flat = combined(layers, noise=noise, threshold=threshold)
         if not self.starry:
-            return flat
-        layers[:] = [replace(layer, stars=stars(residuals(layer, flat.mean))) for layer in layers]
-        for layer in layers:
-            log.info("Stars cover %.2f %% of a frame of %.0f ADU", 100 * float(layer.stars.mean()), layer.light)
-        return combined(layers, noise=noise, threshold=threshold, about=flat.mean)
+            return combined(layers, noise=noise, threshold=threshold)
+        flat, marked = starless(layers, noise=noise, threshold=threshold)
+        for layer in marked:
+            log.info("Stars cover %.2f %% of the frame of %.0f ADU", 100 * float(layer.stars.mean()), layer.light)
+        return flat
 
     def _check_number(self, request: Request, frames: list[Frame], refused: dict[str, str]) -> None:
         """Raise RecipeError, with each frame that was refused and why, where too few are left."""
@@ -162,9 +160,9 @@ def _lit(
         light = level(layer, known.bias)
         log.info("The level of %s is : %.0f ADU", image.frame.file_name, light)
         if light < low:
-            refused[image.frame.file_name] = f"its level of {light:.0f} ADU is below MIN_FLAT_MEAN {low:g}"
+            refused[image.frame.file_name] = f"its level of {round(light)} ADU is below MIN_FLAT_MEAN {low:g}"
         elif light > high:
-            refused[image.frame.file_name] = f"its level of {light:.0f} ADU is above MAX_FLAT_MEAN {high:g}"
+            refused[image.frame.file_name] = f"its level of {round(light)} ADU is above MAX_FLAT_MEAN {high:g}"
         else:
             layers.append(FlatLayer(layer=layer, bias=known.bias, light=light))
     return layers, refused
