@@ -69,18 +69,21 @@ class CodeServicer(codeship_pb2_grpc.CodeServiceServicer):
     ) -> codeship_pb2.PutTreeResponse:
         """Check a tree, and give it its name."""
         tree, project = request.tree, current_caller().project
-        check(tree.entries)
-        sizes = await self._store.sizes(project, {entry.digest for entry in tree.entries})
-        _check_content(tree.entries, sizes)
         digest = digest_of(tree.entries)
         content = tree.SerializeToString(deterministic=True)
-        try:
-            known = await self._store.tree(project, digest) == content
-        except NotFound:
-            known = False
-        if not known:
+        # What is kept was checked when it came, and keeps its blobs.
+        if not await self._is_kept(project, digest, content):
+            check(tree.entries)
+            sizes = await self._store.sizes(project, {entry.digest for entry in tree.entries})
+            _check_content(tree.entries, sizes)
             await self._store.put_tree(project, digest, content)
         return codeship_pb2.PutTreeResponse(digest=digest)
+
+    async def _is_kept(self, project: str, digest: str, content: bytes) -> bool:
+        try:
+            return await self._store.tree(project, digest) == content
+        except NotFound:
+            return False
 
     async def GetTree(
         self,
