@@ -182,9 +182,18 @@ class Link:
         )
 
     def _compare(self, version: str) -> None:
-        """Say so when client and DPU differ by more than a patch."""
-        if version.split(".")[:2] != dpu.__version__.split(".")[:2]:
-            self._say(f"{self.name} is of version {version or 'unknown'}, this client of {dpu.__version__}")
+        """Say so when client and DPU differ by more than a patch, and which of the two is older."""
+        theirs, ours = _release(version), _release(dpu.__version__)
+        if theirs != ours:
+            order = "newer" if theirs > ours else "older"
+            advice = "pip install -U dpu" if theirs > ours else "what it does not know, it refuses"
+            told = f"is of version {version or 'unknown'}, {order} than this client ({dpu.__version__})"
+            self._say(f"{self.name} {told}: {advice}")
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Return the first two numbers of a version; of one that is unknown, none."""
+    return tuple(int(number) for number in version.split(".")[:2] if number.isdigit())
 
 
 class Patience:

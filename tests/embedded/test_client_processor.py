@@ -524,11 +524,20 @@ def test_dpus_are_listed_and_chosen(session):
     session.dpu.select_dpu("groningen")
 
 
-def test_a_dpu_of_another_version_is_told_once(session):
-    session.script.version = "0.2.7"
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [
+        ("0.2.7", ["is of version 0.2.7, newer than this client (0.1.0): pip install -U dpu"]),
+        ("0.0.9", ["is of version 0.0.9, older than this client (0.1.0): what it does not know, it refuses"]),
+        ("", ["is of version unknown, older than this client (0.1.0): what it does not know, it refuses"]),
+        ("0.1.9", []),
+    ],
+)
+def test_a_newer_and_an_older_dpu_are_told_apart_and_once(session, version, told):
+    session.script.version = version
     session.dpu.get_jobids()
     session.dpu.get_jobids()
-    assert session.lines == ["[schmidt] 09:55:55 - DPU 'groningen' is of version 0.2.7, this client of 0.1.0"]
+    assert session.lines == [f"[schmidt] 09:55:55 - DPU 'groningen' {line}" for line in told]
 
 
 def test_many_threads_may_use_one_processor(session):
