@@ -191,6 +191,11 @@ async def test_a_tree_comes_back_under_its_digest(code):
         ([entry("awe/a.py", A, mode=0o4755)], "mode 4755"),
         ([entry("awe/a.py", A, size=1 << 34)], "more than the 16.0 MiB"),
         ([], "the tree is empty"),
+        ([entry("/etc/awe.py", A)], "it is absolute"),
+        ([entry("awe/a\0.py", A)], "a control character"),
+        ([entry("awe", A), entry("awe/a.py", A)], "is a file and a folder"),
+        ([entry("awe/pipe", A, mode=0o010644)], "mode 10644"),
+        ([entry(f"awe/{number}.py", A) for number in range(20_001)], "20001 files"),
     ],
 )
 async def test_a_hostile_tree_is_refused_by_the_service_too(code, entries, why):

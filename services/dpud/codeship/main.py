@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
+from dpu.channel import MIB
 from dpud.codeship.service import NAME, CodeServicer
-from dpud.codeship.store_files import FileCodeStore
+from dpud.codeship.store_files import QUOTA_MIB, FileCodeStore
 from dpud.hosting.folder import owned
 from dpud.hosting.server import listening, until_stopped
 from dpud.hosting.settings import Environment, Listening
@@ -19,6 +24,12 @@ if TYPE_CHECKING:
     from grpc import aio
 
 
+log = structlog.get_logger(__name__)
+
+DAY_S = 86_400.0
+TIDY_S = 6 * 3600.0
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What code shipping is told."""
@@ -26,22 +37,46 @@ class Settings:
     listening: Listening
     #: The folder that holds blobs and trees.
     state: Path
+    #: How much code a project may have here, and after how long unused it goes.
+    quota_mib: int = QUOTA_MIB
+    keep_days: float = 90.0
 
     @classmethod
     def read(cls, environment: Environment) -> Settings:
-        """Read DPU_STATE and what every service that listens reads."""
-        return cls(listening=Listening.read(environment), state=environment.get("DPU_STATE", Path))
+        """Read DPU_STATE, DPU_CODE_QUOTA_MIB, DPU_CODE_KEEP_DAYS and what every service that listens reads."""
+        return cls(
+            listening=Listening.read(environment),
+            state=environment.get("DPU_STATE", Path),
+            quota_mib=environment.get("DPU_CODE_QUOTA_MIB", int, QUOTA_MIB),
+            keep_days=environment.get("DPU_CODE_KEEP_DAYS", float, 90.0),
+        )
 
 
 @asynccontextmanager
 async def built(settings: Settings) -> AsyncIterator[list[tuple[str, Callable[[aio.Server], None]]]]:
     """Open the store; yield what to put on a server."""
     with owned(settings.state):
-        store = FileCodeStore(settings.state / "code")
+        store = FileCodeStore(settings.state / "code", settings.quota_mib * MIB)
+        tidying = asyncio.create_task(_tidy(store, settings.keep_days))
         try:
             yield [(NAME, CodeServicer(store).add_to)]
         finally:
+            tidying.cancel()
+            await asyncio.gather(tidying, return_exceptions=True)
             store.close()
+
+
+async def _tidy(store: FileCodeStore, keep_days: float) -> None:
+    """Remove what nobody has used for so long, now and then; runs until cancelled."""
+    while True:
+        try:
+            removed = await store.remove_disused(time.time() - keep_days * DAY_S)
+            if removed.trees or removed.blobs:
+                log.info("disused code removed", trees=removed.trees, blobs=removed.blobs, bytes=removed.bytes)
+        except Exception:
+            # It serves as well with too much on its disk; next time it may succeed.
+            log.exception("disused code could not be removed")
+        await asyncio.sleep(TIDY_S)
 
 
 async def main(environment: Environment) -> None:

@@ -5,7 +5,8 @@
     projects/<name>/blobs/<digest>    a link to the blob: this project put it
     projects/<name>/trees/<digest>    the tree as this project put it
 
-A blob with a single link belongs to no project any more. Nothing is kept in memory.
+A blob with a single link belongs to no project any more. A file's time is when it was used last: a tree when it was put
+or asked for, a blob when it was put.
 """
 
 from __future__ import annotations
@@ -20,21 +21,28 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from dpu.errors import InternalError, StorageFull
+from dpu.channel import MIB
+from dpu.errors import Exhausted, InternalError, StorageFull
+from dpud.codeship.disused import Removed, remove_disused
 from dpud.codeship.store import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 T = TypeVar("T")
+#: Some hundreds of the largest trees, or hundreds of thousands of one-line changes.
+QUOTA_MIB = 10 * 1024
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class FileCodeStore:
-    """Keeps code under `folder`, which it alone may use."""
+    """Keeps code under `folder`, which it alone may use; of each project at most `quota` bytes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, quota: int = QUOTA_MIB * MIB) -> None:
         self._folder = folder
+        self._quota = quota
+        # By a project's folder; counted when it is needed first.
+        self._sizes: dict[Path, int] = {}
         # One writer: two uploads of one blob do not meet.
         self._writer = ThreadPoolExecutor(1, "code-writer")
         self._readers = ThreadPoolExecutor(4, "code-reader")
@@ -58,6 +66,10 @@ class FileCodeStore:
     async def put_blobs(self, project: str, blobs: Mapping[str, bytes]) -> None:
         """Keep blobs: written under another name, synchronised, then named and linked."""
         await self._run(self._writer, self._put_blobs, self._project(project) / "blobs", dict(blobs))
+
+    async def remove_disused(self, before: float) -> Removed:
+        """Remove what was used last before a moment, in seconds of the epoch."""
+        return await self._run(self._writer, self._remove_disused, before)
 
     async def blob(self, project: str | None, digest: str) -> bytes:
         """Return a blob."""
@@ -84,7 +96,7 @@ class FileCodeStore:
     async def _find(self, project: str | None, shelf: str, digest: str, kind: str) -> bytes:
         folder = self._folder if project is None else self._project(project)
         try:
-            return await self._run(self._readers, (folder / shelf / digest).read_bytes)
+            return await self._run(self._readers, _used if shelf == "trees" else _read, folder / shelf / digest)
         except FileNotFoundError:
             raise unknown(kind, digest) from None
 
@@ -94,13 +106,31 @@ class FileCodeStore:
 
     def _put_blobs(self, mine: Path, blobs: Mapping[str, bytes]) -> None:
         shared = self._folder / "blobs"
+        added = sum(len(content) for digest, content in blobs.items() if not (mine / digest).exists())
+        self._check_quota(mine, added)
         new = {digest: content for digest, content in blobs.items() if not (shared / digest).exists()}
         self._place(shared, new)
         _make(mine)
+        self._sizes[mine] += added
         for digest in blobs:
             with suppress(FileExistsError):
                 os.link(shared / digest, mine / digest)
+            os.utime(mine / digest)
         _sync(mine)
+
+    def _check_quota(self, mine: Path, added: int) -> None:
+        """Raise Exhausted where a project would have more than it may."""
+        if mine not in self._sizes:
+            self._sizes[mine] = sum(blob.stat().st_size for blob in mine.iterdir()) if mine.exists() else 0
+        if self._sizes[mine] + added > self._quota:
+            raise Exhausted(
+                f"the project has {self._sizes[mine] / MIB:.1f} MiB of code here; {added / MIB:.1f} MiB more are over "
+                f"its quota of {self._quota / MIB:.1f} MiB: ship less, or wait until what nobody uses is removed"
+            )
+
+    def _remove_disused(self, before: float) -> Removed:
+        self._sizes.clear()
+        return remove_disused(self._folder, before)
 
     def _put_tree(self, mine: Path, digest: str, tree: bytes) -> None:
         _make(mine)
@@ -124,6 +154,16 @@ class FileCodeStore:
             raise
         if written:
             _sync(folder)
+
+
+def _read(file: Path) -> bytes:
+    return file.read_bytes()
+
+
+def _used(file: Path) -> bytes:
+    """Return a file's content, and remember that it was used."""
+    os.utime(file)
+    return file.read_bytes()
 
 
 def _sizes(folder: Path, digests: Iterable[str]) -> dict[str, int]:
