@@ -155,6 +155,25 @@ async def test_a_process_is_used_again_by_one_user_and_one_tree_only(rig: Rig) -
     assert len(set(pids)) == 3
 
 
+async def test_two_users_with_two_versions_of_a_recipe_at_once_each_get_their_own(tmp_path: Path) -> None:
+    meet = """
+def Meet(options, archive, scratch, spec):
+    # Neither ends before the other has begun.
+    print("{version}", flush=True)
+    archive.find("raw-0")
+"""
+    async with working(tmp_path, slots=2) as rig:
+        rig.archive.add(bias("raw-0"), b"FRAME")
+        rig.archive.away = True
+        leases = [rig.lease("Meet", rig.ship(meet.format(version=user)), user=user) for user in ("anna", "bert")]
+        rig.scheduler.give(*leases)
+        await until(lambda: all(rig.logs.texts(lease.ref) for lease in leases), "both at once")
+        rig.archive.away = False
+        reports = [await rig.report_of(lease) for lease in leases]
+        assert not any(report.HasField("failure") for report in reports), reports
+        assert [rig.logs.texts(lease.ref) for lease in leases] == [["anna"], ["bert"]]
+
+
 async def test_only_changed_files_of_a_tree_are_fetched(rig: Rig) -> None:
     await rig.done(rig.lease("Greet", rig.ship(RECIPES), options={"instrument": "WFI"}))
     before = len(rig.code.sent)

@@ -15,6 +15,7 @@ import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import zstandard
 
@@ -148,7 +149,8 @@ def _unpacked(digest: str, packed: bytes, size: int) -> bytes:
 
 def _write(blob: Path, data: bytes, mode: int) -> None:
     """Write one blob so that it is whole, or not there."""
-    fresh = blob.with_name(f".{blob.name}.{os.getpid()}")
+    # Two trees that are built at once may both write it.
+    fresh = blob.with_name(f".{blob.name}.{uuid4().hex}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
