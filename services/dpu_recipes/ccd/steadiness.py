@@ -42,8 +42,10 @@ def unsteadiness(rows: NDArray[np.float64], error: float) -> float:
     Smooth is a polynomial of degree 8: twilight has gradients, a lamp that flickers while the blade of a shutter
     travels leaves stripes. What lies further than 5 sigma (a row with a trail) is left out.
     """
-    places = np.linspace(-1, 1, rows.size)
-    degree = min(DEGREE, max(rows.size // 4, 0))
+    within = clipped(rows, threshold=CLIP, iterations=ITERATIONS)
+    kept = (rows >= within.low) & (rows <= within.high)
+    places, rows = np.linspace(-1, 1, rows.size)[kept], rows[kept]
+    degree = min(DEGREE, rows.size // 4)
     smooth = np.polynomial.legendre.legval(places, np.polynomial.legendre.legfit(places, rows, degree))
     freedom = max(rows.size - degree - 1, 1) / rows.size
     residual = clipped(rows - smooth, threshold=CLIP, iterations=ITERATIONS)
