@@ -17,7 +17,7 @@ import numpy as np
 from astropy.io import fits
 
 from dpu.config import Config, KnownDpu
-from dpu.errors import MissingBlobs, NotFound, NothingSelected, UnknownChip, UnknownInstrument, Unreachable
+from dpu.errors import MissingBlobs, NotFound, NothingSelected, UnknownChip, UnknownInstrument, Unreachable, UsageError
 from dpu.tree import digest_of
 from dpu.values import to_map, to_value
 from dpu_api.v1 import (
@@ -166,6 +166,7 @@ class Script:
     becomes: list[job_pb2.Job] = field(default_factory=list)
     tasks: list[job_pb2.Task] = field(default_factory=list)
     frames: list[archive_pb2.Frame] = field(default_factory=list)
+    explanation: scheduler_pb2.ExplainJobResponse = field(default_factory=scheduler_pb2.ExplainJobResponse)
     #: What FetchFrame sends, by the identifier of the frame.
     files: dict[str, bytes] = field(default_factory=dict)
     logs: list[logs_pb2.ReadResponse] = field(default_factory=list)
@@ -252,6 +253,20 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         self.script.note("CancelJob", request)
         found = self.script.find(request.job_id)
         return scheduler_pb2.CancelJobResponse(job=found, accepted=found.state not in ENDED)
+
+    async def RetryJob(self, request, context):
+        self.script.note("RetryJob", request)
+        old = self.script.find(request.job_id)
+        if old.state not in ENDED:
+            raise UsageError(f"job {old.id} has not ended")
+        new = job(90000 + old.id, state=job_pb2.JOB_STATE_QUEUED)
+        self.script.jobs[new.id] = new
+        return scheduler_pb2.RetryJobResponse(job=new)
+
+    async def ExplainJob(self, request, context):
+        self.script.note("ExplainJob", request)
+        self.script.find(request.job_id)
+        return self.script.explanation
 
     async def WaitJob(self, request, context):
         self.script.note("WaitJob", request)

@@ -63,7 +63,9 @@ class Processor:
 
     def help(self) -> None:
         """Print what `dpu` can do."""
-        self._reporter.show(_help())
+        from dpu.manual import manual
+
+        self._reporter.show(manual(Processor))
 
     # Jobs
 
@@ -175,6 +177,25 @@ class Processor:
             self._reporter.say(f"Cancelling job {jobid}")
         else:
             self._reporter.say(f"Job {jobid} is not cancelled: it has ended as {report.state_of(answer.job)}")
+
+    def retry(self, jobid: int, only: str = "") -> int:
+        """Do again what a job that has ended did, as a new job whose identifier is returned.
+
+        With only='failed', just the tasks that failed, and what comes after them. Raises NotFound, UsageError.
+        """
+        from dpu.explain import again
+
+        job = again(self.link, _one(jobid), only)
+        self._submitted.append(job.id)
+        self._reporter.say(f"Sending job with identifier {job.id} to DPU, which does job {jobid} again")
+        return job.id
+
+    def explain(self, jobid: int) -> None:
+        """Print what a job waits for, or how it has ended. Raises NotFound."""
+        from dpu.explain import explained
+
+        for line in explained(self.link, _one(jobid)):
+            self._reporter.say(line)
 
     def get_job_result(self, jobid: int) -> list[Product]:
         """Return the main objects that a job has committed, sorted by chip: what is there so far while it runs.
@@ -368,17 +389,3 @@ def _several(jobids: JobIds) -> list[int]:
     if jobids is None or isinstance(jobids, int) or not hasattr(jobids, "__iter__"):
         jobids = [jobids]  # type: ignore[list-item]  # _one refuses None
     return [_one(jobid) for jobid in jobids]
-
-
-def _help() -> str:
-    """Return the class's own words, then every method with its first line."""
-    from inspect import getdoc, signature
-
-    rows = [getdoc(Processor) or "", ""]
-    for name, member in vars(Processor).items():
-        if callable(member) and not name.startswith("_"):
-            asked = signature(member)
-            bare = [item.replace(annotation=item.empty) for item in list(asked.parameters.values())[1:]]
-            shown = asked.replace(parameters=bare, return_annotation=asked.empty)
-            rows += [f"dpu.{name}{shown}", f"    {(getdoc(member) or '').splitlines()[0]}"]
-    return "\n".join(rows)

@@ -161,6 +161,16 @@ def _cancel(processor: Processor, asked: argparse.Namespace) -> int:
     return WELL
 
 
+def _explain(processor: Processor, asked: argparse.Namespace) -> int:
+    processor.explain(asked.jobid)
+    return WELL
+
+
+def _retry(processor: Processor, asked: argparse.Namespace) -> int:
+    print(processor.retry(asked.jobid, only="failed" if asked.failed else ""))
+    return WELL
+
+
 def _show(processor: Processor, asked: argparse.Namespace) -> int:
     if asked.json:
         print(json.dumps(asdict(processor.job(asked.jobid)), indent=1))
@@ -244,6 +254,13 @@ VERBS = {
     ),
     "cancel": Verb(
         "cancel jobs, also while they run", _cancel, (JOBS, (("--reason",), {"default": "", "help": "for the record"}))
+    ),
+    "explain": Verb("say what a job waits for, or how it has ended", _explain, (JOB,)),
+    "retry": Verb(
+        "do again what a job did, and print the identifier of the new one",
+        _retry,
+        (JOB, (("--failed",), {"action": "store_true", "help": "only the tasks that failed"})),
+        answers=True,
     ),
     "show": Verb("show the tasks of a job", _show, (JOB, JSON)),
     "watch": Verb("show all your jobs, live", _watch),

@@ -29,7 +29,7 @@ _dpu() {
 compdef _dpu dpu
 """
 SCRIPTS = {"bash": BASH, "zsh": ZSH}
-JOB_VERBS = frozenset({"cancel", "fetch", "logs", "plot", "show", "status", "wait"})
+JOB_VERBS = frozenset({"cancel", "explain", "fetch", "logs", "plot", "retry", "show", "status", "wait"})
 
 
 def candidates(words: Sequence[str], verbs: Sequence[str], processor: Processor) -> list[str]:
