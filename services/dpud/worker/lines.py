@@ -66,6 +66,9 @@ class Cutter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the lines that `data` completes, without their newlines."""
+        if not self._rest and len(data) <= LONGEST and data.find(b"\n") == len(data) - 1 >= 0:
+            # What `print` gives, nearly always.
+            return [data[:-1]]
         self._rest += data
         if b"\n" in data:
             *lines, rest = bytes(self._rest).split(b"\n")
@@ -81,6 +84,13 @@ class Cutter:
         """Return what came after the last newline, as a line of its own; none where nothing did."""
         rest, self._rest = bytes(self._rest), bytearray()
         return [rest] if rest else []
+
+
+def _fit(text: object) -> str:
+    """Return what may travel of something that should be a line."""
+    if isinstance(text, str) and text.isascii() and "\0" not in text and not text.endswith("\r"):
+        return text
+    return escaped(str(text).encode("utf-8", ESCAPE))
 
 
 def _pieces(line: bytes) -> list[bytes]:
@@ -133,7 +143,7 @@ class Lines:
             levels=bytearray.fromhex(message["levels"]),
             streams=bytearray.fromhex(message["streams"]),
             # The other side may be a broken recipe's process: what it sends is made to fit the wire here.
-            texts=[escaped(str(text).encode("utf-8", ESCAPE)) for text in message["texts"]],
+            texts=[_fit(text) for text in message["texts"]],
         )
         count = len(lines.texts)
         if not len(lines.time_us) == len(lines.levels) == len(lines.streams) == count:

@@ -51,7 +51,7 @@ class Outlet:
             self._lines.add(text, level, stream, now_us())
             if self._may_travel() or self._lines.size >= CHUNK_BYTES:
                 self.flush()
-            else:
+            elif not self._waiting.is_set():
                 self._waiting.set()
 
     def _may_travel(self) -> bool:
