@@ -5,7 +5,7 @@ A value becomes the list of its fields: fields that were added later, at the end
 
 from __future__ import annotations
 
-import base64
+import binascii
 import json
 import types
 from dataclasses import fields, is_dataclass
@@ -67,10 +67,14 @@ def _row(record: Any) -> tuple[Any, ...]:
 def _other(value: Any) -> Any:
     """Return what JSON cannot hold itself as something that it can."""
     if isinstance(value, bytes):
-        return base64.b64encode(value).decode("ascii")
+        return _text(value)
     if is_dataclass(value):
-        return _row(value)
+        return [_text(item) if isinstance(item, bytes) else item for item in _row(value)]
     raise TypeError(f"{type(value).__name__} is not journaled")
+
+
+def _text(value: bytes) -> str:
+    return binascii.b2a_base64(value, newline=False).decode("ascii")
 
 
 @cache
@@ -84,7 +88,7 @@ def _loader(hint: Any) -> Callable[[Any], Any]:
         item = _loader(arguments[0])
         return lambda data: origin(map(item, data))
     if hint is bytes:
-        return base64.b64decode
+        return binascii.a2b_base64
     if isinstance(hint, type) and issubclass(hint, Enum):
         return hint
     if isinstance(hint, type) and (is_dataclass(hint) or hasattr(hint, "_fields")):
@@ -101,6 +105,13 @@ def _record_loader(kind: Any) -> Callable[[Any], Any]:
     hints = get_type_hints(kind)
     names = [field.name for field in fields(kind)] if is_dataclass(kind) else list(kind._fields)
     loaders = [_loader(hints[name]) for name in names]
-    if all(loader is _same for loader in loaders):
-        return lambda data: kind(*data)
-    return lambda data: kind(*(loader(item) for loader, item in zip(loaders, data, strict=False)))
+    changing = [(position, loader) for position, loader in enumerate(loaders) if loader is not _same]
+
+    def load(data: list[Any]) -> Any:
+        """Make a value from its row, which is not used again."""
+        for position, loader in changing:
+            if position < len(data):
+                data[position] = loader(data[position])
+        return kind(*data)
+
+    return load

@@ -75,10 +75,13 @@ def _uuid(text: str) -> str:
 
 def _digest(request: scheduler_pb2.SubmitJobRequest) -> str:
     """Return the digest of all but the request_id."""
-    content = scheduler_pb2.SubmitJobRequest()
-    content.CopyFrom(request)
-    content.ClearField("request_id")
-    return hashlib.sha256(content.SerializeToString(deterministic=True)).hexdigest()
+    # Put back afterwards: a copy of a large request takes longer than its digest.
+    request_id = request.request_id
+    request.ClearField("request_id")
+    try:
+        return hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
+    finally:
+        request.request_id = request_id
 
 
 def repeat(request: scheduler_pb2.RetryJobRequest, caller: Caller, job: Job) -> Repeat:
