@@ -80,10 +80,12 @@ class JobView:
 
     def __rich__(self) -> Table:
         """Return the table, for rich."""
+        from rich.box import SIMPLE_HEAD
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=self.title, title_justify="left", title_style="bold")
+        # Room for the words: 80 columns are few.
+        table = Table(title=self.title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for column in COLUMNS:
             table.add_column(column, justify="right" if column in FIGURES else "left", overflow="fold")
         for task in self.shown():
