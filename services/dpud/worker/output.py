@@ -35,7 +35,7 @@ class Outlet:
         # Taken again by a signal handler that logs while the same thread logs.
         self._lock = threading.RLock()
         self._waiting = threading.Event()
-        self._window_ends = 0.0
+        self._window_ends = 0
         self._credit = 0
         self.forked = False
         os.register_at_fork(after_in_child=self._after_fork)
@@ -48,17 +48,18 @@ class Outlet:
             os.write(stream.value if stream is not Stream.LOGGING else 2, text.encode() + b"\n")
             return
         with self._lock:
-            self._lines.add(text, level, stream, now_us())
-            if self._may_travel() or self._lines.size >= CHUNK_BYTES:
+            moment = now_us()
+            self._lines.add(text, level, stream, moment)
+            if self._may_travel(moment) or self._lines.size >= CHUNK_BYTES:
                 self.flush()
             elif not self._waiting.is_set():
                 self._waiting.set()
 
-    def _may_travel(self) -> bool:
+    def _may_travel(self, moment: int) -> bool:
         """Return whether a line may still travel alone in this stretch of time; a flood is gathered."""
-        moment = time.monotonic()
+        # A clock that is set back makes lines gather for longer, and the sender's thread sends them all the same.
         if moment > self._window_ends:
-            self._window_ends, self._credit = moment + CHUNK_S, AT_ONCE
+            self._window_ends, self._credit = moment + int(CHUNK_S * 1e6), AT_ONCE
         self._credit -= 1
         return self._credit >= 0
 
