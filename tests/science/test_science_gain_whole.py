@@ -6,6 +6,9 @@ import pytest
 
 from bars_gain import GainBars, GainNight, a_gain_night
 
+#: A night of whole frames is drawn in half a minute, where nobody else works.
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture(scope="module", params=[(4, "ccd51"), (5, "ccd55")], ids=lambda item: f"seed{item[0]}")
 def night(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> GainNight:
