@@ -146,6 +146,7 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {
             "Append": _WORKERS,
             "Read": _PEOPLE,
             "CloseTask": _SERVICES,
+            "CloseTasks": _SERVICES,
             "CloseJob": _SERVICES,
             "DeleteJobLogs": _PEOPLE,
         },

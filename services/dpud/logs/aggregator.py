@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from dpu.errors import DpuError, Unreachable
 from dpud.logs.ledger import SECOND_US, DeleteLines, Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from dpud.logs.ledger import Command, TakeLines
     from dpud.logs.record import Record
@@ -104,16 +104,29 @@ class Aggregator:
 
     async def order(self, job_id: int, project: str, command: Command) -> None:
         """Carry out a command; durable on return. Raises UsageError or StorageFull, and then nothing was kept."""
-        done = asyncio.get_running_loop().create_future()
-        self._orders.append(_Order(job_id, project, command, done))
-        self._awake.set()
-        await done
+        await self.order_all([(job_id, project, command)])
 
-    async def take(self, job_id: int, project: str, command: TakeLines) -> int:
-        """Take lines; return the number below which every line that was sent is durable."""
-        async with self.holding(job_id) as job:
-            await self.order(job_id, project, command)
-            return job.ledger.acknowledged(command.task, command.attempt)
+    async def order_all(self, commands: Sequence[tuple[int, str, Command]]) -> None:
+        """Carry out commands of jobs and their projects, in order and in one commit; durable on return.
+
+        Raises the first refusal, when all others were carried out.
+        """
+        loop = asyncio.get_running_loop()
+        orders = [_Order(*command, loop.create_future()) for command in commands]
+        self._orders += orders
+        self._awake.set()
+        await asyncio.wait([order.done for order in orders])
+        for error in [order.done.exception() for order in orders]:
+            if error is not None:
+                raise error
+
+    async def take(self, commands: Sequence[tuple[int, str, TakeLines]]) -> list[int]:
+        """Take lines; return for each command the number below which every line that was sent is durable."""
+        async with AsyncExitStack() as held:
+            numbers = dict.fromkeys(job_id for job_id, _, _ in commands)
+            jobs = {number: await held.enter_async_context(self.holding(number)) for number in numbers}
+            await self.order_all(commands)
+            return [jobs[job_id].ledger.acknowledged(command.task, command.attempt) for job_id, _, command in commands]
 
     @asynccontextmanager
     async def holding(self, job_id: int) -> AsyncIterator[Job]:

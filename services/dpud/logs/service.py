@@ -38,9 +38,13 @@ class LogServicer(logs_pb2_grpc.LogServiceServicer):
     ) -> AsyncIterator[logs_pb2.AppendResponse]:
         """Take batches; acknowledge each when it is durable."""
         async for request in request_iterator:
-            ref = request.batch.ref
-            durable = await self._aggregator.take(ref.job_id, request.project, wire.take(request))
-            yield logs_pb2.AppendResponse(ref=ref, acknowledged=durable)
+            parts = [request, *request.more]
+            durable = await self._aggregator.take(
+                [(part.batch.ref.job_id, part.project, wire.take(part)) for part in parts]
+            )
+            first, *more = map(wire.acknowledgement, parts, durable)
+            first.more.extend(more)
+            yield first
 
     async def Read(
         self,
@@ -63,6 +67,18 @@ class LogServicer(logs_pb2_grpc.LogServiceServicer):
         """Note how many lines an attempt wrote."""
         await self._aggregator.order(request.ref.job_id, request.project, wire.close_task(request))
         return logs_pb2.CloseTaskResponse()
+
+    async def CloseTasks(
+        self,
+        request: logs_pb2.CloseTasksRequest,
+        context: aio.ServicerContext[logs_pb2.CloseTasksRequest, logs_pb2.CloseTasksResponse],  # noqa: ARG002 (as above)
+    ) -> logs_pb2.CloseTasksResponse:
+        """Note how many lines attempts wrote, and that jobs ended."""
+        tasks = [(each.ref.job_id, each.project, wire.close_task(each)) for each in request.tasks]
+        jobs = [(each.job_id, each.project, wire.close_job(each)) for each in request.jobs]
+        if tasks or jobs:
+            await self._aggregator.order_all([*tasks, *jobs])
+        return logs_pb2.CloseTasksResponse()
 
     async def CloseJob(
         self,

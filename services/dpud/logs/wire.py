@@ -51,6 +51,11 @@ def take(request: logs_pb2.AppendRequest) -> TakeLines:
     )
 
 
+def acknowledgement(request: logs_pb2.AppendRequest, durable: int) -> logs_pb2.AppendResponse:
+    """Return that the lines of an attempt below a number are durable."""
+    return logs_pb2.AppendResponse(ref=request.batch.ref, acknowledged=durable)
+
+
 def part(batch: logs_pb2.LogBatch, start: int, stop: int) -> logs_pb2.LogBatch:
     """Return the lines [start, stop) of a batch, counted from its own first."""
     if (start, stop) == (0, len(batch.texts)):
