@@ -156,13 +156,10 @@ class RecordingLogs(logs_pb2_grpc.LogServiceServicer):
     def __init__(self):
         self.told = []
 
-    async def CloseTask(self, request, _context):  # noqa: N802 (gRPC's name)
-        self.told.append(("close_task", *key(request.ref), request.state, request.lines))
-        return logs_pb2.CloseTaskResponse()
-
-    async def CloseJob(self, request, _context):  # noqa: N802 (gRPC's name)
-        self.told.append(("close_job", request.job_id, request.state))
-        return logs_pb2.CloseJobResponse()
+    async def CloseTasks(self, request, _context):  # noqa: N802 (gRPC's name)
+        self.told += [("close_task", *key(task.ref), task.state, task.lines) for task in request.tasks]
+        self.told += [("close_job", job.job_id, job.state) for job in request.jobs]
+        return logs_pb2.CloseTasksResponse()
 
 
 def key(ref):

@@ -3,7 +3,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from dpu.errors import Conflict, StorageFull, UnknownSession, Unreachable
+from dpu.errors import Conflict, StorageFull, UnknownSession, Unreachable, UsageError
 from dpud.scheduler import events
 from dpud.scheduler.commands import Claim, Register, Report
 from dpud.scheduler.directory import Directory
@@ -201,10 +201,10 @@ class SlowLogs(RecordingPeers):
         self.asked = asyncio.Event()
         self.gate = asyncio.Event()
 
-    async def close_task(self, entry):
+    async def close_logs(self, entries):
         self.asked.set()
         await self.gate.wait()
-        await self._hear(entry)
+        await super().close_logs(entries)
 
 
 async def test_a_jobs_log_is_closed_when_all_else_was_told(shelf, clock):
@@ -258,3 +258,32 @@ async def test_a_report_without_a_lease_changes_nothing(shelf, clock):
         [lease] = await leased(loop)
         stranger = Report(ref=report(lease).ref, token="")
         assert await loop.execute(stranger) == []
+
+
+class ProudLogs(RecordingPeers):
+    """Will not hear of job 1, until it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.refuses = True
+
+    async def close_logs(self, entries):
+        if self.refuses and any(entry.ref.job == 1 for entry in entries):
+            raise UsageError("the job belongs to another project")
+        await super().close_logs(entries)
+
+
+async def test_what_the_logs_refuse_holds_up_its_own_job_alone(shelf, clock):
+    peers = ProudLogs()
+    loop = Loop(MemoryJournal(shelf), clock, tick_s=TICK_S)
+    async with background(loop.run()):
+        for request_id in ("r1", "r2"):
+            await loop.execute(submit(request_id=request_id, tasks=plans("a")))
+        for lease in await leased(loop, room=2):
+            await loop.execute(report(lease, products=0))
+        async with background(Outbox(loop, peers, first_pause_s=0.001).run()):
+            await until(lambda: loop.state.jobs[2].state.ended, lambda: loop.state.outbox)
+            assert [entry.errand.value for entry in loop.state.outbox.values()] == ["close_task", "close_job"]
+            peers.refuses = False
+            await until(lambda: loop.state.jobs[1].state.ended, lambda: loop.state.outbox)
+    assert [entry.ref.job for entry in peers.told] == [2, 2, 1, 1]

@@ -61,39 +61,35 @@ def renew(state: State, command: Renew, now: float) -> list[Event]:
 
 def claim(state: State, command: Claim, now: float) -> list[Event]:
     """Decide which tasks a session gets: by fair share, then priority, then age; one in five by age alone."""
-    worker = session_of(state, command.session).worker
-    if not state.waiting.lines or worker in state.cordoned:
+    session = session_of(state, command.session)
+    if not state.waiting.lines or session.worker in state.cordoned:
         return []
     events: list[Event] = []
-    for key in _choose(state, min(command.room, MAX_ROOM), command.memory_mib, now):
+    # What waits at the worker has its memory one after the other, but each task must fit there.
+    turns = _Turns(state, now, total_mib=command.memory_mib, largest_mib=session.memory_mib)
+    for key in turns.take(min(command.room, MAX_ROOM)):
         task = state.jobs[key.job].tasks[key.task]
         token = f"{command.nonce}.{len(events)}"
-        events.append(TaskLeased(*key, task.attempt + 1, now, token, worker, task.seconds))
+        events.append(TaskLeased(*key, task.attempt + 1, now, token, session.worker, task.seconds))
     return events
-
-
-def _choose(state: State, room: int, memory_mib: int, now: float) -> Iterator[Key]:
-    """Yield at most `room` tasks that fit in so much memory together, in the order of their turn."""
-    turns = _Turns(state, now)
-    for granted in range(state.grants, state.grants + room):
-        key = turns.by_age(granted, memory_mib) if share.goes_by_age(granted) else None
-        key = key or turns.by_share(memory_mib)
-        if key is None:
-            return
-        memory_mib -= state.jobs[key.job].tasks[key.task].memory_mib
-        yield key
 
 
 class _Turns:
     """The users that wait, while one claim is decided; the state is not changed by it."""
 
-    def __init__(self, state: State, now: float) -> None:
+    def __init__(self, state: State, now: float, *, total_mib: int, largest_mib: int) -> None:
         self._state = state
+        self._total_mib = total_mib
+        self._largest_mib = largest_mib
         self._taken: set[Key] = set()
         self._granted: Counter[Party] = Counter()
-        self._heap = [(self._standing(user, now), user) for user in state.waiting.lines]
+        lines = state.waiting.lines
+        self._heap = [(self._standing(user, now), user) for user in lines]
         heapq.heapify(self._heap)
-        self._users = sorted(state.waiting.lines)
+        self._users = sorted(lines)
+        # What is left of each line: within a claim memory only shrinks, so what was passed over stays so.
+        self._by_turn = {user: self._offers(line) for user, line in lines.items()}
+        self._by_age = {user: self._offers(line.by_age()) for user, line in lines.items()}
 
     def _standing(self, user: str, now: float) -> float:
         had = share.standing(self._state.usage.get(user, share.Usage()), self._state.running.get(user, 0), now)
@@ -102,11 +98,21 @@ class _Turns:
     def _weight(self, user: str) -> float:
         return allowances.of(self._state, Party("user", user)).weight
 
-    def by_share(self, memory_mib: int) -> Key | None:
+    def take(self, room: int) -> Iterator[Key]:
+        """Yield at most `room` tasks that fit in the memory together, in the order of their turn."""
+        for granted in range(self._state.grants, self._state.grants + room):
+            key = self._oldest(granted) if share.goes_by_age(granted) else None
+            key = key or self._next_by_share()
+            if key is None:
+                return
+            self._total_mib -= self._state.jobs[key.job].tasks[key.task].memory_mib
+            yield key
+
+    def _next_by_share(self) -> Key | None:
         """Return the next task of whoever had least, and charge it."""
         while self._heap:
             had, user = self._heap[0]
-            key = self._first(self._state.waiting.lines[user], memory_mib)
+            key = next(self._by_turn[user], None)
             if key is not None:
                 seconds = self._state.jobs[key.job].tasks[key.task].seconds
                 charge = (seconds + share.RUNNING_SLOT_S) / self._weight(user)
@@ -115,30 +121,26 @@ class _Turns:
             heapq.heappop(self._heap)
         return None
 
-    def by_age(self, granted: int, memory_mib: int) -> Key | None:
+    def _oldest(self, granted: int) -> Key | None:
         """Return a task of the oldest job of the user whose turn it is."""
-        for user in share.rotated(self._users, granted):
-            key = self._first(self._state.waiting.lines[user].by_age(), memory_mib)
-            if key is not None:
-                return key
-        return None
+        found = (next(self._by_age[user], None) for user in share.rotated(self._users, granted))
+        return next(filter(None, found), None)
 
-    def _first(self, line: Iterable[tuple[int, Iterable[int]]], memory_mib: int) -> Key | None:
-        """Return the first task that fits; one that does not holds back those behind it in its job."""
-        for job, tasks in line:
-            if not allowances.has_room(self._state, self._state.jobs[job], self._granted):
-                continue
+    def _offers(self, line: Iterable[tuple[int, Iterable[int]]]) -> Iterator[Key]:
+        """Yield the tasks of a line that fit; one that does not holds back those behind it in its job."""
+        for number, tasks in line:
+            job = self._state.jobs[number]
             for task in tasks:
-                key = Key(job, task)
+                key = Key(number, task)
                 if key in self._taken:
                     continue
-                if self._state.jobs[job].tasks[task].memory_mib > memory_mib:
+                is_small = job.tasks[task].memory_mib <= min(self._total_mib, self._largest_mib)
+                if not is_small or not allowances.has_room(self._state, job, self._granted):
                     break
                 self._taken.add(key)
                 if self._state.allowances:
-                    self._granted.update(allowances.parties(self._state.jobs[job]))
-                return key
-        return None
+                    self._granted.update(allowances.parties(job))
+                yield key
 
 
 def resume(state: State, now: float) -> list[Event]:

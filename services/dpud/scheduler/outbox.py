@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from dpu.errors import DpuError, Unreachable
+from dpu.errors import DpuError, Exhausted, Unreachable
 from dpud.scheduler.commands import Acknowledge
 from dpud.scheduler.loop import OUTBOX
 from dpud.scheduler.model import Entry, Errand
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
     from dpud.scheduler.loop import Loop
 
 log = structlog.get_logger(__name__)
 
-#: Calls at a time to each service.
+#: Calls at a time to the archive.
 ABREAST = 16
+#: Logs that are closed by one call.
+AT_ONCE = 500
 #: Pauses after a failure double from the first up to the longest.
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 15.0
@@ -35,11 +41,8 @@ class Peers(Protocol):
     async def discard(self, entry: Entry) -> None:
         """Have an attempt's products removed."""
 
-    async def close_task(self, entry: Entry) -> None:
-        """Have an attempt's log closed."""
-
-    async def close_job(self, entry: Entry) -> None:
-        """Have a job's log closed."""
+    async def close_logs(self, entries: Sequence[Entry]) -> None:
+        """Have the logs of attempts closed, and after them those of jobs."""
 
 
 class RecordingPeers:
@@ -54,7 +57,12 @@ class RecordingPeers:
             raise Unreachable("nobody is there")
         self.told.append(entry)
 
-    publish = discard = close_task = close_job = _hear
+    publish = discard = _hear
+
+    async def close_logs(self, entries: Sequence[Entry]) -> None:
+        """Hear of many."""
+        for entry in entries:
+            await self._hear(entry)
 
 
 class Outbox:
@@ -62,18 +70,15 @@ class Outbox:
 
     def __init__(self, loop: Loop, peers: Peers, *, first_pause_s: float = FIRST_PAUSE_S) -> None:
         self._loop = loop
+        self._peers = peers
         self._first_pause_s = first_pause_s
-        self._tell = {
-            Errand.PUBLISH: peers.publish,
-            Errand.DISCARD: peers.discard,
-            Errand.CLOSE_TASK: peers.close_task,
-            Errand.CLOSE_JOB: peers.close_job,
-        }
         #: A line for each service: one that is away does not hold back the other.
         self._for_archive: asyncio.Queue[Entry] = asyncio.Queue()
         self._for_logs: asyncio.Queue[Entry] = asyncio.Queue()
         #: By job: entries that close its log, which wait until all else of the job was told.
         self._closing: dict[int, Entry] = {}
+        #: By job: how many of its entries the logs have refused, which are told again by themselves.
+        self._refused: Counter[int] = Counter()
         self._next = 0
         self._told: list[Entry] = []
         self._heard = asyncio.Event()
@@ -82,9 +87,10 @@ class Outbox:
         """Deliver until cancelled."""
         with self._loop.watchers.watching(OUTBOX) as bell:
             async with asyncio.TaskGroup() as group:
-                for line in (self._for_archive, self._for_logs):
-                    for _ in range(ABREAST):
-                        group.create_task(self._serve(line))
+                self._group = group
+                for _ in range(ABREAST):
+                    group.create_task(self._serve_archive())
+                group.create_task(self._serve_logs())
                 group.create_task(self._acknowledge())
                 while True:
                     bell.clear()
@@ -104,27 +110,64 @@ class Outbox:
         self._next = last
 
     def _close_if_last(self, job: int) -> None:
-        if job in self._closing and self._loop.state.jobs[job].outbox_open == 1:
+        """Close a job's log, when all else of it was told, or is in the line for the logs before it."""
+        if job in self._closing and not self._loop.state.jobs[job].archive_open and not self._refused[job]:
             self._for_logs.put_nowait(self._closing.pop(job))
 
-    async def _serve(self, line: asyncio.Queue[Entry]) -> None:
-        """Tell one entry of a line after the other, each until it is heard."""
+    async def _serve_archive(self) -> None:
+        """Tell one entry of the line after the other, each until it is heard."""
         while True:
-            entry = await line.get()
-            pause = self._first_pause_s
-            while not await self._was_told(entry, pause):
-                await asyncio.sleep(pause)
-                pause = min(LONGEST_PAUSE_S, 2 * pause)
-            self._told.append(entry)
-            self._heard.set()
+            entry = await self._for_archive.get()
+            tell = self._peers.publish if entry.errand is Errand.PUBLISH else self._peers.discard
+            await self._insist(partial(tell, entry), entry)
+            self._was_told([entry])
 
-    async def _was_told(self, entry: Entry, pause: float) -> bool:
-        try:
-            await self._tell[entry.errand](entry)
-        except DpuError as error:
-            log.warning("not told yet", errand=entry.errand, ref=entry.ref, why=error.message, again_in_s=pause)
-            return False
-        return True
+    async def _serve_logs(self) -> None:
+        """Tell all that is in the line by one call, and then what came meanwhile: its order is kept."""
+        while True:
+            entries = [await self._for_logs.get()]
+            while len(entries) < AT_ONCE and not self._for_logs.empty():
+                entries.append(self._for_logs.get_nowait())
+            if await self._insist(partial(self._peers.close_logs, entries), entries[0], refusable=True):
+                self._was_told(entries)
+            else:
+                await self._one_by_one(entries)
+
+    async def _one_by_one(self, entries: list[Entry]) -> None:
+        """Tell entries of which one was refused; what is refused is told again later, and holds up its job alone."""
+        for entry in entries:
+            job = entry.ref.job
+            if entry.errand is Errand.CLOSE_JOB and self._refused[job]:
+                self._closing[job] = entry
+            elif await self._insist(partial(self._peers.close_logs, [entry]), entry, refusable=True):
+                self._was_told([entry])
+            else:
+                self._refused[job] += 1
+                self._group.create_task(self._tell_again(entry))
+
+    async def _tell_again(self, entry: Entry) -> None:
+        await self._insist(partial(self._peers.close_logs, [entry]), entry)
+        self._refused[entry.ref.job] -= 1
+        self._was_told([entry])
+
+    async def _insist(self, tell: Callable[[], Awaitable[None]], first: Entry, *, refusable: bool = False) -> bool:
+        """Call until it is heard, with growing pauses; where it is `refusable`, return whether it was not refused."""
+        pause = self._first_pause_s
+        while True:
+            try:
+                await tell()
+            except DpuError as error:
+                if refusable and not isinstance(error, Unreachable | Exhausted):
+                    return False
+                log.warning("not told yet", errand=first.errand, ref=first.ref, why=error.message, again_in_s=pause)
+            else:
+                return True
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_PAUSE_S, 2 * pause)
+
+    def _was_told(self, entries: list[Entry]) -> None:
+        self._told += entries
+        self._heard.set()
 
     async def _acknowledge(self) -> None:
         """Acknowledge what was told; all that was meanwhile goes in the next commit."""

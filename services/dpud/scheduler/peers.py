@@ -10,9 +10,10 @@ from google.protobuf.duration_pb2 import Duration
 from dpu.channel import open_async_channel
 from dpu.status import from_rpc
 from dpu_api.v1 import archive_pb2, archive_pb2_grpc, job_pb2, logs_pb2, logs_pb2_grpc
+from dpud.scheduler.model import Errand
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Sequence
 
     from dpud.hosting.settings import Peer
     from dpud.scheduler.model import Entry, Ref
@@ -45,23 +46,28 @@ class GrpcPeers:
         request = archive_pb2.DiscardRequest(ref=_ref(entry.ref))
         await _heard(self._archive.Discard(request, timeout=DEADLINE_S), "the archive")
 
-    async def close_task(self, entry: Entry) -> None:
-        """Have an attempt's log closed."""
-        request = logs_pb2.CloseTaskRequest(
-            ref=_ref(entry.ref),
-            project=entry.project,
-            state=job_pb2.TaskState.ValueType(entry.ending),
-            lines=entry.lines,
-            patience=Duration(seconds=PATIENCE_S),
+    async def close_logs(self, entries: Sequence[Entry]) -> None:
+        """Have logs of attempts closed, then logs of jobs."""
+        request = logs_pb2.CloseTasksRequest(
+            tasks=[_close_task(entry) for entry in entries if entry.errand is Errand.CLOSE_TASK],
+            jobs=[_close_job(entry) for entry in entries if entry.errand is Errand.CLOSE_JOB],
         )
-        await _heard(self._logs.CloseTask(request, timeout=DEADLINE_S), "the log service")
+        await _heard(self._logs.CloseTasks(request, timeout=DEADLINE_S), "the log service")
 
-    async def close_job(self, entry: Entry) -> None:
-        """Have a job's log closed."""
-        request = logs_pb2.CloseJobRequest(
-            job_id=entry.ref.job, project=entry.project, state=job_pb2.JobState.ValueType(entry.ending)
-        )
-        await _heard(self._logs.CloseJob(request, timeout=DEADLINE_S), "the log service")
+
+def _close_task(entry: Entry) -> logs_pb2.CloseTaskRequest:
+    return logs_pb2.CloseTaskRequest(
+        ref=_ref(entry.ref),
+        project=entry.project,
+        state=job_pb2.TaskState.ValueType(entry.ending),
+        lines=entry.lines,
+        patience=Duration(seconds=PATIENCE_S),
+    )
+
+
+def _close_job(entry: Entry) -> logs_pb2.CloseJobRequest:
+    state = job_pb2.JobState.ValueType(entry.ending)
+    return logs_pb2.CloseJobRequest(job_id=entry.ref.job, project=entry.project, state=state)
 
 
 def _ref(ref: Ref) -> job_pb2.TaskRef:
