@@ -158,14 +158,19 @@ class Logs(logs_pb2_grpc.LogServiceServicer):
         async for request in request_iterator:
             if self.away:
                 raise Unreachable("the log service is away")
-            batch = request.batch
-            self.projects.add(request.project)
-            kept = self.lines.setdefault(key_of(batch.ref), {})
-            for index, text in enumerate(batch.texts):
-                line = (batch.levels[index], batch.streams[index], text)
-                # Whatever comes twice is the same.
-                assert kept.setdefault(batch.first + index, line) == line
-            yield logs_pb2.AppendResponse(ref=batch.ref, acknowledged=batch.first + len(batch.texts))
+            first, *more = map(self._take, (request, *request.more))
+            first.more.extend(more)
+            yield first
+
+    def _take(self, request: Any) -> logs_pb2.AppendResponse:
+        batch = request.batch
+        self.projects.add(request.project)
+        kept = self.lines.setdefault(key_of(batch.ref), {})
+        for index, text in enumerate(batch.texts):
+            line = (batch.levels[index], batch.streams[index], text)
+            # Whatever comes twice is the same.
+            assert kept.setdefault(batch.first + index, line) == line
+        return logs_pb2.AppendResponse(ref=batch.ref, acknowledged=batch.first + len(batch.texts))
 
     def texts(self, ref: job_pb2.TaskRef) -> list[str]:
         kept = self.lines.get(key_of(ref), {})

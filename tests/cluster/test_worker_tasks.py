@@ -142,13 +142,13 @@ def family(rig: Rig) -> list[psutil.Process]:
 
 
 async def only_guarded_ones(rig: Rig) -> None:
-    """Wait until of all processes only the idle ones of the pool are left, and no scratch folder is."""
+    """Wait until of all processes only the idle ones of the pool are left, and nothing in a scratch folder."""
 
     def settled() -> bool:
-        folders = [folder for folder in (rig.settings.state / "processes").iterdir() if any(folder.glob("task-*"))]
-        return not folders and len(family(rig)) <= 2 * (rig.settings.slots + 1)
+        left = list((rig.settings.state / "processes").glob("*/home/scratch/*"))
+        return not left and len(family(rig)) <= 2 * (rig.settings.slots + 1)
 
-    await until(settled, f"an end of {[process.cmdline() for process in family(rig)]}")
+    await until(settled, f"an end of {[process.pid for process in family(rig)]}")
 
 
 @pytest.mark.parametrize(

@@ -128,8 +128,8 @@ async def test_a_task_sees_nothing_of_its_worker(rig: Rig, monkeypatch: pytest.M
         "TZ",
         "VECLIB_MAXIMUM_THREADS",
     ]
-    # Standard input, output and error, the channel, the measure of memory, and the listing's own.
-    assert seen["descriptors"] == 6
+    # Standard input, output and error, the channel, the tickets, the measure of memory, and the listing's own.
+    assert seen["descriptors"] == 7
 
 
 async def test_numpy_is_loaded_before_a_task_comes(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from dpud.worker.channel import HEADER, LARGEST, BrokenChannel, Channel, pack, receive
+from dpud.worker.channel import HEADER, LARGEST, BrokenChannel, Channel, Receiver, Tickets, Turn, pack
 
 
 def test_messages_come_whole_and_in_order() -> None:
@@ -14,18 +14,19 @@ def test_messages_come_whole_and_in_order() -> None:
         messages = [{"n": 1}, {"text": "x" * 3_000_000}, {"n": 2}]
         sending = threading.Thread(target=lambda: [sender.send(message) for message in messages])
         sending.start()
-        assert [receiver.receive() for _ in messages] == messages
+        assert [receiver.order() for _ in messages] == messages
         sending.join()
         sender.close()
-        assert receiver.receive() is None
+        assert receiver.order() is None
 
 
 async def test_the_agent_reads_the_same_messages() -> None:
     reader = asyncio.StreamReader()
     reader.feed_data(pack({"lines": ["\udcff"]}) + pack({"end": {}})[:-1])
     reader.feed_eof()
-    assert await receive(reader) == {"lines": ["\udcff"]}
-    assert await receive(reader) is None
+    receiver = Receiver(reader)
+    assert await receiver.receive() == [{"lines": ["\udcff"]}]
+    assert await receiver.receive() == []
 
 
 @pytest.mark.parametrize(
@@ -42,9 +43,38 @@ async def test_nonsense_is_refused(data: bytes, message: str) -> None:
     reader.feed_data(data)
     reader.feed_eof()
     with pytest.raises(BrokenChannel, match=message):
-        await receive(reader)
+        await Receiver(reader).receive()
 
 
 def test_a_message_that_is_too_large_is_not_sent() -> None:
     with pytest.raises(BrokenChannel, match="too large for the channel"):
         pack({"text": "x" * LARGEST})
+
+
+def test_orders_that_come_before_an_answer_wait_for_their_turn() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        sender, receiver = Channel(here), Channel(there)
+        for message in ({"do": "first"}, {"result": 1}, {"do": "second"}):
+            sender.send(message)
+        assert receiver.answer() == {"result": 1}
+        assert [receiver.order(), receiver.order()] == [{"do": "first"}, {"do": "second"}]
+
+
+def test_an_order_that_was_taken_back_never_begins() -> None:
+    giving, taking = socket.socketpair()
+    tickets, turn = Tickets(giving, taking), Turn(taking)
+    tickets.give([3, 4, 5])
+    assert turn.came(3)
+    assert tickets.take_back() == {4, 5}
+    assert tickets.take_back() == set()
+    tickets.give([6])
+    assert [turn.came(number) for number in (4, 5, 6)] == [False, False, True]
+    tickets.close()
+
+
+def test_nothing_begins_when_the_agent_is_gone() -> None:
+    giving, taking = socket.socketpair()
+    with taking:
+        giving.close()
+        assert not Turn(taking).came(0)

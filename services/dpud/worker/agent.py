@@ -27,12 +27,11 @@ if TYPE_CHECKING:
     from dpu_api.v1.catalogue_pb2 import Catalogue
     from dpu_api.v1.dispatch_pb2 import TaskLease
     from dpu_api.v1.job_pb2 import TaskRef, TaskSpec
-    from dpud.worker.attempt import Attempt
+    from dpud.worker.attempt import Attempt, Result
+    from dpud.worker.shift import Shift
 
 log = structlog.get_logger(__name__)
 
-#: Results wait so long for company, unless a slot is idle: a call costs more than a task in it.
-LINGER_S = 0.002
 #: Answers may take so much longer than the scheduler was asked to wait.
 LATE_S = 15.0
 CALL_S = 30.0
@@ -65,12 +64,13 @@ class Worker:
 class Agent:
     """Leases tasks for its slots and reports how they end."""
 
-    def __init__(self, worker: Worker, channel: aio.Channel, attempt: Callable[[TaskLease], Attempt]) -> None:
+    def __init__(self, worker: Worker, channel: aio.Channel, shift: Callable[[list[TaskLease]], Shift]) -> None:
         self._worker = worker
         self._stub = DispatchServiceStub(channel)
-        self._attempt = attempt
+        self._shift = shift
         self._leases = Leases(worker.slots, worker.memory_mib)
-        self._attempts: dict[Key, Attempt] = {}
+        #: By attempt: the shift that runs it.
+        self._shifts: dict[Key, Shift] = {}
         self._session = ""
         self._heartbeat_s = 10.0
         self._calls = 0
@@ -144,7 +144,7 @@ class Agent:
         finally:
             news.cancel()
         if news in done and not self._leases.dry:
-            await asyncio.sleep(LINGER_S)
+            await asyncio.sleep(self._leases.linger_s)
         return {call for call in calls if call.done()}
 
     async def _call(self) -> None:
@@ -191,8 +191,8 @@ class Agent:
         self._start()
 
     def _stop(self, ref: TaskRef, why: Stop) -> None:
-        if attempt := self._attempts.get(key_of(ref)):
-            attempt.stop(why)
+        if shift := self._shifts.get(key_of(ref)):
+            shift.stop(ref, why)
             return
         waiting = next((lease for lease in self._leases.waiting if lease.ref == ref), None)
         if why is Stop.STALE:
@@ -203,27 +203,37 @@ class Agent:
 
     def _start(self) -> None:
         """Start what waits, as far as slots and memory go."""
-        while lease := self._leases.start():
-            self._attempts[key_of(lease.ref)] = attempt = self._attempt(lease)
-            self._group.create_task(self._run(attempt))
+        while leases := self._leases.start():
+            shift = self._shift(leases)
+            self._shifts |= dict.fromkeys((key_of(lease.ref) for lease in leases), shift)
+            self._group.create_task(self._run(shift, leases))
 
-    async def _run(self, attempt: Attempt) -> None:
-        lease = attempt.lease
-        result = await attempt.run()
-        report: TaskReport | None = result.report
-        if result.plan is not None and not attempt.stale:
-            report = await self._tell_plan(lease, result.report, result.plan)
-        del self._attempts[key_of(lease.ref)]
-        if attempt.stale or report is None:
-            self._leases.forget(lease.ref)
-        else:
-            self._leases.end(report)
+    async def _run(self, shift: Shift, leases: list[TaskLease]) -> None:
+        left = await shift.run(self._ended)
+        for lease in left:
+            del self._shifts[key_of(lease.ref)]
+        self._leases.put_back(left)
+        self._leases.freed(leases[0])
+        if self._draining:
+            self._hand_back()
         self._start()
         self._news.set()
 
-    async def _tell_plan(self, lease: TaskLease, report: TaskReport, plan: list[TaskSpec]) -> TaskReport | None:
+    async def _ended(self, attempt: Attempt, result: Result) -> None:
+        """Take the end of one attempt."""
+        ref = attempt.lease.ref
+        report: TaskReport | None = result.report
+        if result.plan is not None and not attempt.stale:
+            report = await self._tell_plan(attempt, result.report, result.plan)
+        del self._shifts[key_of(ref)]
+        if attempt.stale or report is None:
+            self._leases.forget(ref)
+        else:
+            self._leases.end(report)
+        self._news.set()
+
+    async def _tell_plan(self, attempt: Attempt, report: TaskReport, plan: list[TaskSpec]) -> TaskReport | None:
         """Report a plan; return a report of failure where it was refused, and None where nothing is left to say."""
-        attempt = self._attempts[key_of(lease.ref)]
         for pause in pauses():
             try:
                 await self._stub.ReportPlan(plan_chunks(self._session, report, plan), timeout=CALL_S)
@@ -244,14 +254,14 @@ class Agent:
     async def _drain(self, stop: asyncio.Event, grace_s: float) -> None:
         """Once told to stop: take nothing more, hand back what waits, and after the grace what runs."""
         await stop.wait()
-        log.info("draining", running=len(self._attempts), grace_s=grace_s)
+        log.info("draining", running=len(self._shifts), grace_s=grace_s)
         self._draining = True
         self._hand_back()
         self._news.set()
-        if self._attempts:
+        if self._shifts:
             await asyncio.sleep(grace_s)
-        for attempt in self._attempts.values():
-            attempt.stop(Stop.DRAINED)
+        for lease in self._leases.running:
+            self._stop(lease.ref, Stop.DRAINED)
 
     def _hand_back(self) -> None:
         for lease in self._leases.hand_back():

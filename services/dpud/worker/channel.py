@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import socket
 import struct
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import socket
+    import asyncio
+    from collections.abc import Iterable
 
 HEADER = struct.Struct("!I")
+TICKET = struct.Struct("!Q")
 #: A larger message is a fault of the other side.
 LARGEST = 16 * 1024 * 1024
+PIECE = 256 * 1024
 
 
 class BrokenChannel(Exception):
@@ -28,7 +32,7 @@ def pack(message: dict[str, Any]) -> bytes:
     return HEADER.pack(len(body)) + body
 
 
-def unpack(body: bytes) -> dict[str, Any]:
+def unpack(body: bytes | bytearray) -> dict[str, Any]:
     """Return the message in `body`. Raises BrokenChannel."""
     try:
         message = json.loads(body)
@@ -39,7 +43,7 @@ def unpack(body: bytes) -> dict[str, Any]:
     return message
 
 
-def body_size(header: bytes) -> int:
+def body_size(header: bytes | bytearray) -> int:
     """Return the length that a header announces. Raises BrokenChannel."""
     size: int = HEADER.unpack(header)[0]
     if size > LARGEST:
@@ -47,13 +51,36 @@ def body_size(header: bytes) -> int:
     return size
 
 
-async def receive(reader: asyncio.StreamReader) -> dict[str, Any] | None:
-    """Return the next message, for the agent; None when the other side is gone. Raises BrokenChannel."""
-    try:
-        size = body_size(await reader.readexactly(HEADER.size))
-        return unpack(await reader.readexactly(size))
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return None
+class Receiver:
+    """The agent's end, for reading: all that has come at once."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self._reader = reader
+        self._rest = bytearray()
+
+    async def receive(self) -> list[dict[str, Any]]:
+        """Return the next messages; none when the other side is gone. Raises BrokenChannel."""
+        while not (messages := self._whole()):
+            try:
+                data = await self._reader.read(PIECE)
+            except ConnectionError:
+                return []
+            if not data:
+                return []
+            self._rest += data
+        return messages
+
+    def _whole(self) -> list[dict[str, Any]]:
+        """Take the whole messages from what was read."""
+        messages, start = [], 0
+        while (begin := start + HEADER.size) <= len(self._rest):
+            end = begin + body_size(self._rest[start:begin])
+            if end > len(self._rest):
+                break
+            messages.append(unpack(self._rest[begin:end]))
+            start = end
+        del self._rest[:start]
+        return messages
 
 
 class Channel:
@@ -62,6 +89,8 @@ class Channel:
     def __init__(self, ours: socket.socket) -> None:
         self._socket = ours
         self._sending = threading.Lock()
+        # Orders that came while an answer was waited for.
+        self._orders: deque[dict[str, Any]] = deque()
 
     def send(self, message: dict[str, Any]) -> None:
         """Send one message; waits while the agent does not read."""
@@ -69,8 +98,17 @@ class Channel:
         with self._sending:
             self._socket.sendall(data)
 
-    def receive(self) -> dict[str, Any] | None:
-        """Return the next message; None when the agent is gone."""
+    def order(self) -> dict[str, Any] | None:
+        """Return the next order; None when the agent is gone."""
+        return self._orders.popleft() if self._orders else self._receive()
+
+    def answer(self) -> dict[str, Any] | None:
+        """Return the answer to what was asked; None when the agent is gone."""
+        while (message := self._receive()) is not None and "do" in message:
+            self._orders.append(message)
+        return message
+
+    def _receive(self) -> dict[str, Any] | None:
         header = self._exactly(HEADER.size)
         body = self._exactly(body_size(header)) if header else None
         return unpack(body) if body is not None else None
@@ -87,3 +125,48 @@ class Channel:
     def close(self) -> None:
         """Give it up: what is sent afterwards fails."""
         self._socket.close()
+
+
+class Tickets:
+    """The right to begin: the agent gives a ticket for each order, and can take it back until the task has begun.
+
+    Whoever takes a ticket from the socket first has it: the kernel decides between the two, whatever the task does.
+    """
+
+    def __init__(self, ours: socket.socket, theirs: socket.socket) -> None:
+        self._ours = ours
+        self._theirs = theirs
+
+    def give(self, numbers: Iterable[int]) -> None:
+        """Let the orders with these numbers be begun."""
+        self._ours.sendall(b"".join(map(TICKET.pack, numbers)))
+
+    def take_back(self) -> set[int]:
+        """Return the numbers of the orders that were not begun, and now never will be."""
+        try:
+            data = self._theirs.recv(PIECE, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return set()
+        return {number for (number,) in TICKET.iter_unpack(data)}
+
+    def close(self) -> None:
+        """Give them up."""
+        self._ours.close()
+        self._theirs.close()
+
+
+class Turn:
+    """The task's end of the tickets."""
+
+    def __init__(self, tickets: socket.socket) -> None:
+        self._tickets = tickets
+        self._number = -1
+
+    def came(self, number: int) -> bool:
+        """Wait; return whether the order with this number may begin, and was not taken back."""
+        while self._number < number:
+            ticket = self._tickets.recv(TICKET.size, socket.MSG_WAITALL)
+            if len(ticket) < TICKET.size:
+                return False
+            self._number = TICKET.unpack(ticket)[0]
+        return self._number == number

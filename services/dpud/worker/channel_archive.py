@@ -58,7 +58,7 @@ class ChannelArchive(Archive):
     def _ask(self, call: str, **arguments: Any) -> Any:
         with self._asking:
             self._channel.send({"ask": call, "arguments": arguments})
-            answer = self._channel.receive()
+            answer = self._channel.answer()
         if answer is None:
             # Nobody is left to work for.
             raise SystemExit("the agent is gone")

@@ -1,4 +1,4 @@
-"""The parent of one task process, and its undertaker: `python -m dpud.worker.guard LIFELINE CHANNEL FOLDER`.
+"""The parent of one task process, and its undertaker: `python -m dpud.worker.guard LIFELINE CHANNEL TICKETS FOLDER`.
 
 It adopts every descendant of the task, so that none outlives it, whatever session it hid in. Over the lifeline (a
 socket) it says `pid N` first and `exit STATUS` last, when the process and all its descendants are gone and its folder
@@ -104,7 +104,7 @@ class Guard:
             return [self._child] if self._status is None else []
 
 
-def start(channel: int, folder: Path, lifeline: socket.socket) -> int:
+def start(channel: int, tickets: int, folder: Path, lifeline: socket.socket) -> int:
     """Fork the task process and return its pid; in the child, run it and never return."""
     guard = os.getpid()
     child = os.fork()
@@ -120,7 +120,7 @@ def start(channel: int, folder: Path, lifeline: socket.socket) -> int:
         if os.getppid() == guard:
             from dpud.worker import runner
 
-            runner.serve(channel, folder)
+            runner.serve(channel, tickets, folder)
     except BaseException:  # noqa: BLE001 (whatever it was: nothing may run on in this copy of the guard)
         sys.excepthook(*sys.exc_info())
         os._exit(1)
@@ -128,16 +128,16 @@ def start(channel: int, folder: Path, lifeline: socket.socket) -> int:
 
 
 def main() -> None:
-    """Guard one task process: file descriptors of lifeline and channel, and its folder, are the arguments."""
+    """Guard one task process: file descriptors of lifeline, channel and tickets, and its folder, are the arguments."""
     lifeline = socket.socket(fileno=int(sys.argv[1]))
     lifeline.set_inheritable(False)
-    channel, folder = int(sys.argv[2]), Path(sys.argv[3])
+    channel, tickets, folder = int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
     linux.adopt_orphans()
-    child = start(channel, folder, lifeline)
+    child = start(channel, tickets, folder, lifeline)
     # Only the agent decides when this process ends. Set after the fork: the task's process keeps the defaults.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    for descriptor in (0, 1, 2, channel):
+    for descriptor in (0, 1, 2, channel, tickets):
         os.close(descriptor)
     _say(lifeline, f"pid {child}")
     status = Guard(child, lifeline).watch()

@@ -14,12 +14,19 @@ from typing import Any
 FORGOTTEN_FILES = 32
 
 
+SIGNALS = tuple(map(int, sorted(signal.valid_signals())))
+# signal.getsignal itself, without making an enum of each of its answers: that would take most of the time here.
+# What os.environ holds, without decoding each of its strings anew: the same, for the same reason.
+_environment = getattr(os.environ, "_data", os.environ)
+_handler = getattr(signal, "_signal", signal).getsignal
+
+
 @dataclass(frozen=True)
 class State:
     """What is compared before and after a task."""
 
     folder: str
-    environment: dict[str, str]
+    environment: dict[Any, Any]
     threads: frozenset[int | None]
     handlers: tuple[Any, ...]
     umask: int
@@ -34,9 +41,9 @@ def state() -> State:
     """Return how things stand in this process."""
     return State(
         folder=_working_folder(),
-        environment=dict(os.environ),
+        environment=dict(_environment),
         threads=frozenset(thread.ident for thread in threading.enumerate()),
-        handlers=tuple(signal.getsignal(number) for number in sorted(signal.valid_signals())),
+        handlers=tuple(map(_handler, SIGNALS)),
         umask=_umask(),
         numpy_errors=numpy.geterr() if (numpy := sys.modules.get("numpy")) else None,
         standard_files=tuple(map(_identity, (0, 1, 2))),

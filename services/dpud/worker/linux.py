@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from functools import cache
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
@@ -70,7 +71,12 @@ def last_error() -> int:
 
 def flush_c_output() -> None:
     """Write out what C code has printed and still holds in its buffers."""
-    ctypes.CDLL(None).fflush(None)
+    _libc().fflush(None)
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
 
 
 def _keep(capabilities: tuple[int, ...]) -> None:

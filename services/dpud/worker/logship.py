@@ -13,6 +13,7 @@ from dpu.status import from_rpc
 from dpu_api.v1.logs_pb2 import AppendRequest, AppendResponse
 from dpu_api.v1.logs_pb2_grpc import LogServiceStub
 from dpud.worker import wire
+from dpud.worker.leases import key_of
 from dpud.worker.lines import Level, Lines, Stream, now_us
 from dpud.worker.peers import pauses
 
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from dpu_api.v1.job_pb2 import TaskRef
+    from dpud.worker.leases import Key
     from dpud.worker.spool import Spool
 
 log = structlog.get_logger(__name__)
 
 #: Batches on the way without an answer.
-WINDOW = 64
+WINDOW = 256
+#: So much of what waits travels in one message.
+TOGETHER_BYTES = 512 * 1024
 #: A batch travels when it is this old or this large.
 BATCH_S = 0.05
 BATCH_BYTES = 64 * 1024
@@ -36,7 +40,7 @@ class TaskLog:
 
     def __init__(self, ref: TaskRef, project: str, spool: Spool, *, user: str = "", label: str = "") -> None:
         self._ref = ref
-        self._said = {"project": project, "user": user, "label": label}
+        self._said = AppendRequest(project=project, user=user, label=label)
         self._spool = spool
         self._order = asyncio.Lock()
         self._gathered = Lines()
@@ -68,9 +72,10 @@ class TaskLog:
             self._timer = None
         if lines := self._gathered:
             self._gathered = Lines()
-            batch = wire.batch(self._ref, self.count, lines)
+            request = AppendRequest(batch=wire.batch(self._ref, self.count, lines))
+            request.MergeFrom(self._said)
             self.count += len(lines)
-            await self._spool.put(AppendRequest(batch=batch, **self._said))
+            await self._spool.put(request)
 
     async def say(self, text: str, level: Level = Level.INFO) -> None:
         """Take a line of the worker's own."""
@@ -118,9 +123,11 @@ class LogShipper:
             call.cancel()
 
     async def _write(self, call: Any, first: AppendRequest) -> None:
-        await call.write(first)
         while True:
-            await call.write(await self._spool.next(self._window))
+            # What is there goes together: a message costs more than a line in it.
+            more = self._spool.more(self._window, TOGETHER_BYTES)
+            await call.write(_with(first, more) if more else first)
+            first = await self._spool.next(self._window)
 
     async def _refused(self, reason: DpuError) -> None:
         """Decide what a broken stream means for the batches that were on the way."""
@@ -134,5 +141,16 @@ class LogShipper:
             self._window = WINDOW
 
     async def _acknowledged(self, answer: AppendResponse) -> None:
-        ref = answer.ref
-        await self._spool.acknowledge((ref.job_id, ref.task, ref.attempt), answer.acknowledged)
+        below: dict[Key, int] = {}
+        for each in (answer, *answer.more):
+            key = key_of(each.ref)
+            below[key] = max(each.acknowledged, below.get(key, 0))
+        await self._spool.acknowledge_all(below)
+
+
+def _with(first: AppendRequest, more: list[AppendRequest]) -> AppendRequest:
+    """Return one message for several batches; those of the spool stay as they are."""
+    whole = AppendRequest()
+    whole.CopyFrom(first)
+    whole.more.extend(more)
+    return whole

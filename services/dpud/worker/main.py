@@ -9,6 +9,7 @@ import signal
 import socket
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from dpud.worker.frames import Frames
 from dpud.worker.logship import LogShipper
 from dpud.worker.peers import PATIENCE_S, Channels
 from dpud.worker.pool import PRELOADED, Policy, Pool
+from dpud.worker.shift import Shift
 from dpud.worker.spool import Spool
 from dpud.worker.trees import Trees
 from dpud.worker.uids import Uids
@@ -33,6 +35,7 @@ from dpud.worker.walls import Walls
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from dpu_api.v1.dispatch_pb2 import TaskLease
     from dpud.worker.outcome import Stop
 
 log = structlog.get_logger(__name__)
@@ -215,7 +218,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             await tools.pool.prepare()
             shipping = tasks.create_task(LogShipper(tools.spool, logs.of()).ship())
             tending = tasks.create_task(tools.pool.tend())
-            agent = Agent(worker, dispatch.of(), lambda lease: Attempt(lease, tools))
+            agent = Agent(worker, dispatch.of(), partial(_shift, tools))
             working = tasks.create_task(agent.work(stop, settings.grace_s))
             await _until_done(working, stop, settings.grace_s + LAST_WORDS_S + max(settings.stop_grace_s.values()))
             with suppress(TimeoutError):
@@ -227,6 +230,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     finally:
         await dispatch.close()
         await logs.close()
+
+
+def _shift(tools: Bench, leases: list[TaskLease]) -> Shift:
+    return Shift([Attempt(lease, tools) for lease in leases], tools)
 
 
 def _only(error: BaseException) -> BaseException:

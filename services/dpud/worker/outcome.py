@@ -62,10 +62,15 @@ def stopped(why: Stop, allowance: Allowance, reason: str = "") -> Failure:
             message = f"it wrote more than {allowance.scratch_mib} MiB into its scratch folder"
             return Failure(category=FailureCategory.FAILURE_CATEGORY_RECIPE, message=message)
         case Stop.INFRASTRUCTURE:
-            return Failure(category=FailureCategory.FAILURE_CATEGORY_INFRASTRUCTURE, message=reason)
+            return infrastructure(reason)
         case _:
             message = "the worker stops: it hands the task back"
             return Failure(category=FailureCategory.FAILURE_CATEGORY_WORKER_DRAINED, message=message)
+
+
+def infrastructure(reason: str) -> Failure:
+    """Return the failure of a task that did not have what it needs."""
+    return Failure(category=FailureCategory.FAILURE_CATEGORY_INFRASTRUCTURE, message=reason)
 
 
 def died(status: int, allowance: Allowance, *, peak_mib: float, kernel_killed: bool, tail: str) -> Failure:

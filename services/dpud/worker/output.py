@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import logging
 import os
+import struct
 import sys
+import termios
 import threading
 import time
 import warnings
@@ -24,6 +27,7 @@ CHUNK_S = 0.05
 CHUNK_BYTES = 64 * 1024
 #: So many lines in CHUNK_S travel alone and at once: they are safe with the agent when the process crashes.
 AT_ONCE = 64
+_COUNT = struct.Struct("i")
 
 
 class Outlet:
@@ -138,6 +142,20 @@ def _level(number: int) -> Level:
 
 def _show_warning(message: Warning | str, category: type[Warning], *_where: object) -> None:
     logging.getLogger("py.warnings").warning("%s: %s", category.__name__, message)
+
+
+def has_printed() -> bool:
+    """Return whether something is in the pipes that take what C code and forked processes print."""
+    return any(map(_in_pipe, (1, 2)))
+
+
+def _in_pipe(number: int) -> int:
+    """Return how many bytes wait in a pipe; 0 where it is none any more."""
+    try:
+        count: int = _COUNT.unpack(fcntl.ioctl(number, termios.FIONREAD, bytes(_COUNT.size)))[0]
+    except OSError:
+        return 0
+    return count
 
 
 @contextmanager

@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 #: What nearly every recipe needs, and what takes longest to load.
 PRELOADED = ("numpy", "astropy.io.fits")
+#: After so many tasks, it is looked at how much a process has grown.
+WEIGHED_EVERY = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,9 @@ class Policy:
     #: Loaded into every process before it has a task.
     preload: tuple[str, ...] = PRELOADED
     idle_s: float = 300.0
+    #: A process is let go after so many tasks, once it has worked for `busy_s`: a fresh one takes about a second.
     tasks: int = 200
+    busy_s: float = 120.0
     #: A process that has grown by so much between its tasks is let go.
     growth_mib: float = 512.0
 
@@ -79,11 +83,15 @@ class Pool:
     def _used_up(self, process: TaskProcess) -> str:
         if not process.alive:
             return "it is gone"
-        if process.tasks >= self._policy.tasks:
+        if process.tasks >= self._policy.tasks and process.busy_s >= self._policy.busy_s:
             return f"it has run {process.tasks} tasks"
-        if process.tasks == 1:
-            process.first_mib = self._memory_mib(process.pid)
-        elif process.tasks % 10 == 0 and self._memory_mib(process.pid) > process.first_mib + self._policy.growth_mib:
+        if process.weighed and process.tasks < process.weighed + WEIGHED_EVERY:
+            return ""
+        memory_mib = self._memory_mib(process.pid)
+        if not process.weighed:
+            process.first_mib = memory_mib
+        process.weighed = process.tasks
+        if memory_mib > process.first_mib + self._policy.growth_mib:
             return f"it grew by more than {self._policy.growth_mib:.0f} MiB"
         return ""
 

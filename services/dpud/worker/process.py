@@ -12,7 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dpud.worker import channel
+from dpud.worker import channel, scratch
 from dpud.worker.folders import remove
 from dpud.worker.lines import Cutter, Level, Lines, Stream, escaped, now_us
 from dpud.worker.sandbox import process_environment
@@ -50,22 +50,36 @@ class Desk(Protocol):
         """Take a part of its plan."""
         ...
 
+    async def end(self, end: dict[str, Any]) -> bool:
+        """Take how it ended; return whether another task goes on after it."""
+        ...
+
 
 class TaskProcess:
-    """One process; it runs one task at a time."""
+    """One process; it runs one task at a time, and may be given several that it runs one after the other."""
 
-    def __init__(self, folder: Path, guard: subprocess.Popen[bytes], pipes: list[_Pipe]) -> None:
+    def __init__(
+        self, folder: Path, guard: subprocess.Popen[bytes], pipes: list[_Pipe], tickets: channel.Tickets
+    ) -> None:
         self.folder = folder
+        self.home = folder / scratch.HOME
+        self.scratch = self.home / scratch.NAME
+        self.tickets = tickets
+        #: How many tasks it was given, and how long it has worked.
         self.tasks = 0
+        self.busy_s = 0.0
         self.idle_since = time.monotonic()
         self.pid = 0
-        #: What it took after its first task.
+        #: What it took after its first task, and after how many it was looked at last.
         self.first_mib = 0.0
+        self.weighed = 0
         self._guard = guard
         self._pipes = pipes
         self._status = UNKNOWN
         self._desk: Desk | None = None
         self._let_go = False
+        self._live = asyncio.Event()
+        self._live.set()
 
     @classmethod
     async def start(cls, folder: Path) -> TaskProcess:
@@ -73,16 +87,17 @@ class TaskProcess:
         os.mkdir(folder, mode=0o700)  # noqa: PTH102 (one system call: no reason to leave the loop)
         ours, theirs = socket.socketpair()
         lifeline, guards = socket.socketpair()
+        giving, taking = socket.socketpair()
         outputs = [os.pipe(), os.pipe()]
         with theirs, guards:
             guard = subprocess.Popen(  # noqa: ASYNC220, S603 (vfork and exec take a millisecond; our own program)
-                [*GUARD, str(guards.fileno()), str(theirs.fileno()), str(folder)],
+                [*GUARD, *(str(each.fileno()) for each in (guards, theirs, taking)), str(folder)],
                 env=process_environment(folder),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=outputs[0][1],
                 stderr=outputs[1][1],
-                pass_fds=(theirs.fileno(), guards.fileno()),
+                pass_fds=(theirs.fileno(), guards.fileno(), taking.fileno()),
                 start_new_session=True,
             )
         for _, writing in outputs:
@@ -90,14 +105,15 @@ class TaskProcess:
         pipes = [
             _Pipe(reading, stream) for (reading, _), stream in zip(outputs, (Stream.STDOUT, Stream.STDERR), strict=True)
         ]
-        process = cls(folder, guard, pipes)
+        process = cls(folder, guard, pipes, channel.Tickets(giving, taking))
         await process._connect(ours, lifeline)
         return process
 
     async def _connect(self, ours: socket.socket, lifeline: socket.socket) -> None:
-        self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=channel.LARGEST)
+        reader, self._writer = await asyncio.open_connection(sock=ours, limit=channel.PIECE)
+        self._receiver = channel.Receiver(reader)
         self._heard, self._lifeline = await asyncio.open_connection(sock=lifeline)
-        self._pumps = [asyncio.create_task(pipe.pump(self._print)) for pipe in self._pipes]
+        self._pumps = [asyncio.create_task(pipe.pump(self._print, self._live)) for pipe in self._pipes]
         self._watching = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
@@ -127,42 +143,73 @@ class TaskProcess:
             self._writer.write(channel.pack(order))
             await self._writer.drain()
 
-    async def run(self, order: dict[str, Any], desk: Desk) -> dict[str, Any] | None:
-        """Run one task and return how it said that it ended; None when it died, or spoke no sense and was killed."""
-        self.tasks += 1
+    async def run(self, order: dict[str, Any], desk: Desk) -> bool:
+        """Run the tasks of an order and tell `desk` how each ended; return whether they all did.
+
+        False: the process died, or spoke no sense and was killed, while a task ran or before one began.
+        """
+        numbers = [task["number"] for task in order["tasks"]]
+        if len(numbers) > 1:
+            self._live.clear()
+        begun = time.monotonic()
+        self.tasks += len(numbers)
         self._desk = desk
         try:
             await self.send(order)
-            end = await self._converse(desk)
-            if end is None:
+            self.tickets.give(numbers)
+            is_done = await self._converse(desk)
+            if not is_done:
                 self.kill()
                 await self.gone()
-            for pipe in self._pipes:
-                await pipe.drain(self._print)
-            return end
+                await self._drain()
+            return is_done
         finally:
             self._desk = None
+            self.listen()
             self.idle_since = time.monotonic()
+            self.busy_s += self.idle_since - begun
 
-    async def _converse(self, desk: Desk) -> dict[str, Any] | None:
+    async def _converse(self, desk: Desk) -> bool:
+        """Hear what the process says; return whether it has said how its last task ended."""
         try:
-            while (message := await channel.receive(self._reader)) is not None:
-                match message:
-                    case {"lines": columns}:
-                        await desk.print(Lines.from_message(columns))
-                    case {"ask": str(call), "arguments": dict(arguments)}:
-                        await self.send(await desk.answer(call, arguments))
-                    case {"tasks": list(tasks)}:
-                        desk.plan(tasks)
-                    case {"end": dict(end)}:
-                        return end
-                    case _:
-                        raise channel.BrokenChannel("a message is none of lines, ask, tasks, end")  # noqa: TRY301 (one way out)
+            while messages := await self._receiver.receive():
+                for message in messages:
+                    if await self._hear(message, desk):
+                        return True
         except (channel.BrokenChannel, ValueError, TypeError, KeyError) as error:
             broken = Lines()
             broken.add(f"the task's process was killed: {error}", Level.ERROR, Stream.WORKER, now_us())
             await desk.print(broken)
-        return None
+        return False
+
+    async def _hear(self, message: dict[str, Any], desk: Desk) -> bool:
+        """Do what one message is about; return whether it was the last one."""
+        match message:
+            case {"lines": columns}:
+                await desk.print(Lines.from_message(columns))
+            case {"ask": str(call), "arguments": dict(arguments)}:
+                await self.send(await desk.answer(call, arguments))
+            case {"tasks": list(tasks)}:
+                desk.plan(tasks)
+            case {"end": dict(end)}:
+                if self._live.is_set() or end["printed"]:
+                    await self._drain()
+                return not await desk.end(end)
+            case _:
+                raise channel.BrokenChannel("a message is none of lines, ask, tasks, end")
+        return False
+
+    def listen(self) -> None:
+        """Take what comes through the pipes as soon as it comes: all of it is of the one task that runs.
+
+        Between tasks that follow each other without a word, it is taken when one of them ends and has printed.
+        """
+        self._live.set()
+
+    async def _drain(self) -> None:
+        """Have the lines that came through the pipes until now."""
+        for pipe in self._pipes:
+            await pipe.drain(self._print)
 
     async def _print(self, lines: Lines) -> None:
         if self._desk is not None:
@@ -200,6 +247,7 @@ class TaskProcess:
         await asyncio.gather(*self._pumps, return_exceptions=True)
         for pipe in self._pipes:
             pipe.close()
+        self.tickets.close()
         for writer in (self._writer, self._lifeline):
             writer.close()
             with contextlib.suppress(ConnectionError):
@@ -221,11 +269,11 @@ class _Pipe:
         self._cutter = Cutter()
         self._reading = asyncio.Lock()
 
-    async def pump(self, take: Take) -> None:
-        """Read until the other end is closed."""
-        while await self._readable():
+    async def pump(self, take: Take, live: asyncio.Event) -> None:
+        """Read until the other end is closed, while it is `live`."""
+        while await live.wait() and await self._readable():
             async with self._reading:
-                if await self._read(take) == 0:
+                if live.is_set() and await self._read(take) == 0:
                     return
 
     async def drain(self, take: Take) -> None:

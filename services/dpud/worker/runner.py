@@ -15,42 +15,62 @@ import tempfile
 import time
 import traceback
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpud.worker import leftovers, linux
-from dpud.worker.channel import Channel
+from dpud.worker import leftovers, linux, scratch
+from dpud.worker.channel import Channel, Turn
 from dpud.worker.confinement import Confinement
-from dpud.worker.output import Outlet, captured
+from dpud.worker.output import Outlet, captured, has_printed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 #: Longest message, and longest end of a traceback, of a failure.
 MESSAGE = 500
 DETAIL = 8 * 1024 - 256
 #: Tasks of a plan in one message.
 PLANNED = 500
+#: How often it is looked whether the agent has read the pipes.
+READ_S = 0.0005
 
 
-def serve(descriptor: int, folder: Path) -> None:
-    """Run what the agent orders, until it is gone. `folder` is home between the tasks."""
-    ours = socket.socket(fileno=descriptor)
-    ours.set_inheritable(False)
-    channel = Channel(ours)
+def serve(channel: int, tickets: int, folder: Path) -> None:
+    """Run what the agent orders, until it is gone, or a task has spoilt this process. `folder` is home."""
+    orders, turn = Channel(_ours(channel)), Turn(_ours(tickets))
     # Opened now: later it is not among what stays open.
     high_water = _open_high_water()
     process: TaskRunner | None = None
     os.chdir(folder)
-    while (order := channel.receive()) is not None:
+    while (order := orders.order()) is not None:
         if order["do"] == "preload":
             _preload(order["modules"])
             continue
         if process is None:
             # Before any thread is started: a thread that runs already would stay outside.
             Confinement.from_message(order["confinement"]).enter()
-            process = TaskRunner(channel, folder, high_water)
-        channel.send({"end": process.run(order)})
+            process = TaskRunner(orders, folder / scratch.HOME, high_water)
+        for task in order["tasks"]:
+            if turn.came(task["number"]):
+                end = process.run(order, task)
+                end["printed"] = has_printed()
+                orders.send({"end": end})
+                if end["leftovers"]:
+                    return
+                _wait_until_read()
+
+
+def _wait_until_read() -> None:
+    """Wait until what the task, or its C code, put into the pipes was taken as its own, not as the next one's."""
+    while has_printed():
+        time.sleep(READ_S)
+
+
+def _ours(descriptor: int) -> socket.socket:
+    """Return an inherited socket, which no program that a task starts inherits in turn."""
+    inherited = socket.socket(fileno=descriptor)
+    inherited.set_inheritable(False)
+    return inherited
 
 
 def _preload(modules: list[str]) -> None:
@@ -63,58 +83,65 @@ def _preload(modules: list[str]) -> None:
 class TaskRunner:
     """Runs the tasks of one user and one tree of code in this process."""
 
-    def __init__(self, channel: Channel, folder: Path, high_water: int | None) -> None:
+    def __init__(self, channel: Channel, home: Path, high_water: int | None) -> None:
         self._channel = channel
-        self._folder = folder
-        self._outlet = Outlet(channel)
+        self._scratch = scratch.Scratch(home)
         self._high_water = high_water
+        self._outlet = Outlet(channel)
         self._tree: str | None = None
+        self._environment: dict[str, str] = {}
+        # How the last task left this process: as it found it, and so the next one finds it.
+        self._state: leftovers.State | None = None
+        self._settled_mib = 0
 
-    def run(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Run one task and return how it ended."""
-        scratch = Path(order["scratch"])
-        self._settle(order, scratch)
-        before = leftovers.state()
+    def run(self, order: dict[str, Any], task: dict[str, Any]) -> dict[str, Any]:
+        """Run one task of an order and return how it ended."""
+        self._settle(order)
+        before = self._state or leftovers.state()
         used = _cpu_s()
         with captured(self._outlet):
-            outcome = _outcome(lambda: self._work(order, scratch))
+            outcome = _outcome(lambda: self._work(task))
             with suppress(OSError):
                 linux.flush_c_output()
         outcome["cpu_s"] = _cpu_s() - used
         outcome["peak_mib"] = _peak_mib()
-        outcome["leftovers"] = leftovers.differences(before, leftovers.state())
-        os.chdir(self._folder)
+        self._state = leftovers.state()
+        outcome["leftovers"] = leftovers.differences(before, self._state)
+        self._scratch.clear()
         return outcome
 
-    def _settle(self, order: dict[str, Any], scratch: Path) -> None:
-        """Make this process ready for the task."""
-        os.chdir(scratch)
-        os.environ.update(order["environment"])
+    def _settle(self, order: dict[str, Any]) -> None:
+        """Make this process ready for a task."""
+        self._scratch.prepare()
         tempfile.tempdir = None
-        sys.pycache_prefix = order["environment"]["PYTHONPYCACHEPREFIX"]
         for name, soft in order["limits"].items():
             _limit(getattr(resource, name), soft)
-        if self._high_water is not None:
+        if self._high_water is not None and _peak_mib() > self._settled_mib:
             with suppress(OSError):
                 # The high-water mark of this process's memory begins anew.
                 os.pwrite(self._high_water, b"5", 0)
+            self._settled_mib = _peak_mib()
+        if self._environment != order["environment"]:
+            self._environment, self._state = order["environment"], None
+            os.environ.update(self._environment)
+            sys.pycache_prefix = self._environment["PYTHONPYCACHEPREFIX"]
         if self._tree is None:
-            self._tree = order["tree"]
+            self._tree, self._state = order["tree"], None
             if self._tree:
                 sys.path.insert(0, self._tree)
 
-    def _work(self, order: dict[str, Any], scratch: Path) -> None:
+    def _work(self, task: dict[str, Any]) -> None:
         registry = importlib.import_module("dpu_recipes.registry")
         from dpud.worker.channel_archive import ChannelArchive
 
-        archive = ChannelArchive(self._channel)
-        if order["plan"]:
-            specs = registry.plan(order["recipe"], order["options"], archive, scratch)
+        archive, folder = ChannelArchive(self._channel), self._scratch.path
+        if task["plan"]:
+            specs = registry.plan(task["recipe"], task["options"], archive, folder)
             self._send_plan([spec.to_dict() for spec in specs])
         else:
-            task = importlib.import_module("dpu_recipes.task")
-            spec = task.TaskSpec.from_dict(order["spec"])
-            registry.run(order["recipe"], order["options"], archive, scratch, spec)
+            module = importlib.import_module("dpu_recipes.task")
+            spec = module.TaskSpec.from_dict(task["spec"])
+            registry.run(task["recipe"], task["options"], archive, folder, spec)
 
     def _send_plan(self, tasks: list[dict[str, Any]]) -> None:
         for start in range(0, len(tasks), PLANNED):
@@ -173,6 +200,13 @@ def _trace(error: BaseException) -> str:
         return f"{type(error).__name__} (its traceback cannot be had: {type(worse).__name__})\n"
 
 
+def _open_high_water() -> int | None:
+    """Return where Linux is told to measure the most memory that this process had anew; None elsewhere."""
+    with suppress(OSError):
+        return os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
+    return None
+
+
 def _limit(kind: int, soft: int) -> None:
     """Set a soft limit, where it can be had below the hard one."""
     hard = resource.getrlimit(kind)[1]
@@ -182,23 +216,10 @@ def _limit(kind: int, soft: int) -> None:
         resource.setrlimit(kind, (soft, hard))
 
 
-def _open_high_water() -> int | None:
-    """Return where Linux is told to measure the most memory that this process had anew; None elsewhere."""
-    with suppress(OSError):
-        return os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
-    return None
-
-
 def _cpu_s() -> float:
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def _peak_mib() -> int:
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) // 1024
-    except OSError:
-        pass
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -7,6 +7,7 @@ import os
 import struct
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import structlog
@@ -14,6 +15,7 @@ import structlog
 from dpu_api.v1.logs_pb2 import AppendRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 log = structlog.get_logger(__name__)
@@ -75,15 +77,30 @@ class Spool:
             self._out += 1
             return self._batches[self._out - 1].request
 
+    def more(self, window: int, size: int) -> list[AppendRequest]:
+        """Return the batches that may go with the one that was given out last: no more than about `size` bytes."""
+        found: list[AppendRequest] = []
+        for each in islice(self._batches, self._out, max(window, self._out)):
+            size -= each.size
+            if size < 0:
+                break
+            found.append(each.request)
+        self._out += len(found)
+        return found
+
     def rewind(self) -> None:
         """Begin anew with the oldest batch that is not acknowledged."""
         self._out = 0
 
     async def acknowledge(self, key: tuple[int, int, int], below: int) -> None:
         """Let go of the batches that are out, of one attempt, whose lines are all below a number."""
+        await self.acknowledge_all({key: below})
+
+    async def acknowledge_all(self, below: Mapping[tuple[int, int, int], int]) -> None:
+        """Let go of the batches that are out, whose lines are all below their attempt's number."""
         async with self._room:
             out = [self._batches.popleft() for _ in range(self._out)]
-            kept = [each for each in out if not _covered(each.request, key, below)]
+            kept = [each for each in out if not _covered(each.request, below)]
             self._batches.extendleft(reversed(kept))
             self._out = len(kept)
             self._memory -= sum(each.size for each in out) - sum(each.size for each in kept)
@@ -159,7 +176,7 @@ class Spool:
         return end
 
 
-def _covered(request: AppendRequest, key: tuple[int, int, int], below: int) -> bool:
+def _covered(request: AppendRequest, below: Mapping[tuple[int, int, int], int]) -> bool:
     batch = request.batch
-    ref = (batch.ref.job_id, batch.ref.task, batch.ref.attempt)
-    return ref == key and batch.first + len(batch.texts) <= below
+    known = below.get((batch.ref.job_id, batch.ref.task, batch.ref.attempt))
+    return known is not None and batch.first + len(batch.texts) <= known

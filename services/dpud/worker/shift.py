@@ -1,0 +1,273 @@
+"""One process's shift: attempts of one user with one tree of code, run one after the other without a word in between.
+
+A task that is long has a shift of its own. Short ones come several at a time; each of them can be taken back until it
+begins, and begins only when nothing of the one before it is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from contextlib import AsyncExitStack
+from itertools import count
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import structlog
+
+from dpu.errors import BadTree, DpuError, NotFound, UsageError
+from dpu_api.v1.job_pb2 import Failure, FailureCategory
+from dpud.worker import outcome, sandbox
+from dpud.worker.channel import BrokenChannel
+from dpud.worker.outcome import Stop
+from dpud.worker.pool import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from pathlib import Path
+    from typing import TypeAlias
+
+    from dpu_api.v1.dispatch_pb2 import TaskLease
+    from dpu_api.v1.job_pb2 import TaskRef
+    from dpud.worker.attempt import Attempt, Bench, Result
+    from dpud.worker.lines import Lines
+    from dpud.worker.process import TaskProcess
+
+    Ended: TypeAlias = Callable[[Attempt, Result], Awaitable[None]]
+
+log = structlog.get_logger(__name__)
+
+#: How often a running task's time, memory and disk are looked at.
+CHECK_S = 0.25
+#: A task that runs for longer does not keep those behind it waiting.
+SHORT_S = 0.1
+
+_numbers = count()
+
+
+class Shift:
+    """Runs attempts in a process of the pool, and answers what that process asks."""
+
+    def __init__(self, attempts: Sequence[Attempt], bench: Bench) -> None:
+        #: Those that run or may be begun, the one that runs first; and those that were taken back.
+        self._attempts = deque(attempts)
+        self._left: list[Attempt] = []
+        self._numbers = {next(_numbers): attempt for attempt in attempts}
+        self._bench = bench
+        self._process: TaskProcess | None = None
+        self._bell: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._unfit = ""
+
+    async def run(self, ended: Ended) -> list[TaskLease]:
+        """Run them and tell `ended` how each ended; return the leases of those that were never begun.
+
+        When it is told, nothing of the attempt runs any more, and what it wrote is gone.
+        """
+        self._ended = ended
+        failure: Failure | None = None
+        try:
+            await self._with_code()
+        except (BadTree, NotFound) as error:
+            failure = Failure(category=FailureCategory.FAILURE_CATEGORY_CODE, message=error.message)
+        except UsageError as error:
+            failure = Failure(category=FailureCategory.FAILURE_CATEGORY_RECIPE, message=error.message)
+        except (DpuError, OSError) as error:
+            failure = outcome.infrastructure(str(error))
+        except Exception as error:
+            # A fault of ours in one shift is no reason to end the others of this worker.
+            log.exception("shift failed", tasks=len(self._numbers))
+            failure = outcome.infrastructure(f"a fault of the worker's own: {type(error).__name__}: {error}")
+        while failure is not None and self._attempts:
+            await self._finish(self._attempts[0], failure)
+        return [attempt.lease for attempt in self._left]
+
+    def stop(self, ref: TaskRef, why: Stop) -> None:
+        """End one of the attempts before its time."""
+        for attempt in self._attempts:
+            if attempt.lease.ref == ref:
+                attempt.stop(why)
+                self._ring()
+
+    def _ring(self) -> None:
+        if not self._bell.done():
+            self._bell.set_result(None)
+
+    async def _with_code(self) -> None:
+        """Have the code, run, and let the code go."""
+        lease = self._attempts[0].lease
+        async with AsyncExitStack() as held:
+            tree = None
+            if lease.code_digest:
+                tree = await held.enter_async_context(self._bench.trees.holding(lease.code_digest, lease.project))
+            for attempt in [attempt for attempt in self._attempts if attempt.stopping]:
+                await self._finish(attempt, attempt.stopped())
+            if self._attempts:
+                await self._in_process(Kind(lease.user, lease.code_digest), tree)
+
+    async def _in_process(self, kind: Kind, tree: Path | None) -> None:
+        """Run in a process of the pool."""
+        bench = self._bench
+        caches = sandbox.caches_of(bench.caches, kind.user, kind.code_digest)
+        process = self._process = await bench.pool.acquire(kind)
+        self._unfit = "its task was broken off"
+        try:
+            order = self._order(process, tree, caches)
+            if process.tasks == 0:
+                uid = bench.walls.uid_of(kind.user)
+                await asyncio.to_thread(sandbox.make_caches, caches, bench.caches, uid)
+                sandbox.make_scratch(process.home, uid)
+                order["confinement"] = bench.walls.around(kind.user, tree, process.folder, caches)
+            now = time.monotonic()
+            for attempt in self._attempts:
+                attempt.begun = now
+            await self._supervise(process, order)
+            if self._attempts:
+                await self._died(process)
+        finally:
+            self._take_back()
+            await bench.pool.release(kind, process, self._unfit)
+
+    def _order(self, process: TaskProcess, tree: Path | None, caches: Path) -> dict[str, Any]:
+        return {
+            "do": "tasks",
+            "tree": None if tree is None else str(tree),
+            "environment": sandbox.task_environment(process.scratch, caches),
+            "limits": self._attempts[0].allowance.limits(),
+            "tasks": [attempt.order(number) for number, attempt in self._numbers.items() if attempt in self._attempts],
+        }
+
+    async def _supervise(self, process: TaskProcess, order: dict[str, Any]) -> None:
+        """See the process through its tasks; what remains of the attempts afterwards has died with it."""
+        running = asyncio.create_task(process.run(order, self))
+        while not running.done():
+            # Between two looks nothing is asked of the machine; a task that is shorter is never looked at.
+            pause = SHORT_S if len(self._attempts) > 1 else CHECK_S
+            either: set[asyncio.Future[Any]] = {running, self._bell}
+            await asyncio.wait(either, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+            if self._bell.done():
+                self._bell = asyncio.get_running_loop().create_future()
+            if running.done():
+                break
+            await self._look(process)
+            if not self._attempts:
+                # All of them were taken back: the process waits for another shift.
+                self._unfit = ""
+                await _cancelled(running)
+            elif len(self._attempts) == 1 and (why := self._attempts[0].stopping):
+                await self._halt(process, running, why)
+        if not running.cancelled():
+            running.result()
+
+    async def _look(self, process: TaskProcess) -> None:
+        """Take back what waits behind a task that lasts, or was stopped; note why the running one must be stopped."""
+        head = self._attempts[0]
+        if head.stopping is None:
+            self._limit(process, head)
+        lasts = len(self._attempts) > 1 and time.monotonic() - head.begun > SHORT_S
+        if lasts or any(attempt.stopping for attempt in self._attempts):
+            self._take_back()
+            if head in self._left and not head.stopping:
+                self._give_again(head)
+            for attempt in [attempt for attempt in self._left if attempt.stopping]:
+                self._left.remove(attempt)
+                await self._finish(attempt, attempt.stopped())
+        if len(self._attempts) == 1:
+            process.listen()
+
+    def _limit(self, process: TaskProcess, head: Attempt) -> None:
+        """Stop the attempt that runs where it takes more than it may."""
+        allowed = head.allowance
+        if time.monotonic() > head.begun + allowed.time_s:
+            head.stop(Stop.TIME)
+        used = sandbox.memory_mib(process.pid)
+        head.peak_mib = max(head.peak_mib, used)
+        if used > allowed.memory_mib:
+            head.stop(Stop.MEMORY)
+        elif sandbox.folder_mib(process.folder) > allowed.scratch_mib:
+            head.stop(Stop.SCRATCH)
+
+    def _take_back(self) -> None:
+        """Have what was not begun by now never begin."""
+        if self._process is not None:
+            for number in sorted(self._process.tickets.take_back()):
+                if (attempt := self._numbers[number]) in self._attempts:
+                    self._attempts.remove(attempt)
+                    self._left.append(attempt)
+
+    def _give_again(self, head: Attempt) -> None:
+        """Let the one that comes first be begun after all: the process may still be on its way up."""
+        if self._process is not None:
+            self._left.remove(head)
+            self._attempts.appendleft(head)
+            self._process.tickets.give([number for number, attempt in self._numbers.items() if attempt is head])
+
+    async def _halt(self, process: TaskProcess, running: asyncio.Task[bool], why: Stop) -> None:
+        """Stop the process for certain; its task may still come to its end."""
+        await process.stop(self._bench.grace_s.get(why, 0.0))
+        # Its last lines are in its channel and its pipes, which are closed now; but it may have waited for an answer.
+        await asyncio.wait({running}, timeout=CHECK_S)
+        await _cancelled(running)
+
+    async def _died(self, process: TaskProcess) -> None:
+        """Tell the end of the task that ran when the process died; without one, of the task that came first."""
+        self._unfit = "it died"
+        status = await process.gone()
+        first = self._attempts[0]
+        self._take_back()
+        dead = self._attempts[0] if self._attempts else first
+        if dead is first and first in self._left:
+            self._left.remove(first)
+        kernel_killed = self._bench.kernel_kills.more()
+        await self._finish(dead, dead.stopped() if dead.stopping else dead.died(status, kernel_killed=kernel_killed))
+
+    async def _finish(self, attempt: Attempt, failure: Failure | None) -> None:
+        if attempt in self._attempts:
+            self._attempts.remove(attempt)
+        await self._ended(attempt, await attempt.finish(failure))
+
+    # What the process says
+
+    async def answer(self, call: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Answer a call of the archive. Where the archive fails, the task is stopped and never hears of it."""
+        if self._process is None or not self._attempts:
+            raise BrokenChannel("a call came without its task")
+        attempt = self._attempts[0]
+        try:
+            return await attempt.answer(call, arguments, self._process.scratch)
+        except (DpuError, OSError) as error:
+            attempt.stop(Stop.INFRASTRUCTURE, str(error))
+            self._ring()
+            return await _never()
+
+    async def print(self, lines: Lines) -> None:
+        """Take lines of the task that runs."""
+        if self._attempts:
+            await self._attempts[0].print(lines)
+
+    def plan(self, tasks: list[dict[str, Any]]) -> None:
+        """Take a part of a plan."""
+        if self._attempts:
+            self._attempts[0].plan(tasks)
+
+    async def end(self, end: dict[str, Any]) -> bool:
+        """Take the end of the task that ran; return whether another runs after it."""
+        attempt = self._attempts[0]
+        failure = attempt.said(end)
+        self._unfit = ", ".join(end["leftovers"])
+        if self._unfit:
+            # The process takes no more of them.
+            self._take_back()
+        await self._finish(attempt, failure)
+        if self._attempts:
+            self._attempts[0].begun = time.monotonic()
+        return bool(self._attempts)
+
+
+async def _cancelled(running: asyncio.Task[bool]) -> None:
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def _never() -> NoReturn:
+    await asyncio.get_running_loop().create_future()
+    raise AssertionError("cancelled with the process")
