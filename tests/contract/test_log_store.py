@@ -308,6 +308,17 @@ async def test_the_wider_of_two_packs_counts(tmp_path):
     assert not narrow.exists()
 
 
+@pytest.mark.parametrize("length", [0, 20, 100])
+async def test_a_pack_that_was_cut_short_is_named(tmp_path, length):
+    with closing_store(tmp_path) as store:
+        await store.append({7: RECORDS})
+        await store.seal(7, 4)
+    (pack,) = (tmp_path / "jobs").glob("*/*.pack")
+    pack.write_bytes(pack.read_bytes()[:length])
+    with closing_store(tmp_path) as store, pytest.raises(InternalError, match="is damaged .*: restore it"):
+        await replayed(store, 7)
+
+
 async def test_a_disk_without_room_for_a_pack_leaves_everything_as_it_is(tmp_path):
     with closing_store(tmp_path) as store:
         await store.append({7: [lines(number, text=os.urandom(500)) for number in range(50)]})

@@ -2,17 +2,17 @@
 
 import pytest
 
-from dpu.errors import UsageError
-from dpud.logs.ledger import SECOND_US, CloseJob, CloseTask, Ledger, TakeLines
-from dpud.logs.record import JobClosed, Lines, Opened, TaskClosed, TaskEnded
+from dpu.errors import Conflict, UsageError
+from dpud.logs.ledger import SECOND_US, CloseJob, CloseTask, DeleteLines, Ledger, TakeLines
+from dpud.logs.record import Deleted, JobClosed, Lines, Opened, Owned, TaskClosed, TaskEnded, TaskLabelled
 
 NOW = 1_000 * SECOND_US
 SUCCEEDED, FINISHED = 3, 4
 HOUR = 3600 * SECOND_US
 
 
-def take(first, count, *, task=0, attempt=1):
-    return TakeLines(task, attempt, first, count, lambda start, stop: f"{start}-{stop}".encode())
+def take(first, count, *, task=0, attempt=1, **said):
+    return TakeLines(task, attempt, first, count, lambda start, stop: f"{start}-{stop}".encode(), **said)
 
 
 def close(lines, *, task=0, attempt=1, patience_s=30):
@@ -224,3 +224,53 @@ def test_an_end_that_a_crash_swallowed_is_due_at_once():
         ledger.apply(record)
     assert ledger.due() == 0
     assert len(settle(ledger, NOW)) == 1
+
+
+def test_whose_job_and_which_chip_it_is_is_noted_once():
+    ledger = Ledger()
+    said = do(ledger, take(0, 1, user="anna", label="ccd50"))
+    assert said[:2] == [Owned(NOW, "anna"), TaskLabelled(NOW, 0, "ccd50")]
+    assert do(ledger, take(1, 1, user="anna", label="ccd50")) == [Lines(NOW, 0, 1, 1, 1, b"1-2")]
+    assert do(ledger, take(0, 1, task=1, user="carl", label="ccd51"))[0] == TaskLabelled(NOW, 1, "ccd51")
+    assert (ledger.owner, ledger.labels) == ("anna", {0: "ccd50", 1: "ccd51"})
+
+
+def ended():
+    ledger = Ledger()
+    for record in ledger.open("KIDS", NOW):
+        ledger.apply(record)
+    do(ledger, take(0, 1, user="anna"))
+    do(ledger, close(1))
+    do(ledger, CloseJob(FINISHED))
+    return ledger
+
+
+def test_only_a_job_that_has_ended_can_be_deleted():
+    ledger = Ledger()
+    do(ledger, take(0, 1))
+    with pytest.raises(Conflict, match="has not ended"):
+        ledger.decide(DeleteLines("anna"), NOW)
+    assert ended().decide(DeleteLines("anna"), NOW) == [Deleted(NOW, "anna")]
+
+
+def test_after_a_deletion_nothing_more_is_taken_or_told():
+    ledger = ended()
+    do(ledger, DeleteLines("anna"))
+    for command in (DeleteLines("olga"), close(5), CloseJob(FINISHED)):
+        assert do(ledger, command) == []
+    with pytest.raises(UsageError, match="were deleted by anna"):
+        ledger.decide(take(1, 1), NOW)
+    assert ledger.ended
+    assert not ledger.complete
+
+
+def test_what_remains_of_a_deleted_job_says_so_and_holds_no_line():
+    ledger = ended()
+    do(ledger, DeleteLines("anna"))
+    left = ledger.remains(NOW + 1)
+    again = Ledger()
+    for record in left:
+        again.apply(record)
+    assert (again.project, again.owner, again.deleted_by, again.end) == ("KIDS", "anna", "anna", 0)
+    assert again.closed == ledger.closed
+    assert again.ended

@@ -1,6 +1,18 @@
 import pytest
 
-from dpud.logs.record import JobClosed, Lines, Opened, TaskClosed, TaskEnded, decode, encode, weight
+from dpud.logs.record import (
+    Deleted,
+    JobClosed,
+    Lines,
+    Opened,
+    Owned,
+    TaskClosed,
+    TaskEnded,
+    TaskLabelled,
+    decode,
+    encode,
+    weight,
+)
 
 RECORDS = [
     Opened(1, "KIDS ü"),
@@ -9,6 +21,9 @@ RECORDS = [
     TaskEnded(4, 0, 2, 3, 12, complete=True, missing=""),
     TaskEnded(5, 0, 2, 4, -1, complete=False, missing="the worker was lost"),
     JobClosed(6, 5),
+    TaskLabelled(7, 3, "ESO_CCD_#77"),
+    Owned(8, "anna"),
+    Deleted(9, "olga"),
 ]
 
 
@@ -18,7 +33,7 @@ def test_a_record_comes_back_from_its_bytes(record):
 
 
 def test_only_lines_and_ends_of_tasks_move_an_offset():
-    assert [weight(record) for record in RECORDS] == [0, 17, 0, 1, 1, 0]
+    assert [weight(record) for record in RECORDS] == [0, 17, 0, 1, 1, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("body", [b"", b"\x09rest"])

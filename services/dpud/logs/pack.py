@@ -112,7 +112,7 @@ class Pack:
     def open(cls, source: Source) -> Pack:
         """Return the pack behind a source. Raises InternalError where it is none, or damaged."""
         try:
-            trailer = source.read(source.size - _TRAILER.size, source.size)
+            trailer = source.read(max(0, source.size - _TRAILER.size), source.size)
             magic, start, end, count, length, checksum = _TRAILER.unpack(trailer)
             blocks_end = source.size - _TRAILER.size - length
             packed = source.read(blocks_end, blocks_end + length)
