@@ -123,7 +123,8 @@ def _check_lit(flats: list[Frame], pixels: list[NDArray[np.float32]], noise: Noi
         level = float(np.median(light))
         if level < DARK * noise.read_noise:
             raise RecipeError(
-                f"{flat.file_name} has no light: its level is {round(level)} ADU; was the shutter closed, or the lamp off?"
+                f"{flat.file_name} has no light: its level is {round(level)} ADU; "
+                "was the shutter closed, or the lamp off?"
             )
 
 
