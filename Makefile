@@ -29,8 +29,20 @@ setup: .venv/.dev ## Make .venv with everything that development needs, at locke
 demo: .venv/.run ## Reduce a simulated night on an embedded DPU (DATA=folder: your raw frames)
 	$(BIN)/awe demo --folder build/demo $(if $(DATA),--data "$(DATA)")
 
-test: .venv/.dev ## Run the tests
+test: .venv/.dev ## Run the tests that need no cluster
 	$(PYTEST)
+
+cluster: .venv/.dev ## Run the tests with real processes: kills, cuts, full disks, the prompt, the demo
+	$(PYTEST) tests/cluster
+
+chaos: .venv/.dev ## Run 2,000 tasks while everything is killed, cut and stopped
+	$(PYTEST) tests/chaos -s
+
+science: .venv/.dev ## Hold the recipes to their bars at full size
+	$(PYTEST) tests/science
+
+slow: .venv/.dev ## Run what takes minutes: many code versions, a user's type checkers
+	$(PYTEST) tests/slow tests/typing
 
 check: lint types layers protos test ## Everything that must hold before a commit
 
@@ -73,4 +85,4 @@ LOCK := -q --universal --python-version 3.11 --generate-hashes --no-annotate --n
 clean: ## Remove what was built
 	rm -rf build dist .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo test check lint types layers protos released wheel bench bars docs lock clean
+.PHONY: help setup demo test cluster chaos science slow check lint types layers protos released wheel bench bars docs lock clean
