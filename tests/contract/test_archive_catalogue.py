@@ -6,7 +6,7 @@ from datetime import date, timedelta
 import pytest
 import sqlalchemy as sa
 
-from dpu.errors import BadFrame, Conflict, StaleLease
+from dpu.errors import BadFrame, Conflict, NotFound, StaleLease
 from dpu_recipes.archive import Selection
 from dpud.archive.catalogue import NEAREST, MemoryCatalogue
 from dpud.archive.catalogue_sql import SqlCatalogue
@@ -348,6 +348,29 @@ def test_products_of_a_job_come_by_task(catalogue):
     assert rest == found[2:]
     of_class = of_job(1, frame_class="ReadNoise")
     assert catalogue.select(of_class, limit=10) == []
+
+
+# --- amendments
+
+
+def test_validity_and_end_of_a_product_can_be_set_and_nothing_else(catalogue):
+    made, other = a_product(Attempt(1, 1, 1)), a_product(Attempt(1, 2, 1))
+    catalogue.stage(made)
+    catalogue.stage(other)
+    catalogue.publish(Attempt(1, 1, 1), commit=True)
+    (stands,) = select(catalogue, frame_class="BiasFrame")
+    said = {"is_valid": False, "timestamp_end": DATE_OBS + timedelta(hours=1)}
+    asked = stands.evolve(frame=stands.frame.evolve(**said, chip="ccd57"), user="else")
+    changed = catalogue.amend(asked)
+    assert changed == stands.evolve(frame=stands.frame.evolve(**said))
+    assert select(catalogue, frame_class="BiasFrame") == [changed]
+    (untouched,) = catalogue.find(View("KIDS", 1), [other.frame.id])
+    assert untouched.frame.is_valid
+
+
+def test_a_product_that_has_gone_is_not_amended(catalogue):
+    with pytest.raises(NotFound, match="has no product with identifier"):
+        catalogue.amend(a_product())
 
 
 # --- calibrations

@@ -74,8 +74,9 @@ def product_of(content, attempt=FIRST, **changes):
     return a_product(attempt, digest=hashlib.sha256(content).hexdigest(), size=len(content), **changes)
 
 
-def values_only(attempt=FIRST, **changes):
-    return a_product(attempt, digest="", size=0, frame_class="ReadNoise", **changes)
+def values_only(attempt=FIRST, *, user="jdoe", **changes):
+    made = a_product(attempt, digest="", size=0, frame_class="ReadNoise", **changes)
+    return made.evolve(user=user)
 
 
 async def refusal(call):
@@ -554,3 +555,21 @@ async def test_a_state_that_is_no_folder_is_a_bad_setting(tmp_path):
     with pytest.raises(BadSetting, match=r"DPU_STATE='.*/state': File exists"):
         async with an_archive(tmp_path / "state"):
             pass
+
+
+# --- validity
+
+
+async def test_a_product_that_is_set_invalid_is_not_chosen_any_more(desk, tmp_path):
+    (raw, _) = (await desk.ingest(write_bias(tmp_path / "r001.fits"))).frames
+    for task in (1, 2):
+        made = await desk.stage(values_only(Attempt(1, task, 1), user="anna", readout=raw.readout))
+        await desk.publish(Attempt(1, task, 1))
+    stub = await desk.stub("anna's")
+    asked = pb.FindCalibrationRequest(frame_class="ReadNoise", frame_id=raw.id, overscan=-1)
+    assert (await stub.FindCalibration(asked)).frame.id == made.id
+    changed = await stub.UpdateValidity(pb.UpdateValidityRequest(id=made.id, is_valid=False))
+    assert not changed.frame.is_valid
+    assert (await stub.FindCalibration(asked)).frame.id != made.id
+    theirs = (await desk.stub("bert's", "VST")).UpdateValidity(pb.UpdateValidityRequest(id=made.id, is_valid=True))
+    assert isinstance(await refusal(theirs), errors.NotFound)

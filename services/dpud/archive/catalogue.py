@@ -1,4 +1,4 @@
-"""The catalogue of frames: two ports, one that is asked and one that is told, and a memory adapter of both."""
+"""The catalogue of frames: ports that are asked, that are told and that are corrected, and a memory adapter of all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
-from dpu.errors import BadFrame, Conflict
+from dpu.errors import BadFrame, Conflict, NotFound
 from dpu_recipes import validity
 from dpud.archive import fence
 from dpud.archive.records import Attempt, Position, Query, Record, View, position
@@ -94,6 +94,22 @@ class Ledger(Protocol):
         ...
 
 
+class Amendments(Protocol):
+    """What people may say of a product after it was made. Durable when the call returns."""
+
+    def amend(self, record: Record) -> Record:
+        """Take over validity and end of window of a product from `record`, and return it as it stands.
+
+        Raises NotFound where it has gone meanwhile.
+        """
+        ...
+
+
+def refuse_gone(record: Record) -> NotFound:
+    """Return the error of a product that is not there any more."""
+    return NotFound(f"project {record.project!r} has no product with identifier {record.frame.id!r} any more")
+
+
 def same_content(found: Record, asked: Record) -> Record:
     """Return the product that was staged before. Raises Conflict where it is not the one that is staged again."""
     if found.frame.digest != asked.frame.digest or found.frame.frame_class != asked.frame.frame_class:
@@ -114,7 +130,7 @@ def refuse_namesake(found: Record) -> BadFrame:
 
 @dataclass
 class MemoryCatalogue:
-    """Both ports over a list, for tests and for the suite that every adapter passes."""
+    """All ports over a list, for tests and for the suite that every adapter passes."""
 
     _records: list[Record] = field(default_factory=list)
     _fences: dict[tuple[int, int], fence.Fence] = field(default_factory=dict)
@@ -198,6 +214,16 @@ class MemoryCatalogue:
         with self._lock:
             old = [record for record in self._records if not record.published and record.frame.creation_date < before]
             return Change(old, self._forget(old))
+
+    def amend(self, record: Record) -> Record:
+        """Take over the validity of a product."""
+        said = {"is_valid": record.frame.is_valid, "timestamp_end": record.frame.timestamp_end}
+        with self._lock:
+            for place, known in enumerate(self._records):
+                if (known.project, known.frame.id) == (record.project, record.frame.id):
+                    self._records[place] = known.evolve(frame=known.frame.evolve(**said))
+                    return self._records[place]
+        raise refuse_gone(record)
 
     def _fitting(self, query: Query) -> Iterator[Record]:
         for record in self._records:

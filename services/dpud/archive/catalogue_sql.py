@@ -12,7 +12,7 @@ from dpu_recipes import validity
 from dpu_recipes.frames import Frame
 from dpu_recipes.night import parse_night
 from dpud.archive import fence
-from dpud.archive.catalogue import NEAREST, Change, refuse_namesake, same_content
+from dpud.archive.catalogue import NEAREST, Change, refuse_gone, refuse_namesake, same_content
 from dpud.archive.database import Database
 from dpud.archive.records import Attempt, Position, Query, Record, View
 from dpud.archive.schema import FENCES, FRAMES, NAMES, STORES, upgrade
@@ -31,7 +31,7 @@ _BATCH = 500
 
 
 class SqlCatalogue:
-    """Both ports of the catalogue over one database."""
+    """All ports of the catalogue over one database."""
 
     def __init__(self, url: sa.URL) -> None:
         """Open the catalogue, and make or upgrade it where needed. Raises StorageFull and Unreachable."""
@@ -103,7 +103,7 @@ class SqlCatalogue:
         )
         time = _COLUMNS.date_obs
         others = same.where(sa.not_(serves)).limit(NEAREST)
-        with self._database.reading() as connection:
+        with self._database.moment() as connection:
             rows = [
                 *connection.execute(same.where(serves).order_by(_COLUMNS.sequence)),
                 *connection.execute(others.where(time < frame.date_obs).order_by(time.desc())),
@@ -124,8 +124,9 @@ class SqlCatalogue:
             for namesake in _stored(connection, new, "file_name"):
                 raise refuse_namesake(namesake)
             if new:
-                connection.execute(sa.insert(FRAMES), [_row(record) for record in new])
-                connection.execute(sa.insert(NAMES), list(_names(new)))
+                frames, names = rows_of(new)
+                connection.execute(sa.insert(FRAMES), frames)
+                connection.execute(sa.insert(NAMES), names)
             return len(new)
 
     def stage(self, record: Record) -> Change:
@@ -165,6 +166,17 @@ class SqlCatalogue:
         with self._database.writing() as connection:
             gone = [_record(row) for row in connection.execute(sa.select(FRAMES).where(old))]
             return Change(gone, _forget(connection, old))
+
+    def amend(self, record: Record) -> Record:
+        """Take over the validity of a product."""
+        same = sa.and_(_COLUMNS.project == record.project, _COLUMNS.id == record.frame.id)
+        said = {"is_valid": record.frame.is_valid, "timestamp_end": record.frame.timestamp_end}
+        with self._database.writing() as connection:
+            connection.execute(sa.update(FRAMES).where(same).values(said))
+            row = connection.execute(sa.select(FRAMES).where(same)).one_or_none()
+        if row is None:
+            raise refuse_gone(record)
+        return _record(row)
 
     def _fitting(self, query: Query) -> Iterator[sa.ColumnElement[bool]]:
         yield _shown(query.view)
@@ -278,6 +290,11 @@ def _unnamed(connection: sa.Connection, digests: Collection[str]) -> set[str]:
 def _batches(items: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(items), _BATCH):
         yield items[start : start + _BATCH]
+
+
+def rows_of(records: Sequence[Record]) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Return what the tables of frames and of names are told of records."""
+    return [_row(record) for record in records], list(_names(records))
 
 
 def _names(records: Sequence[Record]) -> Iterator[dict[str, str]]:

@@ -32,27 +32,33 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Give a connection that sees one moment until the block ends. Raises Unreachable."""
+        """Give a connection whose statements each see a moment. Raises Unreachable."""
         with self._refusing(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def moment(self) -> Iterator[sa.Connection]:
+        """Give a connection that sees one moment until the block ends. Raises Unreachable."""
+        with self._refusing(), self._connected("REPEATABLE READ") as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """Give a connection in the one writing transaction of this moment. Raises StorageFull and Unreachable."""
-        with self._refusing(), self.engine.connect() as connection:
-            if self._sqlite:
-                connection = connection.execution_options(writes=True)  # noqa: PLW2901 (the same one)
-            else:
-                # A snapshot that was taken before its turn came would not show what the turn before has written.
-                connection = connection.execution_options(isolation_level="READ COMMITTED")  # noqa: PLW2901
-            with connection.begin():
-                if not self._sqlite:
-                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITER)))
-                yield connection
+        # A snapshot that was taken before its turn came would not show what the turn before has written.
+        with self._refusing(), self._connected("READ COMMITTED", writes=True) as connection, connection.begin():
+            if not self._sqlite:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITER)))
+            yield connection
 
     def close(self) -> None:
         """Close the connections."""
         self.engine.dispose()
+
+    def _connected(self, isolation: str, *, writes: bool = False) -> sa.Connection:
+        """Return a connection; SQLite's transactions are isolated whatever one asks."""
+        options = {"writes": writes} if self._sqlite else {"isolation_level": isolation}
+        return self.engine.connect().execution_options(**options)
 
     @contextmanager
     def _refusing(self) -> Iterator[None]:
@@ -104,7 +110,8 @@ def _on_sqlite(url: sa.URL) -> sa.Engine:
 
 def _on_postgresql(url: sa.URL) -> sa.Engine:
     # A connection that a restart of the server has broken is found out before it is used.
-    return sa.create_engine(url, isolation_level="REPEATABLE READ", pool_pre_ping=True, pool_size=8, max_overflow=24)
+    # A single statement that reads needs no transaction around it, which would be two more journeys to the server.
+    return sa.create_engine(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True, pool_size=8, max_overflow=24)
 
 
 def _is_full(error: BaseException | None) -> bool:

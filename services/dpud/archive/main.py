@@ -14,6 +14,7 @@ from uuid import uuid4
 from dpu_api.v1.archive_pb2_grpc import add_ArchiveServiceServicer_to_server
 from dpu_recipes import instrument
 from dpud.archive.catalogue_sql import SqlCatalogue
+from dpud.archive.corrections import Corrections
 from dpud.archive.database import parse_url
 from dpud.archive.holdings import Holdings
 from dpud.archive.ingest import Intake
@@ -86,7 +87,12 @@ async def built(settings: Settings) -> AsyncIterator[list[tuple[str, Callable[[a
                 clock=_now,
             )
             service = ArchiveService(
-                instruments=instruments, catalogue=catalogue, store=store, intake=intake, products=products
+                instruments=instruments,
+                catalogue=catalogue,
+                store=store,
+                intake=intake,
+                products=products,
+                corrections=Corrections(amendments=catalogue),
             )
             async with asyncio.TaskGroup() as group:
                 expiring = group.create_task(products.expire_for_ever())

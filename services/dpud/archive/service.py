@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from dpu_recipes.instrument import Instruments
     from dpud.archive.catalogue import Catalogue
+    from dpud.archive.corrections import Corrections
     from dpud.archive.ingest import Intake
     from dpud.archive.products import Products
     from dpud.archive.store import Store
@@ -35,13 +36,21 @@ class ArchiveService(ArchiveServiceServicer):
     """The database server and the data server."""
 
     def __init__(
-        self, *, instruments: Instruments, catalogue: Catalogue, store: Store, intake: Intake, products: Products
+        self,
+        *,
+        instruments: Instruments,
+        catalogue: Catalogue,
+        store: Store,
+        intake: Intake,
+        products: Products,
+        corrections: Corrections,
     ) -> None:
         self._instruments = instruments
         self._catalogue = catalogue
         self._store = store
         self._intake = intake
         self._products = products
+        self._corrections = corrections
         self._previews = Previews(catalogue, instruments)
 
     async def ListInstruments(
@@ -109,6 +118,23 @@ class ArchiveService(ArchiveServiceServicer):
             raise MissingCalibration(str(error)) from error
         of = next(candidate for candidate in candidates if candidate.frame is chosen)
         return pb.FindCalibrationResponse(frame=self._message(of), why=why)
+
+    async def UpdateValidity(
+        self,
+        request: pb.UpdateValidityRequest,
+        _context: Context,
+    ) -> pb.UpdateValidityResponse:
+        """Say otherwise until when, or whether, a product may be used."""
+        caller = current_caller()
+        (record,) = await self._find(View(caller.project), [request.id])
+        changed = await asyncio.to_thread(
+            self._corrections.validity,
+            caller,
+            record,
+            is_valid=request.is_valid if request.HasField("is_valid") else None,
+            timestamp_end=wire.to_time(request.timestamp_end) if request.HasField("timestamp_end") else None,
+        )
+        return pb.UpdateValidityResponse(frame=self._message(changed))
 
     async def FetchFrame(
         self,

@@ -169,6 +169,7 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {
             "Preview": _PEOPLE,
             "ListFrames": _PEOPLE | _WORKERS,
             "FindCalibration": _PEOPLE | _WORKERS,
+            "UpdateValidity": _PEOPLE,
             "FetchFrame": _PEOPLE | _WORKERS,
             "StageProduct": _WORKERS,
             "Publish": _SERVICES,

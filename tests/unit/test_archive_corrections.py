@@ -1,0 +1,67 @@
+"""Who may say what of a product."""
+
+from datetime import timedelta
+
+import pytest
+
+from dpu.errors import BadOption, NotAllowed
+from dpud.archive.catalogue import MemoryCatalogue
+from dpud.archive.corrections import Corrections
+from dpud.hosting.caller import Caller, Role
+from fakes_archive import DATE_OBS, FIRST, a_product, a_raw
+
+OWNER = Caller(user="jdoe", project="KIDS", roles=frozenset({Role.USER}))
+MEMBER = Caller(user="anna", project="KIDS", roles=frozenset({Role.USER}))
+OPERATOR = Caller(user="olga", project="KIDS", roles=frozenset({Role.OPERATOR}))
+
+
+@pytest.fixture
+def catalogue():
+    made = MemoryCatalogue()
+    made.stage(a_product())
+    made.publish(FIRST, commit=True)
+    return made
+
+
+@pytest.fixture
+def product(catalogue):
+    return catalogue._records[0]
+
+
+def say(catalogue, caller, record, *, is_valid=None, timestamp_end=None):
+    corrections = Corrections(amendments=catalogue)
+    return corrections.validity(caller, record, is_valid=is_valid, timestamp_end=timestamp_end)
+
+
+@pytest.mark.parametrize("caller", [OWNER, OPERATOR])
+def test_its_maker_and_operators_set_a_product_invalid_and_valid_again(catalogue, product, caller):
+    assert not say(catalogue, caller, product, is_valid=False).frame.is_valid
+    assert say(catalogue, caller, product, is_valid=True).frame.is_valid
+
+
+def test_a_window_ends_when_it_is_said(catalogue, product):
+    end = DATE_OBS + timedelta(hours=2)
+    changed = say(catalogue, OWNER, product, timestamp_end=end)
+    assert (changed.frame.timestamp_end, changed.frame.is_valid) == (end, True)
+
+
+def test_another_member_may_not(catalogue, product):
+    with pytest.raises(NotAllowed, match="is a product of jdoe: only jdoe or an operator may"):
+        say(catalogue, MEMBER, product, is_valid=False)
+    assert catalogue._records == [product]
+
+
+def test_a_raw_frame_stays_what_it_is(catalogue):
+    with pytest.raises(NotAllowed, match="is a raw frame"):
+        say(catalogue, OPERATOR, a_raw(), is_valid=False)
+
+
+def test_a_window_does_not_end_before_it_begins(catalogue, product):
+    with pytest.raises(BadOption, match="is not after its start"):
+        say(catalogue, OWNER, product, timestamp_end=product.frame.timestamp_start)
+    assert catalogue._records == [product]
+
+
+def test_nothing_asked_is_refused(catalogue, product):
+    with pytest.raises(BadOption, match="give is_valid, timestamp_end or both"):
+        say(catalogue, OWNER, product)
