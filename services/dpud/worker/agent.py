@@ -209,11 +209,15 @@ class Agent:
             self._group.create_task(self._run(shift, leases))
 
     async def _run(self, shift: Shift, leases: list[TaskLease]) -> None:
-        left = await shift.run(self._ended)
+        await shift.run(self._ended, self._put_back)
+        self._leases.freed(leases[0])
+        self._put_back([])
+
+    def _put_back(self, left: list[TaskLease]) -> None:
+        """Let leases wait again that a shift will not begin, and start what can be."""
         for lease in left:
             del self._shifts[key_of(lease.ref)]
         self._leases.put_back(left)
-        self._leases.freed(leases[0])
         if self._draining:
             self._hand_back()
         self._start()

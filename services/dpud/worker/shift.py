@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from dpud.worker.process import TaskProcess
 
     Ended: TypeAlias = Callable[[Attempt, Result], Awaitable[None]]
+    PutBack: TypeAlias = Callable[[list[TaskLease]], None]
 
 log = structlog.get_logger(__name__)
 
@@ -58,12 +59,13 @@ class Shift:
         self._bell: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._unfit = ""
 
-    async def run(self, ended: Ended) -> list[TaskLease]:
-        """Run them and tell `ended` how each ended; return the leases of those that were never begun.
+    async def run(self, ended: Ended, put_back: PutBack) -> None:
+        """Run them; tell `ended` how each ended, and `put_back` which will never begin here, as soon as it is known.
 
-        When it is told, nothing of the attempt runs any more, and what it wrote is gone.
+        When the end is told, nothing of the attempt runs any more, and what it wrote is gone.
         """
         self._ended = ended
+        self._put_back = put_back
         failure: Failure | None = None
         try:
             await self._with_code()
@@ -79,7 +81,7 @@ class Shift:
             failure = outcome.infrastructure(f"a fault of the worker's own: {type(error).__name__}: {error}")
         while failure is not None and self._attempts:
             await self._finish(self._attempts[0], failure)
-        return [attempt.lease for attempt in self._left]
+        self._let_go()
 
     def stop(self, ref: TaskRef, why: Stop) -> None:
         """End one of the attempts before its time."""
@@ -171,6 +173,7 @@ class Shift:
             for attempt in [attempt for attempt in self._left if attempt.stopping]:
                 self._left.remove(attempt)
                 await self._finish(attempt, attempt.stopped())
+            self._let_go()
         if len(self._attempts) == 1:
             process.listen()
 
@@ -193,6 +196,12 @@ class Shift:
                 if (attempt := self._numbers[number]) in self._attempts:
                     self._attempts.remove(attempt)
                     self._left.append(attempt)
+
+    def _let_go(self) -> None:
+        """Put back what was taken back: another slot may be free."""
+        if left := [attempt.lease for attempt in self._left]:
+            self._left.clear()
+            self._put_back(left)
 
     def _give_again(self, head: Attempt) -> None:
         """Let the one that comes first be begun after all: the process may still be on its way up."""
