@@ -20,15 +20,23 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Scratch:
-    """A task's folder, held from before the task could touch it."""
+    """A task's folder, held from the first product on; by then it may be a link, which is not followed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._place = os.open(folder, _FOLDER)
+        self._held: int | None = None
 
     def close(self) -> None:
         """Let go of the folder."""
-        os.close(self._place)
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
+    @property
+    def _place(self) -> int:
+        if self._held is None:
+            self._held = os.open(self._folder, _FOLDER)
+        return self._held
 
     @contextmanager
     def offered(self, file: str) -> Iterator[BinaryIO]:
