@@ -7,6 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?=
+SUITE ?=
 BENCH ?= all
 PYTEST := $(BIN)/pytest -q
 
@@ -34,6 +35,9 @@ test: .venv/.dev ## Run the tests that need no cluster
 
 cluster: .venv/.dev ## Run the tests with real processes: kills, cuts, full disks, the prompt, the demo
 	$(PYTEST) tests/cluster
+
+again: .venv/.dev ## Run what failed last (SUITE=tests/cluster: of that suite)
+	$(PYTEST) $(SUITE) --last-failed --last-failed-no-failures none
 
 chaos: .venv/.dev ## Run 2,000 tasks while everything is killed, cut and stopped
 	$(PYTEST) tests/chaos -s
@@ -85,4 +89,4 @@ LOCK := -q --universal --python-version 3.11 --generate-hashes --no-annotate --n
 clean: ## Remove what was built
 	rm -rf build dist .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo test cluster chaos science slow check lint types layers protos released wheel bench bars docs lock clean
+.PHONY: help setup demo test cluster again chaos science slow check lint types layers protos released wheel bench bars docs lock clean

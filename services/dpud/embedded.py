@@ -11,6 +11,7 @@ import fcntl
 import getpass
 import os
 import secrets
+import signal
 import sys
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -32,6 +33,7 @@ from dpu.local import KEPT, Home, Running
 from dpu_api.v1.scheduler_pb2 import GetDpuRequest
 from dpu_api.v1.scheduler_pb2_grpc import SchedulerServiceStub
 from dpud.hosting.caller import token_row
+from dpud.hosting.children import send_signal
 from dpud.hosting.interceptors import Activity
 from dpud.hosting.server import listening, until_stopped
 from dpud.hosting.settings import Environment, Listening
@@ -161,12 +163,12 @@ async def _keep(settings: Settings, service: str) -> None:
 
 
 async def _end(process: asyncio.subprocess.Process, service: str) -> None:
-    process.terminate()
+    send_signal(process, signal.SIGTERM)
     try:
         await asyncio.wait_for(process.wait(), CHILD_STOP_S)
     except TimeoutError:
         log.warning("a service did not end in time and is killed", name=service)
-        process.kill()
+        send_signal(process, signal.SIGKILL)
         await process.wait()
 
 

@@ -7,13 +7,13 @@ import json
 import signal
 import sys
 from asyncio.subprocess import PIPE
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from dpu.errors import BadFrame, StorageFull
 from dpu_recipes.frames import Frame
 from dpud.archive.store_files import REFUSALS
+from dpud.hosting.children import send_signal
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -116,9 +116,7 @@ class _Parser:
         process, self._process = self._process, None
         if process is None:
             return 0
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.kill()
+        send_signal(process, signal.SIGKILL)
         return await process.wait()
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
 import structlog
 
+from dpud.hosting.children import send_signal
 from dpud.hosting.logsetup import set_up_logging
 from dpud.scheduler.database import open_engine
 from dpud.scheduler.journal import Superseded
@@ -60,7 +62,7 @@ class Snapshooter:
         try:
             await process.communicate(self._journal.url.encode())
         except asyncio.CancelledError:
-            process.kill()
+            send_signal(process, signal.SIGKILL)
             await process.wait()
             raise
         if process.returncode:
