@@ -1,17 +1,18 @@
 """Any sequence of commands, time steps, lapses, restarts and stale reports keeps every invariant."""
 
+from collections import defaultdict
 from dataclasses import replace
 
 import hypothesis.strategies as st
 from hypothesis import settings
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from dpu.errors import DpuError, StaleLease, UsageError
+from dpu.errors import Conflict, DpuError, Exhausted, StaleLease, UsageError
 from dpud.scheduler import allowances, codec, invariants, machine
-from dpud.scheduler.commands import Acknowledge, Cordon, Plan, Repeat, Resume, Retire, SetAllowance
-from dpud.scheduler.model import Allowance, FailureCategory, Party
+from dpud.scheduler.commands import Acknowledge, Cordon, Plan, Register, Repeat, Resume, Retire, SetAllowance
+from dpud.scheduler.model import REQUEST_TERM_S, Allowance, Errand, FailureCategory, Limits, Party, TaskState
 from dpud.scheduler.snapshot import dump_state, load_state
-from fakes_scheduler import Trial, failure, plans, report, stages
+from fakes_scheduler import Trial, failure, plans, ref_of, renewal, report, stages, submit
 
 USERS = st.sampled_from(["anna", "bert", "cleo"])
 WORKERS = st.sampled_from(["w1", "w2"])
@@ -26,45 +27,100 @@ class Story(RuleBasedStateMachine):
         self.trial = Trial()
         self.snapshot = []
         self.leased = []
-        self.groups = []
-        self.told = 0
+        self.asked = {}
+        self.tokens = set()
+        #: By task: the attempts whose products the archive is to publish, and the one whose end was taken.
+        self.published = defaultdict(set)
+        self.taken = {}
         self.ends = {}
 
-    @rule(target=jobs, user=USERS, tasks=st.integers(0, 3), names=st.sampled_from(["A", "AB", "ABC"]), data=st.data())
-    def submit(self, user, tasks, names, data):
-        return self.trial.submit(
-            user=user,
-            tasks=plans(*"abc"[:tasks]),
-            sequence=stages(*names, partial=data.draw(st.booleans())),
-            priority=data.draw(st.integers(-1, 1)),
-        )
+    @rule(
+        target=jobs,
+        user=USERS,
+        tasks=st.integers(0, 3),
+        names=st.sampled_from(["A", "AB", "ABC"]),
+        partial=st.booleans(),
+        priority=st.integers(-1, 1),
+        memory=st.sampled_from([0, 0, 60]),
+    )
+    def submit(self, user, tasks, names, partial, priority, memory):
+        asked = {
+            "request_id": f"r{self.trial.state.next_job}",
+            "user": user,
+            "tasks": plans(*"abc"[:tasks]),
+            "sequence": stages(*names, partial=partial),
+            "priority": priority,
+            "limits": Limits(memory_mib=memory),
+        }
+        try:
+            job = self.trial.submit(**asked)
+        except Exhausted:
+            assert any(allowance.queued for allowance in self.trial.state.allowances.values())
+            return multiple()
+        self.asked[job] = asked, self.trial.now
+        return job
+
+    @rule(job=jobs, digest=st.sampled_from(["d1", "other"]))
+    def submit_the_same_again(self, job, digest):
+        asked, at = self.asked[job]
+        if self.trial.now - at >= REQUEST_TERM_S:
+            return
+        try:
+            assert self.trial.do(submit(**asked, digest=digest)) == []
+        except Conflict:
+            assert digest == "other"
+        else:
+            assert digest == "d1"
 
     @rule(worker=WORKERS)
     def register(self, worker):
         self.trial.worker(worker)
 
-    @rule(target=leases, worker=WORKERS, room=st.integers(1, 3), memory=st.sampled_from([50, 500, 100_000]))
+    @rule(worker=WORKERS, held=st.lists(leases, max_size=3))
+    def come_back(self, worker, held):
+        """Register anew, and go on with some of what was leased: to others too, or long ago."""
+        session = f"s-{worker}"
+        stood = [lease for lease in held if self.trial.state.holds(ref_of(lease), lease.token)]
+        self.trial.do(Register(session=session, worker=worker, slots=4, memory_mib=10_000))
+        self.trial.do(renewal(session, *held))
+        assert all(self.trial.state.holds(ref_of(lease), lease.token) for lease in stood)
+        named = {ref_of(lease).key for lease in stood}
+        for key in self.trial.state.leased:
+            assert key in named or self.trial.state.find(key).worker != worker
+
+    @rule(worker=WORKERS, held=st.lists(leases, max_size=3))
+    def renew(self, worker, held):
+        if f"s-{worker}" in self.trial.state.presence.sessions:
+            before = dict(self.trial.state.presence.deadlines)
+            self.trial.do(renewal(f"s-{worker}", *held))
+            named = {ref_of(lease).key for lease in held}
+            after = self.trial.state.presence.deadlines
+            assert {key for key in after if after[key] != before[key]} <= named
+
+    @rule(target=leases, worker=WORKERS, room=st.integers(1, 3), memory=st.sampled_from([50, 150, 500, 100_000]))
     def claim(self, worker, room, memory):
-        if f"s-{worker}" not in self.trial.state.presence.sessions:
+        state = self.trial.state
+        if f"s-{worker}" not in state.presence.sessions:
             self.trial.worker(worker)
         leased = self.leased = self.trial.claim(f"s-{worker}", room, memory)
-        for lease in leased:
-            task = self.trial.state.jobs[lease.job].tasks[lease.task]
-            assert task.attempt == lease.attempt
-        return leased[0] if leased else None
+        tasks = [state.jobs[lease.job].tasks[lease.task] for lease in leased]
+        assert [task.attempt for task in tasks] == [lease.attempt for lease in leased]
+        assert sum(task.memory_mib for task in tasks) <= memory
+        assert len(leased) <= (0 if worker in state.cordoned else room)
+        assert self.tokens.isdisjoint(lease.token for lease in leased)
+        self.tokens |= {lease.token for lease in leased}
+        return multiple(*leased)
 
     @rule(lease=leases, category=st.sampled_from([None, *FailureCategory]), products=st.integers(0, 1))
     def end(self, lease, category, products):
-        if lease is None:
-            return
         stood = self.trial.state.holds(report(lease).ref, lease.token)
         happened = self.trial.end(lease, failure(category) if category else None, products=products)
         assert bool(happened) == stood
+        if stood and products and self.trial.state.find(ref_of(lease).key).state is TaskState.SUCCEEDED:
+            assert self.taken.setdefault(ref_of(lease).key, lease.attempt) == lease.attempt
 
     @rule(lease=leases, number=st.integers(0, 3))
     def plan(self, lease, number):
-        if lease is None:
-            return
         stood = self.trial.state.holds(report(lease).ref, lease.token)
         try:
             happened = self.trial.do(Plan(report=report(lease), tasks=plans(*"abc"[:number])))
@@ -75,8 +131,7 @@ class Story(RuleBasedStateMachine):
 
     @rule(lease=consumes(leases))
     def report_with_a_made_up_token(self, lease):
-        if lease is not None:
-            assert self.trial.end(replace(lease, token="made up")) == []  # noqa: S106 (a fencing token)
+        assert self.trial.end(replace(lease, token="made up")) == []  # noqa: S106 (a fencing token)
 
     @rule(job=jobs, by=USERS)
     def cancel(self, job, by):
@@ -94,6 +149,8 @@ class Story(RuleBasedStateMachine):
         again = Repeat(request_id=request, digest="d", user=by, project="kids", job=known, only_failed=only_failed)
         try:
             [taken] = self.trial.do(again)
+        except Exhausted:
+            assert any(allowance.queued for allowance in self.trial.state.allowances.values())
         except UsageError:
             assert not known.state.ended or (only_failed and not known.counts.error and not known.counts.aborted)
         else:
@@ -104,9 +161,13 @@ class Story(RuleBasedStateMachine):
     def cordon(self, worker, cordoned):
         self.trial.do(Cordon(worker=worker, cordoned=cordoned, by="ruth"))
 
-    @rule(party=st.sampled_from([Party("user", "anna"), Party("project", "kids")]), running=st.integers(0, 2))
-    def allow(self, party, running):
-        self.trial.do(SetAllowance(party=party, allowance=Allowance(2.0, running), by="ruth"))
+    @rule(
+        party=st.sampled_from([Party("user", "anna"), Party("project", "kids")]),
+        running=st.integers(0, 2),
+        queued=st.sampled_from([0, 0, 9]),
+    )
+    def allow(self, party, running, queued):
+        self.trial.do(SetAllowance(party=party, allowance=Allowance(2.0, running, queued), by="ruth"))
 
     @invariant()
     def nobody_was_just_given_more_than_allowed(self):
@@ -156,6 +217,13 @@ class Story(RuleBasedStateMachine):
         assert invariants.violations(state) == []
 
     @invariant()
+    def of_a_task_one_attempt_takes_effect(self):
+        for entry in self.trial.state.outbox.values():
+            if entry.errand is Errand.PUBLISH:
+                self.published[entry.ref.key].add(entry.ref.attempt)
+        assert self.published == {key: {attempt} for key, attempt in self.taken.items()}
+
+    @invariant()
     def an_end_stays(self):
         for number, job in self.trial.state.jobs.items():
             if job.state.ended:
@@ -173,7 +241,8 @@ class Story(RuleBasedStateMachine):
                 if trial.state.jobs[lease.job].tasks[lease.task].plan:
                     trial.plan(lease, "z")
                 else:
-                    trial.end(lease)
+                    self.end(lease, None, 1)
+            self.of_a_task_one_attempt_takes_effect()
             trial.deliver()
             trial.worker("last", slots=100)
             trial.pass_time(35)
