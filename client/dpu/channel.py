@@ -1,7 +1,8 @@
-"""Channels to the services: keepalive, token and project on every call."""
+"""Channels to the services: TLS beyond this machine, keepalive, token and project on every call."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
@@ -31,6 +32,13 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.enable_http_proxy", 0),
 )
 
+_LOCAL = re.compile(r"unix:.*|(dns:///)?(127\.0\.0\.1|localhost|\[::1\]):\d+")
+
+
+def is_local(address: str) -> bool:
+    """Return whether only this machine can reach an address: then plain text is spoken there, everywhere else TLS."""
+    return _LOCAL.fullmatch(address) is not None
+
 
 def metadata(token: str, project: str) -> Metadata:
     """Return what goes with every call: who asks, and in which project."""
@@ -42,7 +50,10 @@ def open_channel(address: str, token: str, project: str) -> grpc.Channel:
 
     `address` is 'unix:/path' or 'host:port'. Nothing is connected yet, so nothing is raised.
     """
-    channel = grpc.insecure_channel(address, options=OPTIONS)
+    if is_local(address):
+        channel = grpc.insecure_channel(address, options=OPTIONS)
+    else:
+        channel = grpc.secure_channel(address, _credentials(), options=OPTIONS)
     return grpc.intercept_channel(channel, _Signed(metadata(token, project)))
 
 
@@ -50,7 +61,14 @@ def open_async_channel(address: str, token: str, project: str = "") -> aio.Chann
     """Open a channel for a service that calls another, on the running loop."""
     extra = metadata(token, project)
     signers = [signer(extra) for signer in (_SignUnaryUnary, _SignUnaryStream, _SignStreamUnary, _SignStreamStream)]
-    return aio.insecure_channel(address, options=OPTIONS, interceptors=signers)
+    if is_local(address):
+        return aio.insecure_channel(address, options=OPTIONS, interceptors=signers)
+    return aio.secure_channel(address, _credentials(), options=OPTIONS, interceptors=signers)
+
+
+def _credentials() -> grpc.ChannelCredentials:
+    """Return what makes a channel TLS: it trusts the authorities in GRPC_DEFAULT_SSL_ROOTS_FILE_PATH, else gRPC's."""
+    return grpc.ssl_channel_credentials()
 
 
 class _Details(grpc.ClientCallDetails):

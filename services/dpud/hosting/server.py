@@ -1,4 +1,4 @@
-"""Puts services on a port: health, reflection, keepalive, and a stop that lets calls end."""
+"""Puts services on a port: TLS, health, reflection, keepalive, and a stop that lets calls end."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from dpu.channel import KEEPALIVE_MS, MAX_MESSAGE
 from dpud.hosting import metrics
 from dpud.hosting.caller import Tokens
 from dpud.hosting.interceptors import Activity, CallInterceptor
-from dpud.hosting.settings import BadSetting, Listening
+from dpud.hosting.settings import Address, BadSetting, Listening
+from dpud.hosting.tls import Renewed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
+
+    import grpc
 
 log = structlog.get_logger(__name__)
 
@@ -51,12 +54,12 @@ async def listening(
     `activity` is told of users' calls. Without `serving` the process is healthy and its services are not there yet:
     clients that check health go elsewhere.
 
-    Raises BadSetting where the address is beyond loopback, or taken.
+    Raises BadSetting where the address is beyond loopback and there is no certificate, or where it is taken.
     """
-    if not settings.listen.is_local:
+    if not settings.listen.is_local and settings.tls is None:
         raise BadSetting(
-            f"DPU_LISTEN={settings.listen.text!r}: refused, because beyond loopback a service needs TLS, "
-            "which this version does not serve yet"
+            f"DPU_LISTEN={settings.listen.text!r}: refused, because beyond loopback a service needs TLS: "
+            "set DPU_TLS_CERTIFICATE and DPU_TLS_KEY"
         )
     server = aio.server(interceptors=[CallInterceptor(Tokens.read(settings.tokens), activity)], options=OPTIONS)
     health = health_aio.HealthServicer()
@@ -67,6 +70,7 @@ async def listening(
     reflection.enable_server_reflection([*names, reflection.SERVICE_NAME, "grpc.health.v1.Health"], server)
     _bind(server, settings)
     await server.start()
+    probed = await _probed(settings.health, health)
     ready = health_pb2.HealthCheckResponse.SERVING
     await health.set("", ready)
     for name in names:
@@ -77,20 +81,41 @@ async def listening(
     finally:
         await health.enter_graceful_shutdown()
         await server.stop(GRACE_S if serving else None)
+        await probed.stop(None)
+
+
+async def _probed(address: Address | None, health: health_aio.HealthServicer) -> aio.Server:
+    """Serve health alone on `address`, in plain text: nobody learns more from it than that the process lives."""
+    server = aio.server(options=OPTIONS)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    if address is not None:
+        _open(server, address, "DPU_HEALTH_LISTEN")
+    await server.start()
+    return server
 
 
 def _bind(server: aio.Server, settings: Listening) -> None:
     if (path := settings.listen.socket) is not None:
         # A socket file that a killed service left behind is in nobody's use: its folder is locked by its owner.
         path.unlink(missing_ok=True)
-    try:
-        server.add_insecure_port(settings.listen.text)
-    except RuntimeError as error:
-        raise BadSetting(f"DPU_LISTEN={settings.listen.text!r}: cannot listen there: {error}") from error
+    # On loopback and on sockets everybody speaks plain text: that needs no certificate, and no name to be checked.
+    certificate = None if settings.listen.is_local or settings.tls is None else Renewed(settings.tls).credentials()
+    _open(server, settings.listen, "DPU_LISTEN", certificate)
     if path is not None:
         path.chmod(0o600)
     if settings.metrics is not None:
         metrics.expose(settings.metrics, "dpud")
+
+
+def _open(server: aio.Server, address: Address, key: str, certificate: grpc.ServerCredentials | None = None) -> None:
+    """Have a server listen on the address that the setting `key` names. Raises BadSetting."""
+    try:
+        if certificate is None:
+            server.add_insecure_port(address.text)
+        else:
+            server.add_secure_port(address.text, certificate)
+    except RuntimeError as error:
+        raise BadSetting(f"{key}={address.text!r}: cannot listen there: {error}") from error
 
 
 async def until_stopped() -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from dpu.channel import is_local
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -49,7 +51,7 @@ class Address:
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach it."""
-        return self.socket is not None or self.host in {"127.0.0.1", "localhost", "::1"}
+        return is_local(self.text)
 
 
 class Environment:
@@ -80,20 +82,39 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """The files of a certificate, with those that vouch for it, and of its key."""
+
+    certificate: Path
+    key: Path
+
+    @classmethod
+    def read(cls, environment: Environment) -> Tls | None:
+        """Read DPU_TLS_CERTIFICATE and DPU_TLS_KEY; None where there is no certificate."""
+        certificate = environment.get("DPU_TLS_CERTIFICATE", Path, None)
+        return cls(certificate, environment.get("DPU_TLS_KEY", Path)) if certificate else None
+
+
+@dataclass(frozen=True, slots=True)
 class Listening:
     """What every service that listens is told."""
 
     listen: Address
     tokens: Path
     metrics: Address | None
+    tls: Tls | None = None
+    #: Health alone, in plain text: for whoever cannot speak TLS, as a kubelet's probes.
+    health: Address | None = None
 
     @classmethod
     def read(cls, environment: Environment) -> Listening:
-        """Read DPU_LISTEN, DPU_TOKENS_FILE and DPU_METRICS_LISTEN."""
+        """Read DPU_LISTEN, DPU_TOKENS_FILE, DPU_METRICS_LISTEN, DPU_HEALTH_LISTEN and the files of TLS."""
         return cls(
             listen=environment.get("DPU_LISTEN", Address.parse),
             tokens=environment.get("DPU_TOKENS_FILE", Path),
             metrics=environment.get("DPU_METRICS_LISTEN", Address.parse, None),
+            tls=Tls.read(environment),
+            health=environment.get("DPU_HEALTH_LISTEN", Address.parse, None),
         )
 
 
