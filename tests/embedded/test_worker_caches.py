@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -149,13 +151,124 @@ async def test_a_frame_that_came_wrong_is_not_kept(rig: Rig, channels: Channels)
     assert names(rig.settings.state / "frames") == []
 
 
-async def test_a_frame_is_read_in_place_where_the_archive_is_here(rig: Rig, channels: Channels, tmp_path: Path) -> None:
+@pytest.fixture
+def original(rig: Rig, tmp_path: Path) -> tuple[archive_pb2.Frame, Path]:
+    """A frame whose file the worker can reach where the archive keeps it."""
+    file = tmp_path / "archive" / "right.fits"
+    file.parent.mkdir()
+    file.write_bytes(b"right")
     frame = raw(rig, b"right")
-    frame.path = str(tmp_path / "archive" / "right.fits")
-    cache = Frames(rig.settings.state / "frames", 100, channels, in_place=True)
+    frame.path = str(file)
+    return frame, file
+
+
+def sharing(rig: Rig, channels: Channels) -> Frames:
+    return Frames(rig.settings.state / "frames", 100, channels, in_place=True, patience_s=0.5)
+
+
+async def test_a_frame_is_linked_and_not_copied_where_the_archive_is_here(
+    rig: Rig, channels: Channels, original: tuple[archive_pb2.Frame, Path]
+) -> None:
+    frame, file = original
+    cache = sharing(rig, channels)
+    before = file.stat()
+    for _ in range(2):
+        async with cache.holding(frame, PROJECT, 7) as path:
+            assert path.samefile(file)
+    assert rig.archive.fetched == [frame.id]
+    assert file.stat().st_mtime_ns == before.st_mtime_ns
+    file.unlink()
     async with cache.holding(frame, PROJECT, 7) as path:
-        assert str(path) == frame.path
+        assert path.read_bytes() == b"right", "a link stays when the archive removes its own"
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system."""
+    memory = Path("/dev/shm")  # noqa: S108 (a file system, for a folder of its own)
+    if not os.access(memory, os.W_OK) or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("this machine has no second file system for tests: /dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+async def test_a_frame_on_another_file_system_is_read_there(rig: Rig, channels: Channels, elsewhere: Path) -> None:
+    frame = raw(rig, b"right")
+    frame.path = str(elsewhere / "right.fits")
+    await asyncio.to_thread((elsewhere / "right.fits").write_bytes, b"right")
+    cache = sharing(rig, channels)
+    for _ in range(2):
+        async with cache.holding(frame, PROJECT, 7) as path:
+            assert str(path) == frame.path
+    assert rig.archive.fetched == [frame.id]
+
+
+async def test_a_file_of_the_archive_that_cannot_be_read_here_is_named(
+    rig: Rig, channels: Channels, original: tuple[archive_pb2.Frame, Path]
+) -> None:
+    frame, file = original
+    file.unlink()
+    with pytest.raises(InternalError, match=f"{file} cannot be read here .*: unset DPU_ARCHIVE_IN_PLACE"):
+        async with sharing(rig, channels).holding(frame, PROJECT, 7):
+            pass
     assert names(rig.settings.state / "frames") == []
+
+
+async def test_an_archive_without_a_folder_sends_to_who_would_read_in_place(rig: Rig, channels: Channels) -> None:
+    frame = raw(rig, b"right")
+    rig.archive.sends_always = True
+    async with sharing(rig, channels).holding(frame, PROJECT, 7) as path:
+        assert path.read_bytes() == b"right"
+
+
+async def test_links_of_an_earlier_run_are_made_again(
+    rig: Rig, channels: Channels, original: tuple[archive_pb2.Frame, Path]
+) -> None:
+    frame, _ = original
+    for _ in range(2):
+        async with sharing(rig, channels).holding(frame, PROJECT, 7):
+            pass
+    assert rig.archive.fetched == [frame.id] * 2
+
+
+async def test_a_frame_outlives_its_worker_and_is_hashed_once(rig: Rig, channels: Channels) -> None:
+    frame = raw(rig, b"right")
+    for _ in range(2):
+        async with frames(rig, channels).holding(frame, PROJECT, 7) as path:
+            assert path.read_bytes() == b"right"
+    assert rig.archive.fetched == [frame.id]
+
+
+@pytest.mark.parametrize("damage", [b"wrong", b"rig", b""])
+async def test_a_frame_that_the_disk_has_spoilt_meanwhile_is_fetched_anew(
+    rig: Rig, channels: Channels, damage: bytes
+) -> None:
+    frame = raw(rig, b"right")
+    async with frames(rig, channels).holding(frame, PROJECT, 7) as path:
+        pass
+    path.unlink()
+    path.write_bytes(damage)
+    cache = frames(rig, channels)
+    for _ in range(2):
+        async with cache.holding(frame, PROJECT, 7) as path:
+            assert path.read_bytes() == b"right"
+    assert rig.archive.fetched == [frame.id] * 2
+
+
+async def test_a_frame_that_somebody_removed_from_the_cache_is_fetched_anew(rig: Rig, channels: Channels) -> None:
+    frame = raw(rig, b"right")
+    cache = frames(rig, channels)
+    async with cache.holding(frame, PROJECT, 7) as path:
+        path.unlink()
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(3):
+            tasks.create_task(read(cache, frame))
+    assert rig.archive.fetched == [frame.id] * 2
+
+
+async def read(cache: Frames, frame: archive_pb2.Frame) -> None:
+    async with cache.holding(frame, PROJECT, 7) as path:
+        assert path.read_bytes() == b"right"
 
 
 def test_a_folder_is_removed_whatever_is_in_it_and_links_are_not_followed(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How fast exposures come into the archive, and how fast its catalogue answers what `run` asks of it."""
+"""How fast exposures come into the archive and frames to a task, and how fast the catalogue answers what `run` asks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.benchmarks.archive import ingest, queries
+from tests.benchmarks.archive import fetch, ingest, queries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def figures() -> Iterator[Figure]:
-    """Measure ingest and queries, on a real disk: what is in memory needs no flushing."""
+    """Measure ingest, fetch and queries, on a real disk: what is in memory needs no flushing."""
     disk = Path("build/bench")
     disk.mkdir(parents=True, exist_ok=True)
-    for part in (ingest, queries):
+    for part in (ingest, fetch, queries):
         with tempfile.TemporaryDirectory(dir=disk.absolute()) as folder:
             yield from part.figures(Path(folder))

@@ -6,26 +6,21 @@ import os
 import shutil
 import statistics
 import subprocess
-import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import grpc
 import numpy as np
 from astropy.io import fits
 
-from dpu.channel import open_channel
-from dpu_api.v1.archive_pb2 import IngestFile, IngestRequest
-from dpu_api.v1.archive_pb2_grpc import ArchiveServiceStub
-from dpud.hosting.caller import token_row
+from tests.benchmarks.archive.process import named, running
 from tests.benchmarks.figure import Figure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from dpu_api.v1.archive_pb2_grpc import ArchiveServiceStub
 
 #: A WFI exposure: 8 chips of so many pixels (y, x), 141 MB.
 CHIPS, SHAPE = 8, (4128, 2142)
@@ -42,7 +37,7 @@ def figures(folder: Path) -> Iterator[Figure]:
     size = sum(path.stat().st_size for path in exposures)
     ratios, rates, peers = [], [], []
     for turn in range(ROUNDS):
-        with _archive(folder / f"state{turn}") as stub:
+        with running(folder / f"state{turn}") as (stub, _):
             _take(stub, small)
             # Both find as much memory that was given back a moment ago: on a virtual machine fresh memory is slow.
             _copy_and_remove(exposures, folder)
@@ -104,33 +99,9 @@ def _copy_and_remove(files: list[Path], folder: Path) -> float:
 
 def _take(stub: ArchiveServiceStub, files: list[Path]) -> None:
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        answers = list(pool.map(lambda file: stub.Ingest(iter([_named(file)]), timeout=600), files))
+        answers = list(pool.map(lambda file: stub.Ingest(iter([named(file)]), timeout=600), files))
     if any(answer.already or len(answer.frames) != CHIPS for answer in answers):
         raise RuntimeError("an exposure did not come in whole")
-
-
-def _named(file: Path) -> IngestRequest:
-    return IngestRequest(file=IngestFile(name=file.name, path=str(file)))
-
-
-@contextmanager
-def _archive(state: Path) -> Iterator[ArchiveServiceStub]:
-    """Give an archive in a process of its own, warm."""
-    with tempfile.TemporaryDirectory() as name:
-        home = Path(name)
-        (home / "tokens").write_text(token_row("secret", "bench", ["*"], ["user"]))
-        address = f"unix:{home}/socket"
-        settings = {"DPU_LISTEN": address, "DPU_TOKENS_FILE": str(home / "tokens"), "DPU_STATE": str(state)}
-        command = [sys.executable, "-m", "dpud", "archive"]
-        process = subprocess.Popen(command, env={**os.environ, **settings}, stderr=subprocess.DEVNULL)
-        try:
-            with open_channel(address, "secret", "default") as channel:
-                grpc.channel_ready_future(channel).result(60)
-                yield ArchiveServiceStub(channel)
-        finally:
-            process.terminate()
-            process.wait()
-            shutil.rmtree(state, ignore_errors=True)
 
 
 def _timed(run: Callable[[], object]) -> float:

@@ -1,0 +1,115 @@
+"""How fast a frame comes to a task: from the archive the first time, from the node's cache after that."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import statistics
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy.io import fits
+
+from dpu_api.v1.dispatch_pb2 import TaskLease
+from dpu_recipes.archive import Selection
+from dpud.worker.channel import Channel, Receiver, pack
+from dpud.worker.channel_archive import ChannelArchive
+from dpud.worker.frames import Frames
+from dpud.worker.peers import Channels
+from dpud.worker.proxy import ArchiveProxy
+from tests.benchmarks.archive.process import PROJECT, named, running
+from tests.benchmarks.figure import Figure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from dpu_recipes.frames import Frame
+    from dpud.hosting.settings import Peer
+
+#: Pixels (y, x) of 4 bytes: 32 MiB.
+SHAPE = (4096, 2048)
+COLD, WARM = 8, 100
+CACHE_BYTES = 1 << 30
+
+
+def figures(folder: Path) -> Iterator[Figure]:
+    """Measure what a task waits for a frame of 32 MB, over its channel, its agent and the agent's cache."""
+    with running(folder / "state") as (stub, peer):
+        for number in range(COLD):
+            stub.Ingest(iter([named(_exposure(folder / f"r{number}.fits", number))]), timeout=600)
+        with _agent(folder, peer) as archive:
+            frames = archive.select("RawBiasFrame", Selection(instrument="WFI"))
+            cold = [_seconds(archive, frame) for frame in frames]
+            hit, plain = _hits(archive, frames[0])
+    yield Figure(bench="archive", figure="fetch_cold_ms", value=statistics.median(cold) * 1e3, unit="ms")
+    yield Figure(bench="archive", figure="fetch_ratio", value=hit / plain, unit="of a plain read", bar="at most 1.05")
+
+
+def _hits(archive: ChannelArchive, frame: Frame) -> tuple[float, float]:
+    """Return the median seconds to ask for a frame and read it, and of reading it alone, in turns."""
+    path = archive.open(frame)
+    hits, plains = [], []
+    for _ in range(WARM):
+        hits.append(_seconds(archive, frame))
+        begun = time.perf_counter()
+        _read(path)
+        plains.append(time.perf_counter() - begun)
+    return statistics.median(hits), statistics.median(plains)
+
+
+def _seconds(archive: ChannelArchive, frame: Frame) -> float:
+    begun = time.perf_counter()
+    _read(archive.open(frame))
+    return time.perf_counter() - begun
+
+
+def _read(path: Path) -> None:
+    if len(path.read_bytes()) < SHAPE[0] * SHAPE[1] * 4:
+        raise RuntimeError(f"{path} is cut off")
+
+
+def _exposure(path: Path, number: int) -> Path:
+    """Write an exposure of one chip of WFI."""
+    header = fits.Header()
+    header["INSTRUME"] = "WFI"
+    header["DATE-OBS"] = f"2000-04-28T22:{number:02d}:03.250"
+    header["EXPTIME"] = 0.0
+    header["EXTNAME"] = "WIN1.CHIP1.OUT1"
+    header["HIERARCH ESO DPR TYPE"] = "BIAS"
+    noise = np.random.default_rng(number).integers(180, 220, SHAPE, dtype=np.int32)
+    fits.PrimaryHDU(noise, header).writeto(path)
+    return path
+
+
+@contextmanager
+def _agent(folder: Path, peer: Peer) -> Iterator[ChannelArchive]:
+    """Give the archive as a task sees it: an agent answers on the other end, in a thread of its own."""
+    ours, theirs = socket.socketpair()
+    agent = threading.Thread(target=lambda: asyncio.run(_answer(folder, peer, ours)))
+    agent.start()
+    channel = Channel(theirs)
+    try:
+        yield ChannelArchive(channel)
+    finally:
+        channel.close()
+        agent.join()
+
+
+async def _answer(folder: Path, peer: Peer, ours: socket.socket) -> None:
+    """Answer the questions of one task until it closes its end."""
+    (folder / "scratch").mkdir()
+    archive = Channels(peer)
+    frames = Frames(folder / "frames", CACHE_BYTES, archive, in_place=False)
+    proxy = ArchiveProxy(TaskLease(project=PROJECT), folder / "scratch", archive, frames, in_place=False)
+    reader, writer = await asyncio.open_connection(sock=ours)
+    receiver = Receiver(reader)
+    while messages := await receiver.receive():
+        for message in messages:
+            writer.write(pack(await proxy.answer(message["ask"], message["arguments"])))
+    writer.close()
+    await proxy.close()
+    await archive.close()
