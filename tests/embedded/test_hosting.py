@@ -17,7 +17,7 @@ from dpu_api.v1 import codeship_pb2, codeship_pb2_grpc
 from dpud.hosting.caller import current_caller
 from dpud.hosting.server import listening
 from dpud.hosting.settings import Address, BadSetting
-from fakes_hosting import place, served
+from fakes_hosting import eventually, place, served
 
 NAME = "dpu_api.v1.CodeService"
 
@@ -187,16 +187,36 @@ async def test_a_message_of_several_mib_passes(echo):
 
 
 async def test_calls_are_counted_by_their_end(echo):
-    def counted(code):
-        labels = {"grpc_method": f"/{NAME}/GetTree", "grpc_code": code}
-        return REGISTRY.get_sample_value("grpc_server_handled_total", labels) or 0
+    labels = {"grpc_type": "unary", "grpc_service": NAME, "grpc_method": "GetTree"}
 
-    before = counted("OK"), counted("NOT_FOUND")
+    def counted():
+        names = ("grpc_server_started_total", "grpc_server_handling_seconds_count")
+        ends = [
+            REGISTRY.get_sample_value("grpc_server_handled_total", labels | {"grpc_code": code})
+            for code in ("OK", "NOT_FOUND")
+        ]
+        return [value or 0 for value in (*(REGISTRY.get_sample_value(name, labels) for name in names), *ends)]
+
+    before = counted()
     async with echo.channel("anna's") as channel:
         stub = codeship_pb2_grpc.CodeServiceStub(channel)
         await stub.GetTree(get(""))
         await failure(stub.GetTree(get("NotFound")))
-    assert (counted("OK"), counted("NOT_FOUND")) == (before[0] + 1, before[1] + 1)
+    assert [after - earlier for earlier, after in zip(before, counted(), strict=True)] == [2, 2, 1, 1]
+
+
+async def test_a_call_whose_caller_left_is_counted_as_such():
+    labels = {"grpc_type": "server_stream", "grpc_service": NAME, "grpc_method": "DownloadBlobs"}
+
+    def left():
+        return REGISTRY.get_sample_value("grpc_server_handled_total", labels | {"grpc_code": "CANCELLED"}) or 0
+
+    before = left()
+    async with serving(Echo()) as where, where.channel("anna's") as channel:
+        call = codeship_pb2_grpc.CodeServiceStub(channel).DownloadBlobs(codeship_pb2.DownloadBlobsRequest(digests=[""]))
+        await call.read()
+        call.cancel()
+        await eventually(lambda: left() == before + 1, left, seconds=60)
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "dpu.example.org:443"])

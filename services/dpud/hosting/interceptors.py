@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+#: How a call ended whose caller went away.
+_LEFT = "CANCELLED"
+
 
 class Activity:
     """When somebody last called: an embedded DPU that nobody wants ends."""
@@ -49,7 +52,8 @@ class CallInterceptor(aio.ServerInterceptor):
         method = str(handler_call_details.method)
         if handler is None or method.startswith(caller.OPEN_PREFIXES):
             return handler
-        guard = _Guard(method, handler_call_details.invocation_metadata, self)
+        meter = metrics.meter(method, asks_often=handler.request_streaming, answers_often=handler.response_streaming)
+        guard = _Guard(meter, handler_call_details.invocation_metadata, method, self)
         wrapped: Callable[..., Any]
         if handler.response_streaming:
             wrapped = guard.streaming(handler.stream_stream or handler.unary_stream)
@@ -81,7 +85,8 @@ def _make(handler: Any) -> Callable[..., Any]:
 class _Guard:
     """One call: entered before the handler, left after it."""
 
-    def __init__(self, method: str, metadata: Any, owner: CallInterceptor) -> None:
+    def __init__(self, meter: metrics.Meter, metadata: Any, method: str, owner: CallInterceptor) -> None:
+        self._meter = meter
         self._method = method
         self._metadata = metadata or ()
         self._owner = owner
@@ -91,44 +96,46 @@ class _Guard:
 
     def unary(self, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def handle(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
-            begun = time.perf_counter()
+            begun, code = self._meter.begin(), _LEFT
             try:
                 self._enter()
                 answer = await behaviour(request, context)
+                code = "OK"
             except Exception as error:  # noqa: BLE001 (every fault becomes a status)
-                await self._fail(context, error, begun)
+                status = self._status(error)
+                code = status.code.name
+                await context.abort(status.code, status.details, status.trailing_metadata)
             else:
-                self._count("OK", begun)
                 return answer
+            finally:
+                self._meter.end(code, begun)
 
         return handle
 
     def streaming(self, behaviour: Callable[..., AsyncGenerator[Any, None]]) -> Callable[..., AsyncIterator[Any]]:
         async def handle(request: Any, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            begun = time.perf_counter()
+            begun, code = self._meter.begin(), _LEFT
             try:
                 self._enter()
                 # Closed here, not when the garbage is collected: a caller who left holds nothing.
                 async with aclosing(behaviour(request, context)) as answers:
                     async for answer in answers:
                         yield answer
+                code = "OK"
             except Exception as error:  # noqa: BLE001 (every fault becomes a status)
-                await self._fail(context, error, begun)
-            else:
-                self._count("OK", begun)
+                status = self._status(error)
+                code = status.code.name
+                await context.abort(status.code, status.details, status.trailing_metadata)
+            finally:
+                self._meter.end(code, begun)
 
         return handle
 
-    async def _fail(self, context: aio.ServicerContext[Any, Any], error: Exception, begun: float) -> None:
+    def _status(self, error: Exception) -> grpc.Status:
+        """Return what the caller is told of an error. Raises it where it is gRPC's own word that all was told."""
         if isinstance(error, aio.AbortError):
             raise error
         if not isinstance(error, DpuError):
             log.error("call failed", method=self._method, exc_info=error)
             error = InternalError(f"{type(error).__name__}: {error}")
-        status = rpc_status.to_status(to_status(error))
-        self._count(status.code.name, begun)
-        await context.abort(status.code, status.details, status.trailing_metadata)
-
-    def _count(self, code: str, begun: float) -> None:
-        metrics.CALLS.labels(self._method, code).inc()
-        metrics.CALL_SECONDS.labels(self._method).observe(time.perf_counter() - begun)
+        return rpc_status.to_status(to_status(error))
