@@ -274,3 +274,30 @@ def test_what_remains_of_a_deleted_job_says_so_and_holds_no_line():
     assert (again.project, again.owner, again.deleted_by, again.end) == ("KIDS", "anna", "anna", 0)
     assert again.closed == ledger.closed
     assert again.ended
+
+
+def test_what_is_settled_is_not_looked_at_again_for_the_sake_of_another():
+    ledger = Ledger()
+    for task in range(1_000):
+        do(ledger, close(1, task=task))
+    looked = []
+    verdict = ledger._verdict
+    ledger._verdict = lambda key, now: looked.append(key) or verdict(key, now)
+    assert do(ledger, take(0, 1, task=7))[1].complete
+    assert looked == [(7, 1)]
+
+
+def test_late_lines_of_an_attempt_that_ended_incomplete_complete_it():
+    ledger = Ledger()
+    do(ledger, close(2, patience_s=1))
+    do(ledger, take(0, 1))
+    assert not settle(ledger, NOW + SECOND_US)[0].complete
+    assert do(ledger, take(1, 1), NOW + 2 * SECOND_US)[1] == end(2, complete=True, now=NOW + 2 * SECOND_US)
+
+
+def test_a_second_close_waits_by_its_own_patience():
+    ledger = Ledger()
+    do(ledger, close(-1, patience_s=1))
+    do(ledger, close(5, patience_s=60))
+    assert settle(ledger, NOW + SECOND_US) == []
+    assert ledger.due() == NOW + 60 * SECOND_US

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -100,8 +101,11 @@ class Ledger:
         self.closed: JobClosed | None = None
         self._attempts: dict[Key, _Attempt] = {}
         self._newest: dict[int, int] = {}
-        #: Attempts about which followers may have to be told something.
-        self._unsettled: set[Key] = set()
+        #: Attempts whose end followers wait for, and when their patience is over.
+        self._awaited: set[Key] = set()
+        self._deadlines: list[tuple[int, Key]] = []
+        #: Attempts that something new is known of: nothing else needs to be looked at, however large the job is.
+        self._news: set[Key] = set()
 
     def open(self, project: str, now: int) -> list[Record]:
         """Return what it takes to know the job as one of `project`. Raises UsageError where it is another's."""
@@ -132,16 +136,22 @@ class Ledger:
                 return [] if same else [JobClosed(now, command.state)]
 
     def settle(self, now: int) -> list[Record]:
-        """Return the ends of attempts that are due: all lines are here, or the patience is over."""
-        return [end for key in sorted(self._unsettled) if (end := self._verdict(key, now)) is not None]
+        """Return the ends of attempts that are due: all lines are here, or the patience is over.
+
+        Each attempt is looked at once, until there is news of it or its patience is over: apply what is returned.
+        """
+        found, self._news = self._news, set()
+        while self._deadlines and self._deadlines[0][0] <= now:
+            found.add(heapq.heappop(self._deadlines)[1])
+        return [end for key in sorted(found) if (end := self._verdict(key, now)) is not None]
 
     def due(self) -> int | None:
         """Return when `settle` has something to say at the latest, without any further record."""
-        waiting = [attempt for key in self._unsettled if (attempt := self._attempts[key]).told is None]
-        # An attempt that was never closed waits for nothing once its job is.
-        return min(
-            (each.closed.time_us + each.closed.patience_us if each.closed else 0 for each in waiting), default=None
-        )
+        if any(self._verdict(key, 0) for key in self._news):
+            return 0
+        while self._deadlines and self._deadlines[0][1] not in self._awaited:
+            heapq.heappop(self._deadlines)
+        return self._deadlines[0][0] if self._deadlines else None
 
     def apply(self, record: Record) -> None:
         """Take over one record."""
@@ -152,22 +162,22 @@ class Ledger:
             case Lines():
                 self._applied_lines(record)
             case TaskClosed():
-                attempt = self._attempts.setdefault((record.task, record.attempt), _Attempt())
-                attempt.closed, attempt.told = record, None
-                self._unsettled.add((record.task, record.attempt))
+                self._applied_close(record)
             case TaskEnded():
                 self._attempts.setdefault((record.task, record.attempt), _Attempt()).told = record
-                self._unsettled.discard((record.task, record.attempt))
+                self._awaited.discard((record.task, record.attempt))
+                self._news.discard((record.task, record.attempt))
             case JobClosed():
-                self.closed = record
-                self._unsettled |= {key for key, attempt in self._attempts.items() if attempt.closed is None}
+                self._applied_end(record)
             case TaskLabelled():
                 self.labels[record.task] = record.label
             case Owned():
                 self.owner = record.user
             case Deleted():
                 self.deleted_by = record.user
-                self._unsettled.clear()
+                self._awaited.clear()
+                self._deadlines.clear()
+                self._news.clear()
 
     def acknowledged(self, task: int, attempt: int) -> int:
         """Return the number below which every line of the attempt that was sent is here."""
@@ -181,7 +191,7 @@ class Ledger:
     @property
     def ended(self) -> bool:
         """Whether the job is closed and there is nothing more to wait for."""
-        return self.closed is not None and all(self._attempts[key].told is not None for key in self._unsettled)
+        return self.closed is not None and not self._awaited
 
     @property
     def complete(self) -> bool:
@@ -231,14 +241,35 @@ class Ledger:
             for start, end in holes
         ]
 
+    def _applied_close(self, record: TaskClosed) -> None:
+        key = (record.task, record.attempt)
+        attempt = self._attempts.setdefault(key, _Attempt())
+        attempt.closed, attempt.told = record, None
+        self._await(key)
+        heapq.heappush(self._deadlines, (record.time_us + record.patience_us, key))
+
+    def _applied_end(self, record: JobClosed) -> None:
+        self.closed = record
+        for key, attempt in self._attempts.items():
+            # One that was never closed waits for nothing once its job is.
+            if attempt.closed is None and attempt.told is None:
+                self._await(key)
+
+    def _await(self, key: Key) -> None:
+        """Let followers wait for the end of an attempt, which may be due already."""
+        self._awaited.add(key)
+        self._news.add(key)
+
     def _applied_lines(self, record: Lines) -> None:
         key = (record.task, record.attempt)
         attempt = self._attempts.setdefault(key, _Attempt())
         attempt.got.add(record.first, record.first + record.count)
         self._newest[record.task] = max(record.attempt, self._newest.get(record.task, 0))
-        if (attempt.told is not None and not attempt.told.complete) or (attempt.told is None and self.closed):
+        if attempt.told is None and self.closed:
+            self._await(key)
+        elif key in self._awaited or (attempt.told is not None and not attempt.told.complete):
             # Late lines may fill the holes that followers were told about.
-            self._unsettled.add(key)
+            self._news.add(key)
 
     def _verdict(self, key: Key, now: int) -> TaskEnded | None:
         attempt = self._attempts[key]
