@@ -101,8 +101,16 @@ class Distribution:
         return found
 
 
+def gauge(name: str, what: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:
+    """Return numbers by the value of one label, as Prometheus reads them."""
+    family = GaugeMetricFamily(name, what, labels=[label])
+    for value, number in values.items():
+        family.add_metric([value], number)
+    return family
+
+
 def histogram(
-    name: str, what: str, labels: Sequence[str], distributions: Mapping[Sequence[str], Distribution]
+    name: str, what: str, labels: Sequence[str], distributions: Mapping[tuple[str, ...], Distribution]
 ) -> HistogramMetricFamily:
     """Return distributions by the values of their labels, as Prometheus reads them."""
     family = HistogramMetricFamily(name, what, labels=labels)
@@ -111,21 +119,28 @@ def histogram(
     return family
 
 
-def disk(service: str, folder: Path) -> Iterator[Metric]:
-    """Yield how large the disk under a service's folder is, and how much of it is free."""
-    usage = shutil.disk_usage(folder)
-    sizes = GaugeMetricFamily("dpu_disk_size_bytes", "The disk under the service's folder.", labels=["service"])
-    sizes.add_metric([service], usage.total)
-    free = GaugeMetricFamily("dpu_disk_free_bytes", "Of it, what is free.", labels=["service"])
-    free.add_metric([service], usage.free)
-    yield from (sizes, free)
-
-
 class Collector(Protocol):
     """What a service shows."""
 
     def collect(self) -> Iterable[Metric]:
         """Return its metrics as they are now; called in the loop's thread, where the state stands still meanwhile."""
+
+
+class DiskMetrics:
+    """How large the disk under a service's folder is, and how much of it is free."""
+
+    def __init__(self, service: str, folder: Path) -> None:
+        self._service = service
+        self._folder = folder
+
+    def collect(self) -> Iterator[Metric]:
+        """Return both."""
+        usage = shutil.disk_usage(self._folder)
+        size = GaugeMetricFamily("dpu_disk_size_bytes", "The disk under a service's folder.", labels=["service"])
+        size.add_metric([self._service], usage.total)
+        free = GaugeMetricFamily("dpu_disk_free_bytes", "What is free of it.", labels=["service"])
+        free.add_metric([self._service], usage.free)
+        yield from (size, free)
 
 
 class _Shown:

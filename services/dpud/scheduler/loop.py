@@ -13,6 +13,7 @@ import structlog
 from dpu.errors import DpuError, StorageFull, Unreachable
 from dpud.scheduler import codec, events, machine
 from dpud.scheduler.commands import Command, Repeat, Resume, Retire, Submit, Tick
+from dpud.scheduler.tally import Tally
 from dpud.scheduler.watchers import Watchers
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Loop:
         #: The state, and how many events lie behind the newest snapshot.
         self.state, self.tail = replayed(journal)
         self.watchers = Watchers()
+        self.tally = Tally(clock())
         self._journal = journal
         self._clock = clock
         self._max_ended = max_ended
@@ -106,6 +108,11 @@ class Loop:
         self._asked.set()
         return await ask.answer
 
+    @property
+    def roomy(self) -> bool:
+        """Whether new jobs are taken: the journal's disk has room for them."""
+        return self._roomy
+
     def now(self) -> float:
         """Return the time by which the loop decides."""
         return self._clock()
@@ -122,7 +129,9 @@ class Loop:
             for ask in asks:
                 self._do(ask, leaving)
             happened = [event for ask in asks for event in ask.happened]
+            begun = time.perf_counter()
             self._journal.append(happened, leaving)
+            append_s = time.perf_counter() - begun
             self.tail += len(happened)
         except BaseException:
             self._give_up(asks)
@@ -130,6 +139,7 @@ class Loop:
         for ask in asks:
             _answer(ask)
         self._ring(happened)
+        self.tally.commit(happened, append_s, self.state)
 
     def _do(self, ask: _Ask, leaving: list[Job]) -> None:
         now = self._clock()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from dpu_api.v1 import dispatch_pb2_grpc, scheduler_pb2_grpc
+from dpud.hosting.metrics import DiskMetrics, showing
 from dpud.hosting.server import listening, until_stopped
 from dpud.hosting.settings import Address, Environment, Listening, Peer
 from dpud.scheduler.database import postgres_engine
@@ -16,6 +17,7 @@ from dpud.scheduler.directory import Directory
 from dpud.scheduler.journal_sql import SqlJournal
 from dpud.scheduler.leadership import elected, leading
 from dpud.scheduler.loop import Loop
+from dpud.scheduler.metrics import SchedulerMetrics
 from dpud.scheduler.outbox import Outbox
 from dpud.scheduler.peers import GrpcPeers
 from dpud.scheduler.service import DispatchService, Identity, SchedulerService
@@ -66,7 +68,10 @@ class Settings:
 async def built(settings: Settings) -> AsyncIterator[Services]:
     """Open the journal in a file, replay it, start the loop and the outbox; yield the services."""
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with closing(SqlJournal.open_file(settings.state / "journal.sqlite")) as journal:
+    with (
+        closing(SqlJournal.open_file(settings.state / "journal.sqlite")) as journal,
+        showing(DiskMetrics("scheduler", settings.state)),
+    ):
         async with _served(journal, settings) as services:
             yield services
 
@@ -97,7 +102,8 @@ async def running(journal: SqlJournal, peers: Peers, identity: Identity) -> Asyn
                 lambda server: scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(scheduler, server),
                 lambda server: dispatch_pb2_grpc.add_DispatchServiceServicer_to_server(dispatch, server),
             ]
-            yield list(zip(NAMES, adding, strict=True))
+            with showing(SchedulerMetrics(loop, lambda: dispatch.stale_reports)):
+                yield list(zip(NAMES, adding, strict=True))
         finally:
             for task in tasks:
                 task.cancel()

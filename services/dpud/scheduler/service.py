@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.duration_pb2 import Duration
 
 import dpu
-from dpu.errors import UsageError
+from dpu.errors import StaleLease, UsageError
 from dpu_api.v1 import catalogue_pb2, dispatch_pb2, dispatch_pb2_grpc, job_pb2, scheduler_pb2, scheduler_pb2_grpc
 from dpud.hosting.caller import current_caller
 from dpud.scheduler import machine, wire
@@ -259,6 +259,8 @@ class DispatchService(dispatch_pb2_grpc.DispatchServiceServicer):
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._polls = Polls()
+        #: How many ends were told of leases that were another's by then.
+        self.stale_reports = 0
 
     async def RegisterWorker(
         self, request: dispatch_pb2.RegisterWorkerRequest, _context: ServicerContext[Any, Any]
@@ -284,6 +286,8 @@ class DispatchService(dispatch_pb2_grpc.DispatchServiceServicer):
             said = await self._said(call, poll)
             if not poll.superseded:
                 self._polls.tell(request.session, said.cancel)
+        if said.stale:
+            self.stale_reports += sum(report.ref in said.stale for report in call.reports)
         return wire.work_response(self._loop.state, said)
 
     async def _said(self, call: wire.WorkCall, poll: Poll) -> Answer:
@@ -314,7 +318,11 @@ class DispatchService(dispatch_pb2_grpc.DispatchServiceServicer):
         if first is None:
             raise UsageError("a plan came without its first message")
         session_of(self._loop.state, first.session)
-        await self._loop.execute(Plan(report=wire.report(first.report), tasks=tuple(tasks)))
+        try:
+            await self._loop.execute(Plan(report=wire.report(first.report), tasks=tuple(tasks)))
+        except StaleLease:
+            self.stale_reports += 1
+            raise
         return dispatch_pb2.ReportPlanResponse()
 
 
