@@ -477,8 +477,8 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"biases": 0}, "0 biases, 0 dome flats and 0 twilight flats: at least one exposure is needed"),
-        ({"biases": -1, "domes": 3}, "-1 biases, 3 dome flats and 0 twilight flats: at least one exposure is needed"),
+        ({"biases": 0}, "0 biases, 0 dome flats, 0 twilight flats and 0 science exposures: at least one is needed"),
+        ({"biases": -1, "domes": 3}, "-1 biases, 3 dome flats, 0 twilight flats and 0 science"),
         ({"scale": 0.01}, "scale 0.01 is not in 0 ... 1 or leaves less than 64 pixels on a side"),
         ({"scale": 2.0}, "scale 2 is not in 0 ... 1"),
         ({"scale": float("nan")}, "scale nan is not in 0 ... 1"),
@@ -487,6 +487,8 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
         ({"seed": -1}, "seed -1 is negative"),
         ({"flaw": "rain"}, "flaw 'rain' is not one of shutter, saturated, filter, mode, flicker"),
         ({"lamp_drift": 1.0}, "lamp drift 1 is not in 0 ... 1"),
+        ({"fringes": 0.5}, "a sky of 3000 ADU with fringes of 0.5: above 0 and within 0 ... 0.5 are needed"),
+        ({"sky": 0.0}, "a sky of 0 ADU with fringes of 0: above 0"),
         ({"nonlinearity": 0.5}, "nonlinearity 0.5 is not in 0 ... 0.3"),
         ({"dome_levels": (1e4, 0.0)}, r"levels of dome flats \(10000.0, 0.0\): one or more above 0 ADU are needed"),
     ],
@@ -517,7 +519,10 @@ def test_the_command_says_where_the_night_is(tmp_path: Path, capsys: pytest.Capt
         (["--instrument", "WFC"], "simulate: instrument 'WFC' is not one of NICKEL, OMEGACAM, WFI\n"),
         (["--chips", "9"], "simulate: 9 chips were asked for: WFI has 8\n"),
         (["--night", "28 April"], "simulate: '28 April' is not a night: write it as 'CCYY-MM-DD', e.g. '2000-04-28'\n"),
-        (["--biases", "0"], "simulate: 0 biases, 0 dome flats and 0 twilight flats: at least one exposure is needed\n"),
+        (
+            ["--biases", "0"],
+            "simulate: 0 biases, 0 dome flats, 0 twilight flats and 0 science exposures: at least one is needed\n",
+        ),
     ],
 )
 def test_the_command_refuses_in_one_line(

@@ -12,7 +12,7 @@ from dpu_recipes.night import BadNight as BadDate
 from dpu_recipes.night import parse_night
 from dpu_recipes.simulate import BadNight, Night, write_night
 from dpu_recipes.simulate.flaw import FLAWS
-from dpu_recipes.simulate.night import DOME_LIGHT, LAMP_DRIFT
+from dpu_recipes.simulate.night import DOME_LIGHT, LAMP_DRIFT, SKY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,9 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (BadNight, BadDate, InstrumentError, OSError) as error:
         print(f"simulate: {error}", file=sys.stderr)
         return 1
-    frames = f"{night.biases} RawBiasFrame and {night.domes} RawDomeFlatFrame"
-    if night.twilights:
-        frames = f"{frames.replace(' and', ',')} and {night.twilights} RawTwilightFlatFrame"
+    counted = [(night.biases, "RawBiasFrame"), (night.domes, "RawDomeFlatFrame")]
+    counted += [(night.twilights, "RawTwilightFlatFrame")] if night.twilights else []
+    counted += [(night.sciences, "RawScienceFrame")] if night.sciences else []
+    *first, last = [f"{count} {name}" for count, name in counted]
+    frames = f"{', '.join(first)} and {last}"
     where = f"in {asked.folder}/raw, the truth in {asked.folder}/truth"
     print(f"{truth.instrument} {truth.night}: {frames} of {', '.join(truth.chips)} {where}")
     return 0
@@ -52,6 +54,9 @@ def _night(asked: argparse.Namespace) -> Night:
         nonlinearity=asked.nonlinearity,
         twilights=asked.twilights,
         dawn=asked.dawn,
+        sciences=asked.sciences,
+        sky=asked.sky,
+        fringes=asked.fringes,
         flaw=asked.flaw,
         date=parse_night(asked.night),
         filter=asked.filter,
@@ -73,7 +78,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--nonlinearity", type=float, default=0.0, help="light lost at 50,000 ADU (default: none)")
     parser.add_argument("--twilights", type=int, default=0, help="how many twilight flats (default: %(default)s)")
     parser.add_argument("--dawn", action="store_true", help="of a sky that grows brighter")
-    parser.add_argument("--flaw", default="", help=f"what went wrong with the flats: {', '.join(FLAWS)}")
+    parser.add_argument("--sciences", type=int, default=0, help="how many science exposures (default: %(default)s)")
+    parser.add_argument("--sky", type=float, default=SKY, metavar="ADU", help="its light (default: %(default)s)")
+    parser.add_argument("--fringes", type=float, default=0.0, help="their rms, part of the sky (default: none)")
+    parser.add_argument("--flaw", default="", help=f"what went wrong with them: {', '.join(FLAWS)}")
     parser.add_argument("--night", default="2000-04-28", help="the date of its evening (default: %(default)s)")
     parser.add_argument("--filter", default="#842", help="of the dome flats (default: %(default)s)")
     return parser

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dpu_recipes.instrument import Chip, Instrument, TypeRule
     from dpu_recipes.simulate.detector import Layout
     from dpu_recipes.simulate.exposure import Exposure
+    from dpu_recipes.simulate.optics import Optics
 
 #: Modified Julian Date of the Unix epoch, and seconds a day.
 _UNIX_MJD = 40587.0
@@ -37,6 +38,8 @@ def of_exposure(instrument: Instrument, exposure: Exposure, extensions: int) -> 
         "extensions": extensions,
     }
     cards: dict[str, Any] = {"ORIGIN": "simulated", "TELESCOP": instrument.telescope, "OBJECT": exposure.object}
+    if exposure.science:
+        said |= dict(zip(("ra", "dec"), exposure.header_pointing, strict=True))
     cards.update(_under_keys(instrument, said))
     if exposure.mode and instrument.modes:
         cards[instrument.modes[0]] = exposure.mode
@@ -67,6 +70,27 @@ def of_chip(instrument: Instrument, chip: Chip, layout: Layout) -> fits.Header:
         "saturation": chip.saturation,
     }
     return _header({"EXTNAME": chip.name, **_under_keys(instrument, said)})
+
+
+def of_sky(exposure: Exposure, optics: Optics, layout: Layout) -> fits.Header:
+    """Return where a header believes that one of its CCDs looks: TAN, CRPIX of the raw frame, counted from 1."""
+    ra, dec = exposure.header_pointing
+    y, x = optics.axis
+    return _header(
+        {
+            "CTYPE1": "RA---TAN",
+            "CTYPE2": "DEC--TAN",
+            "CRVAL1": ra,
+            "CRVAL2": dec,
+            "CRPIX1": x + 1 + layout.strips.prescan_x,
+            "CRPIX2": y + 1 + layout.strips.prescan_y,
+            "CD1_1": -optics.pixel_deg,
+            "CD1_2": 0.0,
+            "CD2_1": 0.0,
+            "CD2_2": optics.pixel_deg,
+            "RADESYS": "ICRS",
+        }
+    )
 
 
 def example(pattern: str) -> str | float:

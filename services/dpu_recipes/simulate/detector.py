@@ -22,6 +22,12 @@ ROUNDING = 1 / 12
 #: Light, ADU, of which `Detector.nonlinearity` is lost.
 NONLINEAR_AT = 50_000.0
 
+#: Light, ADU, that a pixel keeps; what is more runs along its column.
+WELL = 62_000.0
+
+#: By how much fringes bend to and fro over eight periods, radians.
+FRINGE_BEND = np.float32(2)
+
 #: By overscan method: the axes that it averages along, both for a constant, and the strip that it looks at.
 METHODS: Mapping[int, tuple[tuple[int, ...], str]] = {
     1: ((0, 1), "prescan_x"),
@@ -85,6 +91,8 @@ class Detector:
     #: The lamp's light over the sky's: in the middle of the CCD, and what it gains from the first row (column) to
     #: the last.
     lamp: tuple[float, float, float] = (1.0, 0.0, 0.0)
+    #: The fringes' period, pixels, their direction from y to x and two phases, radians: `fringe_shape`.
+    fringe: tuple[float, float, float, float] = (40.0, 0.0, 0.0, 0.0)
     #: Part of the light that is not counted, of NONLINEAR_AT ADU; it grows with the light.
     nonlinearity: float = 0.0
 
@@ -97,6 +105,24 @@ class Detector:
         """Return what is counted of `light`, ADU: L (1 - nonlinearity L / NONLINEAR_AT)."""
         counted: Image = light * (1 - np.float32(self.nonlinearity / NONLINEAR_AT) * light)
         return counted
+
+    def kept(self, light: Image) -> Image:
+        """Return what is counted of `light`, ADU, where each pixel keeps WELL: the rest ran along its column."""
+        counted = self.counted(light)
+        return bled(counted, WELL) if counted.max() > WELL else counted
+
+    def fringe_shape(self) -> Image:
+        """Return the fringes on the pixels that see light, their mean 0 and rms 1: bent, but nowhere closed."""
+        period, angle, start, bend = self.fringe
+        y = np.arange(self.layout.rows, dtype=np.float32)[:, None]
+        x = np.arange(self.layout.columns, dtype=np.float32)[None, :]
+        turn = np.float32(2 * np.pi / period)
+        along = y * np.float32(np.cos(angle)) + x * np.float32(np.sin(angle))
+        across = x * np.float32(np.cos(angle)) - y * np.float32(np.sin(angle))
+        shape: Image = np.sqrt(np.float32(2)) * np.cos(
+            turn * along + np.float32(start) + FRINGE_BEND * np.sin(turn / 8 * across + np.float32(bend))
+        )
+        return shape
 
     def lamp_shape(self) -> Image:
         """Return how much of the lamp's light falls on each pixel that sees light, against an even sky."""
@@ -130,3 +156,24 @@ class Detector:
             raise ValueError(f"overscan method {method} needs {strip}, and {self.chip} has none")
         light -= values.mean(axis=axes, keepdims=True, dtype=np.float64).astype(np.float32)
         return light
+
+
+def bled(light: Image, well: float) -> Image:
+    """Return `light` : (y, x) float32, ADU, where no pixel has more than `well`.
+
+    One half of what it has more runs up its column and one half down, each to the first pixels that have room; beyond
+    the ends of the column it is lost.
+    """
+    found: Image = np.minimum(light, np.float32(well))
+    columns = np.flatnonzero((light > well).any(axis=0))
+    part = found[:, columns]
+    excess = (light[:, columns] - part) / 2
+    for order in (range(len(part)), range(len(part) - 1, -1, -1)):
+        running = np.zeros(columns.size, np.float32)
+        for y in order:
+            running += excess[y]
+            room = np.minimum(running, np.float32(well) - part[y])
+            part[y] += room
+            running -= room
+    found[:, columns] = part
+    return found

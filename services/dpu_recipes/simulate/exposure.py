@@ -10,7 +10,7 @@ import numpy as np
 
 from dpu_recipes.frames import EPOCH
 from dpu_recipes.simulate import rays
-from dpu_recipes.simulate.stars import NONE, Stars
+from dpu_recipes.simulate.scene import EMPTY, Scene
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -54,10 +54,15 @@ class Exposure:
     object: str = ""
     #: Mean of the light, ADU: of the dome's lamp, else of the sky.
     light: float = 0.0
+    #: Rms of the fringes, part of `light`.
+    fringes: float = 0.0
     #: Amplitude of the rows' unequal light, of which each frame has its own phase.
     flicker: float = 0.0
     #: Of the sky against that of the night's first exposure, pixels in y and x.
     dither: tuple[float, float] = (0.0, 0.0)
+    #: Where the axis of the telescope points to, and where its header says so: right ascension, declination, degrees.
+    pointing: tuple[float, float] = (0.0, 0.0)
+    header_pointing: tuple[float, float] = (0.0, 0.0)
     #: Of the read-out, by the first keyword in which the instrument has one; '' is its own.
     mode: str = ""
 
@@ -65,6 +70,11 @@ class Exposure:
     def lamp(self) -> bool:
         """Return whether its light is that of the dome's lamp."""
         return self.frame_class == "RawDomeFlatFrame"
+
+    @property
+    def science(self) -> bool:
+        """Return whether it looks at the night's field."""
+        return self.frame_class == "RawScienceFrame"
 
     def at(self, date_obs: datetime) -> Self:
         """Return the same exposure at another time."""
@@ -83,7 +93,7 @@ class Circumstances:
     drift: float
     slope: float
     rays: Rays
-    stars: Stars
+    scene: Scene
 
 
 def drifts(count: int, generator: Generator) -> Image:
@@ -92,7 +102,7 @@ def drifts(count: int, generator: Generator) -> Image:
 
 
 def expose(
-    detector: Detector, exposure: Exposure, drift: float, generator: Generator, stars: Stars = NONE
+    detector: Detector, exposure: Exposure, drift: float, generator: Generator, scene: Scene = EMPTY
 ) -> tuple[NDArray[np.uint16], Circumstances]:
     """Return the frame that a CCD gives, (y, x) uint16, ADU, and what befell it.
 
@@ -112,13 +122,13 @@ def expose(
     # the read noise of a CCD with hot columns to better than a per cent.
     light += detector.hot
     if exposure.light:
-        light += detector.counted(_lit(detector, _falling(detector, exposure, stars, generator), generator))
+        light += detector.kept(_lit(detector, _falling(detector, exposure, scene, generator), generator))
     noise = float(np.sqrt(detector.read_noise**2 + exposure.light / detector.gain))
     hits = rays.thrown(layout, exposure.exptime + READ_OUT, noise, generator)
     light[hits.y, hits.x] += hits.signal
     np.rint(frame, out=frame)
     image = np.clip(frame, 0, CEILING, out=frame).astype(np.uint16)
-    return image, Circumstances(drift=drift, slope=slope, rays=hits, stars=stars)
+    return image, Circumstances(drift=drift, slope=slope, rays=hits, scene=scene)
 
 
 def _rows(detector: Detector, slope: float, generator: Generator) -> Image:
@@ -129,7 +139,7 @@ def _rows(detector: Detector, slope: float, generator: Generator) -> Image:
     return (detector.row_pattern + tilt + pick_up).astype(np.float32)
 
 
-def _falling(detector: Detector, exposure: Exposure, stars: Stars, generator: Generator) -> Image:
+def _falling(detector: Detector, exposure: Exposure, scene: Scene, generator: Generator) -> Image:
     """Return the light that falls on each pixel, ADU, without its noise."""
     light = np.full(detector.flat.shape, exposure.light, np.float32)
     if exposure.lamp:
@@ -137,7 +147,9 @@ def _falling(detector: Detector, exposure: Exposure, stars: Stars, generator: Ge
     if exposure.flicker:
         phase = 2 * np.pi * (np.arange(len(light)) / FLICKER_ROWS + generator.uniform())
         light *= (1 + exposure.flicker * np.sin(phase)).astype(np.float32)[:, None]
-    stars.add_to(light)
+    if exposure.fringes:
+        light *= 1 + np.float32(exposure.fringes) * detector.fringe_shape()
+    scene.add_to(light)
     return light
 
 

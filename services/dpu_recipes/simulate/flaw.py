@@ -1,4 +1,4 @@
-"""What can go wrong with the flats of a night: each flaw spoils its exposures, and the truth tells of it."""
+"""What can go wrong with the lit exposures of a night: each flaw spoils its exposures, and the truth tells of it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
 
     from dpu_recipes.simulate.exposure import Exposure
 
-#: By name, what it means. The first three spoil the last flat of a class, 'mode' too; 'flicker' spoils all dome flats.
+#: By name, what it means. All but 'flicker', which spoils all dome flats, spoil the last exposure of each class.
 FLAWS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "shutter": "the last flat got no light",
-        "saturated": "the last flat got four times its light",
-        "filter": "the last flat was taken through another filter",
-        "mode": "the last flat was read out in another mode",
+        "shutter": "the last one got no light",
+        "saturated": "the last one got four times its light, or more: 100,000 ADU",
+        "filter": "the last one was taken through another filter",
+        "mode": "the last one was read out in another mode",
         "flicker": "the lamp's light differs by a fifth from flat to flat and by 1 % along the rows",
     }
 )
 
 #: What the flaws are made of.
-OVEREXPOSED = 4.0
+OVEREXPOSED, AT_LEAST = 4.0, 100_000.0
 OTHER_FILTER = "#843"
 OTHER_MODE = "other"
 #: Factors of the lamp's light, in turn.
@@ -52,7 +52,7 @@ def _spoiled(exposure: Exposure, flaw: str) -> Exposure:
         case "shutter":
             return replace(exposure, light=0.0)
         case "saturated":
-            return replace(exposure, light=exposure.light * OVEREXPOSED)
+            return replace(exposure, light=max(exposure.light * OVEREXPOSED, AT_LEAST))
         case "filter":
             return replace(exposure, filter=OTHER_FILTER)
         case "mode":

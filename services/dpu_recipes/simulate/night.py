@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from dataclasses import field as attribute
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dpu_recipes.night import midnight_of
-from dpu_recipes.simulate import draw, stars
+from dpu_recipes.simulate import draw, field, optics, scene, stars, tracks
 from dpu_recipes.simulate.detector import Layout
 from dpu_recipes.simulate.exposure import READ_OUT, Exposure
 from dpu_recipes.simulate.flaw import FLAWS, spoiled
+from dpu_recipes.simulate.scene import EMPTY, Scene
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from dpu_recipes.instrument import Chip, Instrument
     from dpu_recipes.simulate.detector import Detector, Image
-    from dpu_recipes.simulate.stars import Stars
+    from dpu_recipes.simulate.field import Field
+    from dpu_recipes.simulate.optics import Optics
 
 #: From midnight back to the first calibration: before sunset at any season, and in the same night.
 AFTERNOON = timedelta(hours=9)
@@ -32,14 +35,29 @@ LAMP_GRADIENT = 0.16
 #: Mean light of the first twilight flat of an evening and of the last, ADU, and the seconds of the first.
 TWILIGHT_LIGHT = (29_000.0, 21_000.0)
 TWILIGHT_SECONDS = 5.0
-#: Rms of the telescope's offsets between twilight flats, pixels: stars fall elsewhere on the CCD.
+#: Rms of the telescope's offsets between exposures of the sky, pixels: stars fall elsewhere on the CCD.
 DITHER = 50.0
+#: The field of a night: its middle, ICRS, degrees. How far a header is off where the telescope points, arcsec, rms.
+FIELD = (53.1, -27.8)
+POINTING_ERROR = 2.0
+#: Of a science exposure; the first begins so long before midnight.
+SCIENCE_SECONDS, EVENING = 300.0, timedelta(hours=4)
+#: Light of the night sky, ADU.
+SKY = 3_000.0
+#: Of the light of the night sky, and of its fringes, by how much exposures differ either way, part of it.
+SKY_CHANGE, FRINGE_CHANGE = 0.1, 0.15
+#: Periods of fringes, pixels.
+FRINGE_PERIOD = (25.0, 45.0)
+#: Pixels between the CCDs of a whole mosaic.
+GAP = 60.0
 #: Of the light in the middle of the focal plane, what its corners lose.
 VIGNETTING = 0.15
 #: Biases by whose mean hot pixels are scaled in a night that has none.
 REFERENCE_BIASES = 10
 #: Largest nonlinearity: with more, bright light would be counted as less than dim light.
 STEEPEST = 0.3
+#: Fringes of more would leave no light between them.
+MOST_FRINGES = 0.5
 #: Fewer pixels on a side hold no background mesh.
 SMALLEST = 64
 
@@ -69,19 +87,23 @@ class Night:
     twilights: int = 0
     #: Whether twilight falls (its flats grow dimmer) or rises.
     dawn: bool = False
-    #: One of FLAWS: what went wrong with the flats.
+    sciences: int = 0
+    #: Of a science exposure: the light of the sky, ADU, and the rms of its fringes, part of it.
+    sky: float = SKY
+    fringes: float = 0.0
+    #: One of FLAWS: what went wrong with the lit exposures.
     flaw: str = ""
-    date: date = field(default=date(2000, 4, 28))
+    date: date = attribute(default=date(2000, 4, 28))
     #: In the beam; biases carry its name too, as real ones do.
     filter: str = "#842"
 
     def __post_init__(self) -> None:
         """Refuse a night without exposures, chips or pixels."""
-        numbers = (self.biases, self.domes, self.twilights)
+        numbers = (self.biases, self.domes, self.twilights, self.sciences)
         if min(numbers) < 0 or not any(numbers):
             raise BadNight(
-                f"{self.biases} biases, {self.domes} dome flats and {self.twilights} twilight flats: "
-                "at least one exposure is needed"
+                f"{self.biases} biases, {self.domes} dome flats, {self.twilights} twilight flats and "
+                f"{self.sciences} science exposures: at least one is needed"
             )
         self._check_light()
         if not self.chips:
@@ -101,6 +123,11 @@ class Night:
             raise BadNight(f"levels of dome flats {self.dome_levels}: one or more above 0 ADU are needed")
         if not 0 <= self.lamp_drift < 1:
             raise BadNight(f"lamp drift {self.lamp_drift:g} is not in 0 ... 1")
+        if not (self.sky > 0 and 0 <= self.fringes < MOST_FRINGES):
+            raise BadNight(
+                f"a sky of {self.sky:g} ADU with fringes of {self.fringes:g}: "
+                f"above 0 and within 0 ... {MOST_FRINGES:g} are needed"
+            )
         if not 0 <= self.nonlinearity <= STEEPEST:
             raise BadNight(f"nonlinearity {self.nonlinearity:g} is not in 0 ... {STEEPEST:g}")
         if self.flaw and self.flaw not in FLAWS:
@@ -113,33 +140,82 @@ class Night:
         return Layout(rows=rows, columns=columns, strips=self.instrument.strips)
 
     def exposures(self) -> list[Exposure]:
-        """Return the exposures in order: biases, dome flats, twilight flats."""
-        clock = midnight_of(self.date, self.instrument.longitude_deg) - AFTERNOON
-        clock = clock.replace(microsecond=0)
+        """Return the exposures in order: biases, dome flats, twilight flats, science exposures."""
+        midnight = midnight_of(self.date, self.instrument.longitude_deg).replace(microsecond=0)
+        clock = midnight - AFTERNOON
+        planned = [*self._biases(), *self._domes(), *self._twilights(), *self._sciences()]
         exposures = []
-        for exposure in spoiled([*self._biases(), *self._domes(), *self._twilights()], self.flaw):
+        for exposure in spoiled(planned, self.flaw):
+            if exposure.science:
+                clock = max(clock, midnight - EVENING)
             exposures.append(exposure.at(clock))
             clock += timedelta(seconds=exposure.exptime + READ_OUT + 3.141)
         return exposures
 
     def detector(self, chip: str) -> Detector:
         """Return one of its CCDs, with everything about it."""
-        lit = self.domes or self.twilights
+        lit = self.domes or self.twilights or self.sciences
         place = self.instrument.chip(chip)
         shading = illumination(self.instrument, place, self.layout) if lit else None
         drawn = draw.detector(chip, self.layout, self.biases or REFERENCE_BIASES, shading, self.generator(chip, 0))
-        return replace(drawn, lamp=self._lamp(place), nonlinearity=self.nonlinearity)
+        return replace(drawn, lamp=self._lamp(place), nonlinearity=self.nonlinearity, fringe=self._fringe(chip))
 
-    def stars(self, chip: str, exposure: Exposure) -> Stars:
-        """Return the stars in one CCD of an exposure: none but in twilight."""
-        if exposure.frame_class != "RawTwilightFlatFrame":
-            return stars.NONE
-        return stars.seen(self.layout, exposure.exptime, exposure.dither, self.generator(chip, 0, 0))
+    def field(self) -> Field:
+        """Return what is on the sky where science exposures look."""
+        up, across = mosaic(self.instrument)
+        margin = 8 * DITHER
+        size = (up * (self.layout.rows + GAP) + margin, across * (self.layout.columns + GAP) + margin)
+        return field.drawn(FIELD, size, self._pixel_deg, self._sky_generator(2))
+
+    def optics(self, chip: str) -> Optics:
+        """Return how the sky is mapped onto one CCD."""
+        place, layout, (up, across) = self.instrument.chip(chip), self.layout, mosaic(self.instrument)
+        pitch = (layout.rows + GAP * self.scale, layout.columns + GAP * self.scale)
+        # The axis is in the middle of the mosaic; (0, 0) is the middle of the CCD's first pixel.
+        axis = (
+            (up / 2 - place.row) * pitch[0] - GAP * self.scale / 2 - 0.5,
+            (across / 2 - place.column) * pitch[1] - GAP * self.scale / 2 - 0.5,
+        )
+        reach = float(np.hypot(up * pitch[0], across * pitch[1])) / 2
+        distortion = float(self._sky_generator(3).uniform(*optics.DISTORTION))
+        return optics.drawn(self._pixel_deg, axis, reach, distortion, self.generator(chip, 0, 1))
+
+    def scenes(self, chip: str, exposures: Sequence[Exposure]) -> Iterator[Scene]:
+        """Yield the sources in one CCD of each of the night's exposures."""
+        sky = self.field() if self.sciences else None
+        through = self.optics(chip)
+        for number, exposure in enumerate(exposures):
+            if exposure.frame_class == "RawTwilightFlatFrame":
+                generator = self.generator(chip, 0, 0)
+                yield Scene(stars=stars.seen(self.layout, exposure.exptime, exposure.dither, generator))
+            elif exposure.science and sky is not None:
+                noise = float(np.sqrt(self.sky / np.mean(draw.GAIN)))
+                trails = tracks.thrown(through.reach, through.axis, noise, self._sky_generator(4, number))
+                yield scene.seen(sky, through, self.layout, exposure, trails)
+            else:
+                yield EMPTY
 
     def generator(self, chip: str, *stream: int) -> np.random.Generator:
-        """Return random numbers of a chip: stream 0 draws it (0, 0: its stars), 1 its drifts, 2 ... its frames."""
+        """Return random numbers of a chip.
+
+        Stream 0 draws it (0, 0: its stars in twilight; 0, 1: its optics; 0, 2: its fringes), 1 its drifts, 2 ... its
+        frames.
+        """
         index = self.instrument.chip_names().index(chip)
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(index, *stream)))
+
+    @property
+    def _pixel_deg(self) -> float:
+        return self.instrument.pixel_arcsec / 3600
+
+    def _sky_generator(self, stream: int, number: int = 0) -> np.random.Generator:
+        """Return random numbers of what all chips share: no chip's streams are of four numbers."""
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(0, 0, stream, number)))
+
+    def _fringe(self, chip: str) -> tuple[float, float, float, float]:
+        generator = self.generator(chip, 0, 2)
+        period, (angle, start, bend) = generator.uniform(*FRINGE_PERIOD), generator.uniform(0, np.pi, 3)
+        return float(period), float(angle), float(start), float(bend)
 
     def _lamp(self, chip: Chip) -> tuple[float, float, float]:
         """Return the lamp's light on a chip (`Detector.lamp`): it falls off evenly across the focal plane."""
@@ -179,6 +255,30 @@ class Night:
                 exptime=round(TWILIGHT_SECONDS * TWILIGHT_LIGHT[0] / float(level), 1),
                 light=float(level),
                 dither=(float(y), float(x)),
+            )
+
+    def _sciences(self) -> Iterator[Exposure]:
+        """Yield exposures of the field, each a little off the last, of a sky and of fringes that change."""
+        telescope = self._sky_generator(1)
+        for _ in range(self.sciences):
+            y, x = telescope.normal(0, DITHER, 2)
+            # The image moves down where the telescope moves north, and to the left where it moves west.
+            offset = field.deprojected(np.array(x * self._pixel_deg), np.array(-y * self._pixel_deg), FIELD)
+            pointing = (float(offset[0]), float(offset[1]))
+            error = telescope.normal(0, POINTING_ERROR / 3600, 2)
+            yield Exposure(
+                frame_class="RawScienceFrame",
+                object="FIELD_1",
+                filter=self.filter,
+                exptime=SCIENCE_SECONDS,
+                light=float(self.sky * telescope.uniform(1 - SKY_CHANGE, 1 + SKY_CHANGE)),
+                fringes=float(self.fringes * telescope.uniform(1 - FRINGE_CHANGE, 1 + FRINGE_CHANGE)),
+                dither=(float(y), float(x)),
+                pointing=pointing,
+                header_pointing=(
+                    pointing[0] + float(error[0]) / float(np.cos(np.radians(pointing[1]))),
+                    pointing[1] + float(error[1]),
+                ),
             )
 
 

@@ -1,4 +1,4 @@
-"""Stars in twilight: round, of one seeing, at the same places of the sky in every exposure."""
+"""Stars: round, of one seeing, at the same places of the sky in every exposure; and those of twilight."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ SEEING = 4.0
 REACH = 40
 #: Exponent of Moffat's profile.
 BETA = 3.0
+#: All light of a star over that in its middle, pixels^2, but for what REACH cuts off (0.004 %).
+PEAK_FLUX = np.pi * SEEING**2 / (4 * (2 ** (1 / BETA) - 1)) / (BETA - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,17 +12,29 @@ import numpy as np
 from dpu_recipes.frames import Strips
 from dpu_recipes.simulate.detector import Detector, Layout
 from dpu_recipes.simulate.exposure import Exposure
+from dpu_recipes.simulate.field import Field
+from dpu_recipes.simulate.galaxies import Galaxies
+from dpu_recipes.simulate.optics import Optics
 from dpu_recipes.simulate.rays import Rays
+from dpu_recipes.simulate.scene import Scene
 from dpu_recipes.simulate.stars import Stars
+from dpu_recipes.simulate.tracks import Tracks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from dpu_recipes.simulate.exposure import Circumstances
 
 _NIGHT = "night.json"
 _SCALARS = ("read_noise", "gain", "level", "sigma", "nonlinearity")
+#: Fields of an exposure that JSON makes lists of.
+_PLACES = ("dither", "pointing", "header_pointing")
+#: What a scene is made of.
+_SOURCES = {"stars": Stars, "galaxies": Galaxies, "tracks": Tracks}
+_SKY = "sky.npz"
 _ARRAYS = ("row_pattern", "column_pattern", "surface", "hot", "flat")
 
 
@@ -45,7 +57,13 @@ class Truth:
         """Return the truth beside the frames of the night in `folder`."""
         record = json.loads((folder / "truth" / _NIGHT).read_text(encoding="utf-8"))
         exposures = tuple(
-            Exposure(**{**item, "date_obs": datetime.fromisoformat(item["date_obs"]), "dither": tuple(item["dither"])})
+            Exposure(
+                **{
+                    **item,
+                    "date_obs": datetime.fromisoformat(item["date_obs"]),
+                    **{name: tuple(item[name]) for name in _PLACES},
+                }
+            )
             for item in record.pop("exposures")
         )
         return cls(folder=folder, exposures=exposures, **record)
@@ -57,6 +75,7 @@ class Truth:
             return Detector(
                 chip=chip,
                 lamp=tuple(record["lamp"]),
+                fringe=tuple(record["fringe"]),
                 layout=Layout(**{**record["layout"], "strips": Strips(**record["layout"]["strips"])}),
                 **{name: record[name] for name in _SCALARS},
                 **{name: arrays[name] for name in _ARRAYS},
@@ -68,40 +87,64 @@ class Truth:
             mine = arrays["rays_exposure"] == exposure
             return Rays(y=arrays["rays_y"][mine], x=arrays["rays_x"][mine], signal=arrays["rays_signal"][mine])
 
+    def scene(self, chip: str, exposure: int) -> Scene:
+        """Return the sources in one CCD of the exposure that stands at index `exposure`."""
+        with np.load(self._arrays(chip)) as arrays:
+            found: dict[str, Any] = {}
+            for name, kind in _SOURCES.items():
+                mine = arrays[f"{name}_exposure"] == exposure
+                found[name] = kind(**{item.name: arrays[f"{name}_{item.name}"][mine] for item in fields(kind)})
+            return Scene(**found)
+
     def stars(self, chip: str, exposure: int) -> Stars:
         """Return the stars in one CCD of the exposure that stands at index `exposure`."""
-        with np.load(self._arrays(chip)) as arrays:
-            mine = arrays["stars_exposure"] == exposure
-            return Stars(y=arrays["stars_y"][mine], x=arrays["stars_x"][mine], peak=arrays["stars_peak"][mine])
+        return self.scene(chip, exposure).stars
+
+    def optics(self, chip: str) -> Optics:
+        """Return how the sky is mapped onto one CCD."""
+        record = self.chips[chip]["optics"]
+        return Optics(**{**record, "axis": tuple(record["axis"]), "shift": tuple(record["shift"])})
+
+    def field(self) -> Field:
+        """Return what is on the sky where science exposures look. Raises FileNotFoundError for a night without them."""
+        with np.load(self.folder / "truth" / _SKY) as arrays:
+            return Field(**{item.name: arrays[item.name] for item in fields(Field)})
 
     def _arrays(self, chip: str) -> Path:
         return self.folder / "truth" / f"{chip}.npz"
 
 
-def write_chip(folder: Path, detector: Detector, frames: Sequence[Circumstances]) -> dict[str, Any]:
+def write_chip(folder: Path, detector: Detector, optics: Optics, frames: Sequence[Circumstances]) -> dict[str, Any]:
     """Write one CCD's arrays to `folder`/truth and return its record for the JSON file."""
-    rays = [frame.rays for frame in frames]
-    stars = [frame.stars for frame in frames]
+    found: dict[str, Sequence[Any]] = {"rays": [frame.rays for frame in frames]}
+    found |= {name: [getattr(frame.scene, name) for frame in frames] for name in _SOURCES}
     np.savez_compressed(
         folder / "truth" / f"{detector.chip}.npz",
         allow_pickle=False,
         **{name: getattr(detector, name) for name in _ARRAYS},
-        rays_exposure=np.repeat(np.arange(len(rays), dtype=np.int32), [len(hits.y) for hits in rays]),
-        rays_y=np.concatenate([hits.y for hits in rays]),
-        rays_x=np.concatenate([hits.x for hits in rays]),
-        rays_signal=np.concatenate([hits.signal for hits in rays]),
-        stars_exposure=np.repeat(np.arange(len(stars), dtype=np.int32), [len(seen.y) for seen in stars]),
-        stars_y=np.concatenate([seen.y for seen in stars]),
-        stars_x=np.concatenate([seen.x for seen in stars]),
-        stars_peak=np.concatenate([seen.peak for seen in stars]),
+        **{key: array for name, groups in found.items() for key, array in _joined(name, groups)},
     )
     return {
         **{name: getattr(detector, name) for name in _SCALARS},
         "layout": asdict(detector.layout),
         "lamp": list(detector.lamp),
+        "fringe": list(detector.fringe),
+        "optics": asdict(optics),
         "drift": [frame.drift for frame in frames],
         "slope": [frame.slope for frame in frames],
     }
+
+
+def _joined(name: str, groups: Sequence[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield what some exposures have of one kind, array by array, and of which exposure each is."""
+    yield f"{name}_exposure", np.repeat(np.arange(len(groups), dtype=np.int32), [len(group.y) for group in groups])
+    for item in fields(groups[0]):
+        yield f"{name}_{item.name}", np.concatenate([getattr(group, item.name) for group in groups])
+
+
+def write_field(folder: Path, field: Field) -> None:
+    """Write what is on the sky to `folder`/truth."""
+    np.savez_compressed(folder / "truth" / _SKY, allow_pickle=False, **asdict(field))
 
 
 def write_night(truth: Truth) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from dpu_recipes.simulate.exposure import Exposure
     from dpu_recipes.simulate.night import Night
+    from dpu_recipes.simulate.optics import Optics
 
 #: Unsigned 16-bit counts travel as signed ones with this offset (FITS standard 4.0, section 4.4.2.5).
 _ZERO = 32768
@@ -58,6 +59,8 @@ def _fill(night: Night, folder: Path) -> None:
         for file, exposure in zip(files, exposures, strict=True):
             fits.PrimaryHDU(header=cards.of_exposure(night.instrument, exposure, len(night.chips))).writeto(file)
     chips = {chip: _write_chip(night, chip, list(zip(files, exposures, strict=True)), folder) for chip in night.chips}
+    if night.sciences:
+        truth.write_field(folder, night.field())
     truth.write_night(
         Truth(
             folder=folder,
@@ -73,22 +76,24 @@ def _fill(night: Night, folder: Path) -> None:
 
 def _write_chip(night: Night, chip: str, exposures: Sequence[tuple[Path, Exposure]], folder: Path) -> dict[str, Any]:
     """Add one CCD to the files of all exposures, write its truth, and return its record."""
-    detector = night.detector(chip)
+    detector, optics = night.detector(chip), night.optics(chip)
+    scenes = night.scenes(chip, [exposure for _, exposure in exposures])
     befell = []
-    for stream, ((file, exposure), drift) in enumerate(
-        zip(exposures, drifts(len(exposures), night.generator(chip, 1)), strict=True), start=2
+    for stream, ((file, exposure), drift, scene) in enumerate(
+        zip(exposures, drifts(len(exposures), night.generator(chip, 1)), scenes, strict=True), start=2
     ):
-        stars = night.stars(chip, exposure)
-        image, circumstances = expose(detector, exposure, float(drift), night.generator(chip, stream), stars)
-        _append(file, _header(night, chip, exposure), image)
+        image, circumstances = expose(detector, exposure, float(drift), night.generator(chip, stream), scene)
+        _append(file, _header(night, chip, exposure, optics), image)
         befell.append(circumstances)
-    return truth.write_chip(folder, detector, befell)
+    return truth.write_chip(folder, detector, optics, befell)
 
 
-def _header(night: Night, chip: str, exposure: Exposure) -> fits.Header:
+def _header(night: Night, chip: str, exposure: Exposure, optics: Optics) -> fits.Header:
     """Return the header of one CCD's unit: of a camera with one CCD, the exposure's cards too."""
     header = cards.of_exposure(night.instrument, exposure, 0) if _is_single(night) else fits.Header()
     header.update(cards.of_chip(night.instrument, night.instrument.chip(chip), night.layout))
+    if exposure.science:
+        header.update(cards.of_sky(exposure, optics, night.layout))
     return header
 
 
