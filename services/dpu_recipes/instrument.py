@@ -90,6 +90,8 @@ class Instrument:
     types: tuple[TypeRule, ...]
     #: Keywords that tell one read-out mode from another, beside binning and size.
     modes: tuple[str, ...] = ()
+    #: Filters, with * and ?, through which the light of the night sky makes fringes.
+    fringing: tuple[str, ...] = ()
     #: Groups as in `recognise`: image extensions that are no CCD's, such as masks.
     skip: tuple[Mapping[str, str], ...] = ()
     #: Limits of quality by product class and name, where they differ from the recipe's.
@@ -116,6 +118,10 @@ class Instrument:
     def skips(self, header: Header) -> bool:
         """Return whether an image with this header is no CCD's."""
         return headers.fits_any(header, self.skip)
+
+    def fringes(self, through: str) -> bool:
+        """Return whether the night sky makes fringes through a filter."""
+        return any(headers.glob(pattern.upper(), through.upper()) for pattern in self.fringing)
 
     def full_size(self) -> tuple[int, int]:
         """Return the unbinned pixels of a whole frame (x, y), its strips included."""

@@ -149,6 +149,7 @@ def _instrument(table: _Table, source: str) -> Instrument:
         keys=_keys(table.table("keys")),
         types=_types(table),
         modes=table.texts("modes"),
+        fringing=table.texts("fringing"),
         limits=_limits(table.table("limits")),
         minima=_minima(table.table("minima")),
         source=source,

@@ -63,6 +63,16 @@ def test_minima_are_those_of_the_science_unless_the_file_says_otherwise(tmp_path
     assert [mine.minimum(name) for name in ("ReadNoise", "BiasFrame")] == [2, 2]
 
 
+def test_a_filter_fringes_where_the_file_says_so() -> None:
+    wfi, omegacam = load().get("WFI"), load().get("OMEGACAM")
+    assert [name for name in ("#842", "#845", "BB#Z+/61_ESO846", "#879") if wfi.fringes(name)] == [
+        "#845",
+        "BB#Z+/61_ESO846",
+        "#879",
+    ]
+    assert (omegacam.fringes("OCAM_r_SDSS"), omegacam.fringes("ocam_z_sdss")) == (False, True)
+
+
 def test_limits_are_those_of_the_file(tmp_path: Path) -> None:
     mine = load(camera(tmp_path, ("[detector]", "[limits.ReadNoise]\nMAXIMUM_READNOISE = 9\n[detector]")))
     assert mine.get("TESTCAM").limits == {"ReadNoise": {"MAXIMUM_READNOISE": 9.0}}
