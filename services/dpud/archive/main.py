@@ -24,6 +24,7 @@ from dpud.archive.reception import Reception
 from dpud.archive.service import ArchiveService
 from dpud.archive.splitter import Splitter
 from dpud.archive.store_files import FolderStore
+from dpud.hosting.metrics import DiskMetrics, showing
 from dpud.hosting.server import listening, until_stopped
 from dpud.hosting.settings import BadSetting, Environment, Listening
 
@@ -96,7 +97,8 @@ async def built(settings: Settings) -> AsyncIterator[list[tuple[str, Callable[[a
             )
             async with asyncio.TaskGroup() as group:
                 expiring = group.create_task(products.expire_for_ever())
-                yield [(NAME, lambda server: add_ArchiveServiceServicer_to_server(service, server))]
+                with showing(service.metrics), showing(DiskMetrics("archive", settings.state)):
+                    yield [(NAME, lambda server: add_ArchiveServiceServicer_to_server(service, server))]
                 expiring.cancel()
         finally:
             await splitter.close()

@@ -66,11 +66,11 @@ class Products:
         await self.holdings.drop(change.freed)
         return change.records[0]
 
-    async def publish(self, attempt: Attempt, *, commit: bool) -> int:
-        """Make an attempt's products the project's, or leave them the job's own; return how many there are."""
+    async def publish(self, attempt: Attempt, *, commit: bool) -> list[Record]:
+        """Make an attempt's products the project's, or leave them the job's own; return them."""
         change = await asyncio.to_thread(self.ledger.publish, attempt, commit=commit)
         await self.holdings.drop(change.freed)
-        return len(change.records)
+        return change.records
 
     async def discard(self, attempt: Attempt) -> None:
         """Remove an attempt's products."""

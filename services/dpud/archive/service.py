@@ -13,6 +13,7 @@ from dpu_api.v1.archive_pb2_grpc import ArchiveServiceServicer
 from dpu_recipes import validity
 from dpu_recipes.archive import MissingCalibration as NoneValid
 from dpud.archive import wire
+from dpud.archive.metrics import ArchiveMetrics
 from dpud.archive.preview import Previews, check_night
 from dpud.archive.records import Query, Record, View, position
 from dpud.hosting.caller import current_caller
@@ -52,6 +53,7 @@ class ArchiveService(ArchiveServiceServicer):
         self._products = products
         self._corrections = corrections
         self._previews = Previews(catalogue, instruments)
+        self.metrics = ArchiveMetrics()
 
     async def ListInstruments(
         self,
@@ -74,6 +76,7 @@ class ArchiveService(ArchiveServiceServicer):
             ingested = await self._intake.read(current_caller(), name, Path(first.file.path))
         else:
             raise NotAllowed(f"{name}: the archive reads files in place only for callers on its Unix socket: send it")
+        self.metrics.ingested(ingested.records, already=ingested.already)
         return pb.IngestResponse(frames=map(self._message, ingested.records), already=ingested.already)
 
     async def Preview(self, request: pb.PreviewRequest, _context: Context) -> pb.PreviewResponse:
@@ -149,6 +152,7 @@ class ArchiveService(ArchiveServiceServicer):
             return
         with await asyncio.to_thread(self._store.open, record.frame.digest) as reading:
             while chunk := await asyncio.to_thread(reading.read, CHUNK):
+                self.metrics.sent(len(chunk))
                 yield pb.FetchFrameResponse(chunk=chunk)
 
     async def StageProduct(
@@ -168,16 +172,19 @@ class ArchiveService(ArchiveServiceServicer):
             staged = await self._products.receive(record, _chunks(messages))
         else:
             staged = await self._products.stage(record, None)
+        self.metrics.staged(staged)
         return pb.StageProductResponse(frame=self._message(staged))
 
     async def Publish(self, request: pb.PublishRequest, _context: Context) -> pb.PublishResponse:
         """Settle that an attempt ended well."""
-        products = await self._products.publish(wire.to_attempt(request.ref), commit=request.commit)
-        return pb.PublishResponse(products=products)
+        records = await self._products.publish(wire.to_attempt(request.ref), commit=request.commit)
+        self.metrics.settled(records, commit=request.commit)
+        return pb.PublishResponse(products=len(records))
 
     async def Discard(self, request: pb.DiscardRequest, _context: Context) -> pb.DiscardResponse:
         """Settle that an attempt counts for nothing."""
         await self._products.discard(wire.to_attempt(request.ref))
+        self.metrics.discarded()
         return pb.DiscardResponse()
 
     async def _find(self, view: View, ids: Sequence[str]) -> list[Record]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpud.hosting.folder import owned
+from dpud.hosting.metrics import DiskMetrics, showing
 from dpud.hosting.server import listening, until_stopped
 from dpud.hosting.settings import Environment, Listening
 from dpud.logs.aggregator import Aggregator
@@ -64,7 +65,9 @@ async def built(settings: Settings) -> AsyncIterator[list[tuple[str, Callable[[a
                     group.create_task(aggregator.run()),
                     group.create_task(keep_tidy(aggregator, settings.retention, time.time)),
                 ]
-                yield [(NAME, LogServicer(aggregator).add_to)]
+                servicer = LogServicer(aggregator)
+                with showing(servicer.metrics), showing(DiskMetrics("logs", settings.state)):
+                    yield [(NAME, servicer.add_to)]
                 for task in tasks:
                     task.cancel()
         finally:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from dpu.errors import NotAllowed, NotFound, UsageError
 from dpu_api.v1 import logs_pb2, logs_pb2_grpc
 from dpud.hosting.caller import Role, current_caller
 from dpud.logs import wire
+from dpud.logs.metrics import LogMetrics
 from dpud.logs.reading import Reading, seen
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class LogServicer(logs_pb2_grpc.LogServiceServicer):
 
     def __init__(self, aggregator: Aggregator) -> None:
         self._aggregator = aggregator
+        self.metrics = LogMetrics()
 
     def add_to(self, server: aio.Server) -> None:
         """Put the service on a server."""
@@ -42,6 +44,7 @@ class LogServicer(logs_pb2_grpc.LogServiceServicer):
             durable = await self._aggregator.take(
                 [(part.batch.ref.job_id, part.project, wire.take(part)) for part in parts]
             )
+            self.metrics.took([part.batch for part in parts])
             first, *more = map(wire.acknowledgement, parts, durable)
             first.more.extend(more)
             yield first
@@ -53,11 +56,19 @@ class LogServicer(logs_pb2_grpc.LogServiceServicer):
     ) -> AsyncIterator[logs_pb2.ReadResponse]:
         """Send a job's log."""
         question = wire.question(request)
-        async with self._aggregator.holding(request.job_id) as job:
+        async with self._reading(), self._aggregator.holding(request.job_id) as job:
             reading = Reading(self._aggregator, job, current_caller(), question)
             async with aclosing(reading.items()) as items:
                 async for item in items:
                     yield wire.response(job.id, item)
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[None]:
+        self.metrics.readers += 1
+        try:
+            yield
+        finally:
+            self.metrics.readers -= 1
 
     async def CloseTask(
         self,

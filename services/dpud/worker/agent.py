@@ -90,6 +90,11 @@ class Agent:
             await self._keep_calling()
             draining.cancel()
 
+    @property
+    def leases(self) -> tuple[int, int]:
+        """How many leases run, and how many wait for a slot."""
+        return len(self._leases.running), len(self._leases.waiting)
+
     async def _register(self) -> None:
         for pause in pauses():
             try:

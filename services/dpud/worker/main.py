@@ -17,13 +17,15 @@ import psutil
 import structlog
 
 from dpu.catalogue import describe_installed
-from dpud.hosting.settings import BadSetting, Environment, Peer
+from dpud.hosting.metrics import DiskMetrics, expose, showing
+from dpud.hosting.settings import Address, BadSetting, Environment, Peer
 from dpud.worker import confinement, landlock, sandbox
 from dpud.worker.agent import Agent, Worker
 from dpud.worker.attempt import GRACE_S, Attempt, Bench
 from dpud.worker.folders import remove
 from dpud.worker.frames import Frames
 from dpud.worker.logship import LogShipper
+from dpud.worker.metrics import WorkerMetrics
 from dpud.worker.peers import PATIENCE_S, Channels
 from dpud.worker.pool import PRELOADED, Policy, Pool
 from dpud.worker.shift import Shift
@@ -79,6 +81,8 @@ class Settings:
     preload: tuple[str, ...] = PRELOADED
     #: How long a task's calls of the archive are tried.
     patience_s: float = PATIENCE_S
+    #: Where Prometheus reads what this worker does.
+    metrics: Address | None = None
 
     @classmethod
     def read(cls, environment: Environment) -> Settings:
@@ -100,6 +104,7 @@ class Settings:
             code_cache_mib=environment.get("DPU_WORKER_CODE_CACHE_MIB", _positive, 1024),
             frame_cache_mib=environment.get("DPU_WORKER_FRAME_CACHE_MIB", _positive, 16 * 1024),
             grace_s=environment.get("DPU_WORKER_GRACE_S", float, 8.0),
+            metrics=environment.get("DPU_METRICS_LISTEN", Address.parse, None),
         )
 
 
@@ -220,7 +225,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             tending = tasks.create_task(tools.pool.tend())
             agent = Agent(worker, dispatch.of(), partial(_shift, tools))
             working = tasks.create_task(agent.work(stop, settings.grace_s))
-            await _until_done(working, stop, settings.grace_s + LAST_WORDS_S + max(settings.stop_grace_s.values()))
+            with showing(WorkerMetrics(agent, tools.spool)), showing(DiskMetrics("worker", settings.state)):
+                await _until_done(working, stop, settings.grace_s + LAST_WORDS_S + max(settings.stop_grace_s.values()))
             with suppress(TimeoutError):
                 await asyncio.wait_for(tools.spool.empty(), LAST_WORDS_S)
             shipping.cancel()
@@ -265,4 +271,6 @@ async def main(environment: Environment) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if settings.metrics is not None:
+        expose(settings.metrics, "worker")
     await run(settings, stop)

@@ -131,6 +131,17 @@ class Spool:
         self._file.close()
 
     @property
+    def size(self) -> int:
+        """How many bytes wait."""
+        return self._memory + self._behind
+
+    @property
+    def oldest_us(self) -> int | None:
+        """When the oldest of the lines that wait was printed, in microseconds since 1970; None where none waits."""
+        times = self._batches[0].request.batch.time_us if self._batches else ()
+        return times[0] if times else None
+
+    @property
     def _behind(self) -> int:
         """How many bytes of the file have not come to memory."""
         return self._written - self._read
