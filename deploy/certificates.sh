@@ -17,7 +17,7 @@ names=$(for name in "$@"; do [[ $name =~ ^[0-9.]+$ ]] && printf ',IP:%s' "$name"
 quietly openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \
     -keyout tls.key.new -out request.pem -subj "/CN=$1"
 quietly openssl x509 -req -in request.pem -CA ca.crt -CAkey ca.key -CAcreateserial -days 365 -out tls.crt.new \
-    -extfile <(printf 'subjectAltName=%s\nextendedKeyUsage=serverAuth\n' "${names#,}")
+    -extfile <(printf 'subjectAltName=%s\nextendedKeyUsage=serverAuth,clientAuth\n' "${names#,}")
 mv tls.key.new tls.key
 mv tls.crt.new tls.crt
 rm -f request.pem openssl.log ca.srl

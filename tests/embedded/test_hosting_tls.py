@@ -2,9 +2,7 @@
 
 import asyncio
 import os
-import socket
 import ssl
-import subprocess
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -19,21 +17,7 @@ from dpu_api.v1.codeship_pb2 import GetTreeRequest
 from dpud.hosting.server import listening
 from dpud.hosting.settings import Address, BadSetting, Environment, Tls
 from fakes_hosting import place
-
-SCRIPT = Path(__file__).parents[2] / "deploy" / "certificates.sh"
-#: Of this machine, but not one of the names that are known to be.
-HOST = "127.0.0.2"
-
-
-def certify(folder):
-    subprocess.run([SCRIPT, folder, "localhost", HOST], check=True)
-    return Tls(folder / "tls.crt", folder / "tls.key")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
+from fakes_tls import HOST, certify, free_port
 
 
 @asynccontextmanager

@@ -89,7 +89,7 @@ async def _probed(address: Address | None, health: health_aio.HealthServicer) ->
     server = aio.server(options=OPTIONS)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     if address is not None:
-        _open(server, address, "DPU_HEALTH_LISTEN")
+        open_port(server, address, "DPU_HEALTH_LISTEN")
     await server.start()
     return server
 
@@ -100,14 +100,16 @@ def _bind(server: aio.Server, settings: Listening) -> None:
         path.unlink(missing_ok=True)
     # On loopback and on sockets everybody speaks plain text: that needs no certificate, and no name to be checked.
     certificate = None if settings.listen.is_local or settings.tls is None else Renewed(settings.tls).credentials()
-    _open(server, settings.listen, "DPU_LISTEN", certificate)
+    open_port(server, settings.listen, "DPU_LISTEN", certificate)
     if path is not None:
         path.chmod(0o600)
     if settings.metrics is not None:
         metrics.expose(settings.metrics, "dpud")
 
 
-def _open(server: aio.Server, address: Address, key: str, certificate: grpc.ServerCredentials | None = None) -> None:
+def open_port(
+    server: aio.Server, address: Address, key: str, certificate: grpc.ServerCredentials | None = None
+) -> None:
     """Have a server listen on the address that the setting `key` names. Raises BadSetting."""
     try:
         if certificate is None:

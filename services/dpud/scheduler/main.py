@@ -12,6 +12,7 @@ from dpu_api.v1 import dispatch_pb2_grpc, scheduler_pb2_grpc
 from dpud.hosting.metrics import DiskMetrics, showing
 from dpud.hosting.server import listening, until_stopped
 from dpud.hosting.settings import Address, Environment, Listening, Peer
+from dpud.scheduler import scaler
 from dpud.scheduler.database import postgres_engine
 from dpud.scheduler.directory import Directory
 from dpud.scheduler.journal_sql import SqlJournal
@@ -49,6 +50,8 @@ class Settings:
     logs: Peer
     code: Address
     listening: Listening
+    #: None: nobody asks how many workers are wanted.
+    scaler: scaler.Settings | None = None
 
     @classmethod
     def read(cls, environment: Environment) -> Settings:
@@ -61,6 +64,7 @@ class Settings:
             logs=Peer.read(environment, "DPU_LOGS"),
             code=environment.get("DPU_CODE", Address.parse),
             listening=Listening.read(environment),
+            scaler=scaler.Settings.read(environment),
         )
 
 
@@ -81,15 +85,20 @@ async def _served(journal: SqlJournal, settings: Settings) -> AsyncIterator[Serv
     identity = Identity(settings.name, settings.archive.address.text, settings.logs.address.text, settings.code.text)
     peers = GrpcPeers(settings.archive, settings.logs)
     try:
-        async with running(journal, peers, identity) as services:
+        async with running(journal, peers, identity, settings.scaler) as services:
             yield services
     finally:
         await peers.close()
 
 
 @asynccontextmanager
-async def running(journal: SqlJournal, peers: Peers, identity: Identity) -> AsyncIterator[Services]:
-    """Run the loop and the outbox within the block; what one of them raises ends the block. Yield the services."""
+async def running(
+    journal: SqlJournal, peers: Peers, identity: Identity, asked: scaler.Settings | None = None
+) -> AsyncIterator[Services]:
+    """Run the loop and the outbox within the block; what one of them raises ends the block. Yield the services.
+
+    Where `asked` says, KEDA is answered too.
+    """
     # Beside this thread, where a leader goes on to renew: a long journal takes a while.
     loop = await asyncio.to_thread(Loop, journal)
     scheduler = SchedulerService(loop, Directory(loop.state, journal), identity)
@@ -103,7 +112,8 @@ async def running(journal: SqlJournal, peers: Peers, identity: Identity) -> Asyn
                 lambda server: dispatch_pb2_grpc.add_DispatchServiceServicer_to_server(dispatch, server),
             ]
             with showing(SchedulerMetrics(loop, lambda: dispatch.stale_reports)):
-                yield list(zip(NAMES, adding, strict=True))
+                async with scaler.answering(asked, loop):
+                    yield list(zip(NAMES, adding, strict=True))
         finally:
             for task in tasks:
                 task.cancel()
