@@ -102,14 +102,14 @@ async def test_the_network_is_cut_both_ways_and_stalls(folder):
             printing = asyncio.create_task(print_all(rig))
             steady = followers[2]
             for step, (cut, stalled) in enumerate([(inward, outward), (outward, inward), (inward, inward)]):
-                await until(lambda least=400 * (step + 1): steady.count >= least, f"cut {step}", 40)
+                await until(lambda least=400 * (step + 1): steady.count >= least, f"cut {step}", 60)
                 stalled.stall()
                 cut.cut()
                 broken = followers[0].breaks
                 if cut is outward:
-                    await until(lambda before=broken: followers[0].breaks > before, "the followers are cut off", 20)
+                    await until(lambda before=broken: followers[0].breaks > before, "the followers are cut off", 60)
                 else:
-                    await until(lambda: (folder / "worker" / "logs.spool").stat().st_size > 4_000, "lines wait", 20)
+                    await until(lambda: (folder / "worker" / "logs.spool").stat().st_size > 4_000, "lines wait", 60)
                 for proxy in (inward, outward):
                     proxy.heal()
             lines = await printing
