@@ -15,6 +15,7 @@ from dpu.channel import MIB
 from dpud.codeship.service import NAME, CodeServicer
 from dpud.codeship.store_files import QUOTA_MIB, FileCodeStore
 from dpud.hosting.folder import owned
+from dpud.hosting.metrics import DiskMetrics, showing
 from dpud.hosting.server import listening, until_stopped
 from dpud.hosting.settings import Environment, Listening
 
@@ -59,7 +60,9 @@ async def built(settings: Settings) -> AsyncIterator[list[tuple[str, Callable[[a
         store = FileCodeStore(settings.state / "code", settings.quota_mib * MIB)
         tidying = asyncio.create_task(_tidy(store, settings.keep_days))
         try:
-            yield [(NAME, CodeServicer(store).add_to)]
+            servicer = CodeServicer(store)
+            with showing(servicer.metrics), showing(DiskMetrics("codeship", settings.state)):
+                yield [(NAME, servicer.add_to)]
         finally:
             tidying.cancel()
             await asyncio.gather(tidying, return_exceptions=True)

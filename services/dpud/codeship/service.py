@@ -10,6 +10,7 @@ from dpu.errors import MissingBlobs, NotFound, UsageError
 from dpu.tree import check, check_digest, digest_of
 from dpu_api.v1 import codeship_pb2, codeship_pb2_grpc
 from dpud.codeship.blobs import Packed, arriving, pieces
+from dpud.codeship.metrics import CodeMetrics
 from dpud.hosting.caller import Caller, Role, current_caller
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class CodeServicer(codeship_pb2_grpc.CodeServiceServicer):
 
     def __init__(self, store: CodeStore) -> None:
         self._store = store
+        self.metrics = CodeMetrics()
 
     def add_to(self, server: aio.Server) -> None:
         """Put the service on a server."""
@@ -55,7 +57,7 @@ class CodeServicer(codeship_pb2_grpc.CodeServiceServicer):
         """Keep blobs whose digest and size agree."""
         upload = _Upload(self._store, current_caller().project)
         try:
-            async for packed in arriving(_chunks(request_iterator)):
+            async for packed in arriving(_chunks(self.metrics.streamed(request_iterator))):
                 await upload.add(packed)
         finally:
             # Those before one that is refused are kept.
@@ -68,6 +70,7 @@ class CodeServicer(codeship_pb2_grpc.CodeServiceServicer):
         context: aio.ServicerContext[codeship_pb2.PutTreeRequest, codeship_pb2.PutTreeResponse],  # noqa: ARG002 (gRPC passes it)
     ) -> codeship_pb2.PutTreeResponse:
         """Check a tree, and give it its name."""
+        self.metrics.put(request)
         tree, project = request.tree, current_caller().project
         digest = digest_of(tree.entries)
         content = tree.SerializeToString(deterministic=True)
