@@ -348,13 +348,14 @@ class Code(codeship_pb2_grpc.CodeServiceServicer):
         return codeship_pb2.FindMissingResponse(digests=set(request.digests) - self.script.blobs)
 
     async def UploadBlobs(self, request_iterator, context):
-        fresh = {item.chunk.digest async for item in request_iterator}
+        fresh = {chunk.digest async for item in request_iterator for chunk in (item.chunk, *item.more)}
         self.script.note("UploadBlobs", None)
         self.script.blobs |= fresh
         return codeship_pb2.UploadBlobsResponse(blobs=len(fresh))
 
     async def PutTree(self, request, context):
         self.script.note("PutTree", request)
+        self.script.blobs |= {chunk.digest for chunk in request.blobs}
         if not {entry.digest for entry in request.tree.entries} <= self.script.blobs:
             raise MissingBlobs("some content was not uploaded")
         return codeship_pb2.PutTreeResponse(digest=digest_of(request.tree.entries))

@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,65 +78,93 @@ def bundle(checkout: Path, *, home: Path | None = None, limits: Limits = LIMITS)
     roots = roots_of(checkout)
     for root in roots:
         _check_root((checkout / root).resolve(), home or Path.home())
-    listing = listed(checkout, roots)
-    paths, left_out = _chosen(listing.paths, checkout)
-    travelling = frozenset(paths)
-    looked = [(_shipped_as(path, roots), _Found.at(str(checkout), path, travelling)) for path in paths]
-    found = {path: each for path, each in looked if each is not None}
-    if len({path for path, _ in looked}) < len(paths):
-        raise BadTree(f"two of the folders {', '.join(roots)} have the same name: only one can be imported")
-    check_sizes([(path, each.size) for path, each in found.items()], limits)
-    entries = [each.entry(path) for path, each in sorted(found.items())]
-    check(entries, limits)
+    with listed(checkout, roots) as listing:
+        paths, left_out = _chosen(listing.paths, checkout)
+        found = _found(checkout, roots, paths)
+        check_sizes([(path, each.size) for path, each in found.items()], limits)
+        entries = [each.entry(path) for path, each in sorted(found.items())]
+        check(entries, limits)
+        history = listing.history()
     digest = digest_of(entries)
-    description = f"{digest[:12]}, {listing.history}" if listing.history else digest[:12]
+    description = f"{digest[:12]}, {history}" if history else digest[:12]
     blobs = {entry.digest: found[entry.path].real for entry in entries}
     return Bundle(Tree(entries=entries, description=description), digest, blobs, left_out)
 
 
-def ship(bundled: Bundle, stub: CodeServiceStub) -> Shipped:
-    """Name a bundle's tree at the service, after sending what it does not have. Raises DpuError."""
-    upload = _Upload(bundled)
+def ship(bundled: Bundle, stub: CodeServiceStub, there: set[str] | None = None) -> Shipped:
+    """Name a bundle's tree at the service, after sending what it does not have. Raises DpuError.
+
+    `there` is what the service is known to have, to which the bundle's content is added.
+    """
+    upload = _Upload(bundled, stub)
+    known = set() if there is None else there
+    new = [digest for digest in bundled.blobs if digest not in known] if known else []
     try:
         try:
-            # A tree that was shipped before, the most frequent by far, takes this one call.
-            named = _put(bundled, stub)
+            # A tree that was shipped before, the most frequent by far, or one that is known to differ by a few small
+            # files, takes this one call.
+            named = upload.send(new) if new else upload.name()
         except MissingBlobs:
             asked = FindMissingRequest(digests=bundled.blobs)
-            upload.send(stub.FindMissing(asked, timeout=_PATIENCE_S).digests, stub)
-            named = _put(bundled, stub)
+            named = upload.send(stub.FindMissing(asked, timeout=_PATIENCE_S).digests)
     except grpc.RpcError as error:
         raise from_rpc(error, "code shipping") from error
+    known.update(bundled.blobs)
     return Shipped(named, upload.files, upload.bytes)
-
-
-def _put(bundled: Bundle, stub: CodeServiceStub) -> str:
-    try:
-        return stub.PutTree(PutTreeRequest(tree=bundled.tree), timeout=_PATIENCE_S).digest
-    except grpc.RpcError as error:
-        raise from_rpc(error, "code shipping") from error
 
 
 class _Upload:
     """Blobs on their way. gRPC reads them in a thread of its own, so a fault is kept for the caller."""
 
-    def __init__(self, bundled: Bundle) -> None:
+    def __init__(self, bundled: Bundle, stub: CodeServiceStub) -> None:
         self._bundled = bundled
+        self._stub = stub
         self._paths = {entry.digest: entry.path for entry in bundled.tree.entries}
         self._packer = zstandard.ZstdCompressor()
         self.files = 0
         self.bytes = 0
         self._fault: BadTree | None = None
 
-    def send(self, digests: Sequence[str], stub: CodeServiceStub) -> None:
-        """Send blobs. Raises BadTree where a file is no longer what was bundled."""
+    def name(self, blobs: Iterable[BlobChunk] = ()) -> str:
+        """Name the tree, with blobs that go along; return its digest. Raises MissingBlobs."""
+        request = PutTreeRequest(tree=self._bundled.tree, blobs=blobs)
+        try:
+            return self._stub.PutTree(request, timeout=_PATIENCE_S).digest
+        except grpc.RpcError as error:
+            raise from_rpc(error, "code shipping") from error
+
+    def send(self, digests: Sequence[str]) -> str:
+        """Send blobs, and name the tree: in one call where they are few. Raises BadTree where a file has changed."""
+        messages = self._messages(digests)
+        first = next(messages, [])
+        if (second := next(messages, None)) is None:
+            self._check()
+            return self.name(first)
         sizes = {entry.digest: entry.size for entry in self._bundled.tree.entries}
         seconds = _PATIENCE_S + sum(sizes[digest] for digest in digests) / _BYTES_PER_S
-        stub.UploadBlobs(self._requests(digests), timeout=seconds)
+        requests = (UploadBlobsRequest(chunk=head, more=more) for head, *more in chain([first, second], messages))
+        self._stub.UploadBlobs(requests, timeout=seconds)
+        self._check()
+        return self.name()
+
+    def _check(self) -> None:
         if self._fault is not None:
             raise self._fault
 
-    def _requests(self, digests: Iterable[str]) -> Iterator[UploadBlobsRequest]:
+    def _messages(self, digests: Iterable[str]) -> Iterator[list[BlobChunk]]:
+        """Yield the blobs in chunks, as many together as a message may hold."""
+        waiting: list[BlobChunk] = []
+        size = 0
+        for chunk in self._chunks(digests):
+            if size + len(chunk.zstd) > CHUNK:
+                yield waiting
+                waiting, size = [], 0
+            waiting.append(chunk)
+            size += len(chunk.zstd)
+        if waiting:
+            yield waiting
+
+    def _chunks(self, digests: Iterable[str]) -> Iterator[BlobChunk]:
         """Yield the blobs in chunks; end early, between two blobs, at one that cannot be sent."""
         for digest in digests:
             try:
@@ -147,9 +176,8 @@ class _Upload:
             self.files += 1
             self.bytes += len(frame)
             for start in range(0, len(frame), CHUNK):
-                chunk = BlobChunk(digest=digest, size=len(content), zstd=frame[start : start + CHUNK])
-                chunk.last = start + CHUNK >= len(frame)
-                yield UploadBlobsRequest(chunk=chunk)
+                part, last = frame[start : start + CHUNK], start + CHUNK >= len(frame)
+                yield BlobChunk(digest=digest, size=len(content), zstd=part, last=last)
 
     def _content(self, digest: str) -> bytes:
         content = _read(self._bundled.blobs[digest], self._paths[digest])
@@ -189,8 +217,17 @@ class _Found:
 
     def entry(self, path: str) -> TreeEntry:
         """Return the file as an entry of a tree, hashed."""
-        content = _read(self.real, path)
+        content = _read(self.real, path, self.size)
         return TreeEntry(path=path, mode=self.mode, size=len(content), digest=hashlib.sha256(content).hexdigest())
+
+
+def _found(checkout: Path, roots: Sequence[str], paths: Sequence[str]) -> dict[str, _Found]:
+    """Return the files that are there, by their paths in the tree. Raises BadTree where two would be one."""
+    travelling = frozenset(paths)
+    looked = [(_shipped_as(path, roots), _Found.at(str(checkout), path, travelling)) for path in paths]
+    if len({path for path, _ in looked}) < len(paths):
+        raise BadTree(f"two of the folders {', '.join(roots)} have the same name: only one can be imported")
+    return {path: each for path, each in looked if each is not None}
 
 
 def _chosen(paths: Iterable[str], checkout: Path) -> tuple[list[str], dict[str, str]]:
@@ -251,15 +288,16 @@ def _kind(mode: int) -> str:
     return next((name for is_kind, name in kinds if is_kind(mode)), "something else")
 
 
-def _read(real: str, path: str) -> bytes:
-    """Return a file's content."""
+def _read(real: str, path: str, size: int = _PIECE) -> bytes:
+    """Return a file's content, which has about `size` bytes."""
     try:
-        # System calls: with hundreds of small files, making a file object of each takes longer than reading it.
+        # System calls: with hundreds of small files, making a file object of each takes longer than reading it; and
+        # so does memory for much more than there is.
         descriptor = os.open(real, _OPEN)
         try:
-            content = piece = os.read(descriptor, _PIECE)
-            while len(piece) == _PIECE:
-                piece = os.read(descriptor, _PIECE)
+            content = piece = os.read(descriptor, size + 1)
+            while len(piece) > size:
+                piece = os.read(descriptor, size + 1)
                 content += piece
         finally:
             os.close(descriptor)

@@ -7,17 +7,20 @@ import importlib.util
 import os
 import re
 import subprocess
+import tempfile
 import tomllib
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pathspec
 
 from dpu.errors import BadTree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 #: What is shipped of a checkout that does not say.
 DEFAULT_ROOTS = ("services/dpu_recipes",)
@@ -29,7 +32,6 @@ DENIED = (
     *("*.fit", "*.fits*"),
     *("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi", "__pycache__", "*.py[cod]"),
 )
-# One expression: a hundred files ask it a thousand times.
 _DENIED = re.compile("|".join(map(fnmatch.translate, DENIED)))
 
 
@@ -41,8 +43,8 @@ class Listing:
     """
 
     paths: tuple[str, ...]
-    #: 'git 1a2b3c4 + 2 changed files', or '' without git.
-    history: str
+    #: Waits for git, which looks for changes meanwhile: 'git 1a2b3c4 + 2 changed files', or '' without git.
+    history: Callable[[], str]
 
 
 def find_checkout(environ: Mapping[str, str]) -> Path | None:
@@ -81,18 +83,30 @@ def roots_of(checkout: Path) -> tuple[str, ...]:
     return tuple(str(PurePosixPath(root)) for root in roots)
 
 
-def listed(checkout: Path, roots: Iterable[str]) -> Listing:
-    """Return the files below the roots that git would show, or that no .gitignore names where git cannot say."""
-    if (checkout / ".git").exists():
-        listing = _by_git(checkout, tuple(roots))
-        if listing is not None:
-            return listing
-    return Listing(tuple(sorted(path for root in roots for path in _walked(checkout, root))), "")
+@contextmanager
+def listed(checkout: Path, roots: Iterable[str]) -> Iterator[Listing]:
+    """Give the files below the roots that git would show, or that no .gitignore names where git cannot say.
+
+    Meanwhile git looks for changes, and has ended when the block ends.
+    """
+    roots = tuple(roots)
+    with _status(checkout, roots) as status:
+        paths = _by_git(checkout, roots)
+        if paths is None:
+            yield Listing(tuple(sorted(path for root in roots for path in _walked(checkout, root))), str)
+        else:
+            yield Listing(paths, status)
 
 
 def is_denied(path: str) -> bool:
     """Return whether the path has a name in it that never travels."""
-    return any(_DENIED.match(name) for name in path.split("/"))
+    return any(map(_never_travels, path.split("/")))
+
+
+@lru_cache(maxsize=4096)
+def _never_travels(name: str) -> bool:
+    # The same folders are in the paths of hundreds of files.
+    return _DENIED.match(name) is not None
 
 
 def own_ignores(checkout: Path) -> pathspec.GitIgnoreSpec:
@@ -114,46 +128,53 @@ def _declared(folder: Path) -> tuple[str, ...]:
     return tuple(ship)
 
 
-def _by_git(checkout: Path, roots: tuple[str, ...]) -> Listing | None:
-    """Return what git says, or None where it cannot. Two calls that run at once: together they walk the tree once."""
-    try:
-        tracked = _git(checkout, "ls-files", "-z", "--", *roots)
-        status = _git(
-            checkout,
-            "status",
-            "--porcelain=v2",
-            "--branch",
-            "-z",
-            "--no-renames",
-            "--untracked-files=all",
-            "--",
-            *roots,
-        )
-    except OSError:
+def _by_git(checkout: Path, roots: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return the files that git would show, or None where it cannot say."""
+    with _git(checkout, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *roots) as listing:
+        told = listing()
+    if told is None:
         return None
-    outputs = [call.communicate()[0] for call in (tracked, status)]
-    if tracked.returncode or status.returncode:
-        return None
-    fields = [os.fsdecode(field) for field in outputs[1].split(b"\0") if field]
-    untracked = [field[2:] for field in fields if field.startswith("? ")]
-    changed = sum(not field.startswith("# ") for field in fields)
-    commit = next((field.split()[-1] for field in fields if field.startswith("# branch.oid ")), "")
-    paths = {os.fsdecode(path) for path in outputs[0].split(b"\0") if path} | set(untracked)
+    paths = {os.fsdecode(path) for path in told.split(b"\0") if path}
     nested = [path for path in paths if path.endswith("/")]
     if nested:
         raise BadTree(f"{checkout / nested[0]} is a git repository of its own: name it in .gitignore, or in ship")
-    return Listing(tuple(sorted(paths)), f"git {commit[:12]} + {changed} changed file{'' if changed == 1 else 's'}")
+    return tuple(sorted(paths))
 
 
-def _git(checkout: Path, *arguments: str) -> subprocess.Popen[bytes]:
+@contextmanager
+def _status(checkout: Path, roots: tuple[str, ...]) -> Iterator[Callable[[], str]]:
+    """Have git look for changes; give what waits for 'git 1a2b3c4 + 2 changed files', '' where git cannot say."""
+    options = ("--porcelain=v2", "--branch", "--no-ahead-behind", "-z", "--no-renames", "--untracked-files=all")
+    with _git(checkout, "status", *options, "--", *roots) as status:
+        yield lambda: _in_words((status() or b"").split(b"\0"))
+
+
+def _in_words(fields: Sequence[bytes]) -> str:
+    commit = next((field.split()[-1].decode() for field in fields if field.startswith(b"# branch.oid ")), "")
+    changed = sum(bool(field) and not field.startswith(b"# ") for field in fields)
+    return f"git {commit[:12]} + {changed} changed file{'' if changed == 1 else 's'}" if commit else ""
+
+
+@contextmanager
+def _git(checkout: Path, *arguments: str) -> Iterator[Callable[[], bytes | None]]:
+    """Run git aside; give what waits for all that it said, None where it failed or there is none."""
     # A hook's or a rebase's own variables would point to another repository.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    return subprocess.Popen(  # noqa: S603 (git, with paths behind '--')
-        ["git", "--no-optional-locks", "-C", str(checkout), *arguments],  # noqa: S607 (the user's own git)
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-    )
+    command = ["git", "--no-optional-locks", "-C", str(checkout), *arguments]
+    # Into a file, which takes all that it says: nobody needs to listen before all else is done.
+    with tempfile.TemporaryFile() as told:
+        try:
+            git = subprocess.Popen(command, stdout=told, stderr=subprocess.DEVNULL, env=environment)  # noqa: S603 (the user's own git, with paths behind '--')
+        except OSError:
+            yield lambda: None
+            return
+        with git:
+            yield lambda: None if git.wait() else _whole(told)
+
+
+def _whole(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read()
 
 
 def _walked(checkout: Path, root: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -63,6 +63,8 @@ class Services:
     channels: tuple[grpc.Channel, ...]
     #: After a fork the child opens its own.
     pid: int
+    #: Digests of code that is there, as far as it is known.
+    shipped: set[str] = field(default_factory=set)
 
 
 class Link:

@@ -114,9 +114,10 @@ class Submission:
             return ""
         from dpu.bundle import ship
 
-        shipped = link.attempt(lambda services: ship(packed, services.code))
+        shipped = link.attempt(lambda services: ship(packed, services.code, services.shipped))
         if shipped.files:
-            say(f"Sent {shipped.files} files of local code ({packed.description})")
+            files = f"{shipped.files} file{'' if shipped.files == 1 else 's'}"
+            say(f"Sent {files} of local code, {shipped.bytes:,} bytes ({packed.description})")
         return shipped.digest
 
 

@@ -59,6 +59,8 @@ def figures() -> Iterator[Figure]:
         folder = Path(name)
         checkout = _checkout(folder / "checkout")
         count = itertools.count()
+        # As a session at the prompt keeps it.
+        there: set[str] = set()
 
         def change_all() -> None:
             version = next(count)
@@ -71,7 +73,7 @@ def figures() -> Iterator[Figure]:
         with _service(folder) as stub, _receiver(folder) as port:
             for figure, change in (("cold_ms", change_all), ("unchanged_ms", None), ("one_file_ms", change_one)):
                 # What changed is known only after looking: the peer sends all of it every time.
-                ours = _milliseconds(lambda: ship(bundle(checkout), stub), change)
+                ours = _milliseconds(lambda: ship(bundle(checkout), stub, there), change)
                 peers = _milliseconds(lambda: _send_zip(checkout, port), change)
                 yield Figure(
                     bench="ship", figure=figure, value=ours, unit="ms", peer=PEER, peer_value=peers, bar=BARS[figure]

@@ -23,7 +23,7 @@ from dpu_api.v1.codeship_pb2 import (
 )
 from dpu_api.v1.codeship_pb2_grpc import CodeServiceStub
 from dpud.codeship.service import NAME, CodeServicer
-from dpud.codeship.store_files import FileCodeStore
+from dpud.codeship.store_sqlite import SqliteCodeStore
 from fakes_codeship import checkout, digest, entry, write
 from fakes_hosting import served
 
@@ -75,7 +75,7 @@ async def code(tmp_path):
 
 @asynccontextmanager
 async def desk(folder):
-    store = FileCodeStore(folder)
+    store = SqliteCodeStore(folder)
     try:
         async with (
             served([(NAME, CodeServicer(store).add_to)]) as where,
@@ -168,9 +168,23 @@ async def test_blobs_that_mix_their_chunks_are_refused(code):
         await code.upload(chunk(A, last=False), chunk(B))
 
 
-async def put(code, *entries, description="", stub=None):
+async def test_an_upload_that_broke_off_goes_on_where_it_was(code, tmp_path):
+    folder = checkout(tmp_path / "checkout", {f"recipes/awe/{number}.py": f"N = {number}\n" for number in range(3)})
+    contents = [f"N = {number}\n".encode() for number in range(3)]
+    call = code.user.UploadBlobs()
+    for content in contents[:2]:
+        await call.write(UploadBlobsRequest(chunk=chunk(content)))
+    await call.write(UploadBlobsRequest(chunk=chunk(contents[2], last=False)))
+    call.cancel()
+    async with asyncio.timeout(60):
+        while await code.missing(*contents) != {digest(contents[2])}:  # noqa: ASYNC110 (the service says nothing by itself)
+            await asyncio.sleep(0.01)
+    assert (await code.ship(bundle(folder))).files == 1
+
+
+async def put(code, *entries, description="", stub=None, blobs=()):
     tree = Tree(entries=entries, description=description)
-    return (await (stub or code.user).PutTree(PutTreeRequest(tree=tree))).digest
+    return (await (stub or code.user).PutTree(PutTreeRequest(tree=tree, blobs=blobs))).digest
 
 
 async def test_a_tree_comes_back_under_its_digest(code):
@@ -216,6 +230,33 @@ async def test_a_tree_whose_content_is_not_there_is_refused(code):
         await put(code, entry("awe/a.py", A), entry("awe/b.py", B))
 
 
+async def test_a_tree_brings_the_blobs_that_are_not_there(code):
+    await code.upload(chunk(A))
+    name = await put(code, entry("awe/a.py", A), entry("awe/b.py", B), blobs=[chunk(B)])
+    assert (await code.user.GetTree(GetTreeRequest(digest=name))).tree.entries[1].path == "awe/b.py"
+    assert await code.download(digest(B)) == [B]
+
+
+@pytest.mark.parametrize(
+    ("lie", "why"),
+    [
+        (chunk(B, frame=zstandard.compress(A)), "its frame declares 5 bytes, its chunk 14"),
+        (chunk(b"SECOND, LONGER", name=digest(B)), "its content has the digest"),
+        (chunk(B, last=False), "its last chunk did not come"),
+    ],
+)
+async def test_a_blob_that_lies_takes_its_tree_with_it(code, lie, why):
+    async with refused(UsageError, why):
+        await put(code, entry("awe/a.py", A), entry("awe/b.py", B), blobs=[chunk(A), lie])
+    assert await code.missing(A, B) == {digest(A), digest(B)}
+
+
+async def test_a_blob_of_nothing_is_kept_as_our_own(code):
+    frame = zstandard.ZstdCompressor().compress(b"") + b"what follows"
+    await code.upload(chunk(b"", frame=frame))
+    assert await code.download(digest(b"")) == [b""]
+
+
 async def test_a_project_sees_nothing_of_anothers(code):
     await code.upload(chunk(A))
     name = await put(code, entry("awe/a.py", A))
@@ -258,6 +299,49 @@ async def test_only_what_changed_travels(code, tmp_path):
     again = await code.ship(changed)
     assert (again.digest, again.files) == (changed.digest, 1)
     assert again.digest != first.digest
+
+
+class Counted:
+    """The stub of a client, which counts its calls."""
+
+    def __init__(self, stub):
+        self.calls = []
+        for name in ("FindMissing", "UploadBlobs", "PutTree"):
+            setattr(self, name, self._counting(name, getattr(stub, name)))
+
+    def _counting(self, name, call):
+        def counted(*arguments, **options):
+            self.calls.append(name)
+            return call(*arguments, **options)
+
+        return counted
+
+
+async def test_a_session_that_knows_what_is_there_ships_a_change_in_one_call(code, tmp_path):
+    folder = checkout(tmp_path / "checkout", {f"recipes/awe/{number}.py": f"N = {number}\n" for number in range(9)})
+    there = set()
+
+    def run():
+        with open_channel(code.address, "anna's", "KIDS") as channel:
+            stub = Counted(CodeServiceStub(channel))
+            return ship(bundle(folder), stub, there).files, stub.calls
+
+    assert await asyncio.to_thread(run) == (9, ["PutTree", "FindMissing", "PutTree"])
+    assert await asyncio.to_thread(run) == (0, ["PutTree"])
+    write(folder, {"recipes/awe/7.py": "N = 'seven'\n"})
+    assert await asyncio.to_thread(run) == (1, ["PutTree"])
+    # What it knows may be wrong by now: somebody has cleared the store.
+    there.add(digest(b"gone"))
+    write(folder, {"recipes/awe/7.py": "gone"})
+    assert await asyncio.to_thread(run) == (1, ["PutTree", "FindMissing", "PutTree"])
+
+
+async def test_a_tree_of_many_megabytes_is_streamed(code, tmp_path):
+    noise = {f"recipes/awe/{number}.dat": hashlib.shake_256(bytes([number])).hexdigest(MIB // 2) for number in range(5)}
+    folder = checkout(tmp_path / "checkout", noise)
+    shipped = await code.ship(bundle(folder))
+    assert (shipped.files, shipped.bytes > 2 * MIB) == (5, True)
+    assert (await code.ship(bundle(folder))).files == 0
 
 
 async def test_a_shipped_tree_can_be_laid_out_again(code, tmp_path):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 #: Decompression needs a window of this size at most: no more than a blob may have.
 _WINDOW = LIMITS.file_bytes
+_NOTHING = zstandard.ZstdCompressor().compress(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,8 @@ class Packed:
     size: int
     frame: bytes
 
-    def content(self) -> bytes:
-        """Return what is in the frame. Raises UsageError unless digest and size are as claimed.
+    def verified(self) -> Packed:
+        """Return the blob as it may be kept. Raises UsageError unless digest and size are as claimed.
 
         The frame must declare the claimed size itself: no more memory than that is ever used.
         """
@@ -44,7 +45,8 @@ class Packed:
         digest = hashlib.sha256(content).hexdigest()
         if digest != self.digest:
             raise UsageError(f"blob {self.digest}: its content has the digest {digest}")
-        return content
+        # A frame of nothing is not looked into: what is kept of it is ours.
+        return self if declared else Packed(self.digest, 0, _NOTHING)
 
 
 async def arriving(chunks: AsyncIterator[BlobChunk]) -> AsyncIterator[Packed]:
@@ -69,12 +71,11 @@ async def arriving(chunks: AsyncIterator[BlobChunk]) -> AsyncIterator[Packed]:
         raise UsageError(f"blob {begun.digest} broke off: its last chunk did not come")
 
 
-def pieces(digest: str, content: bytes) -> Iterator[BlobChunk]:
-    """Yield a blob, compressed, in chunks of at most 1 MiB."""
-    frame = zstandard.ZstdCompressor().compress(content)
-    for start in range(0, len(frame), CHUNK):
-        part = frame[start : start + CHUNK]
-        yield BlobChunk(digest=digest, size=len(content), zstd=part, last=start + CHUNK >= len(frame))
+def pieces(packed: Packed) -> Iterator[BlobChunk]:
+    """Yield a blob in chunks of at most 1 MiB."""
+    for start in range(0, len(packed.frame), CHUNK):
+        part = packed.frame[start : start + CHUNK]
+        yield BlobChunk(digest=packed.digest, size=packed.size, zstd=part, last=start + CHUNK >= len(packed.frame))
 
 
 def bound(size: int) -> int:

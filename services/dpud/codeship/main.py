@@ -13,7 +13,7 @@ import structlog
 
 from dpu.channel import MIB
 from dpud.codeship.service import NAME, CodeServicer
-from dpud.codeship.store_files import QUOTA_MIB, FileCodeStore
+from dpud.codeship.store_sqlite import QUOTA_MIB, SqliteCodeStore
 from dpud.hosting.folder import owned
 from dpud.hosting.metrics import DiskMetrics, showing
 from dpud.hosting.server import listening, until_stopped
@@ -36,7 +36,7 @@ class Settings:
     """What code shipping is told."""
 
     listening: Listening
-    #: The folder that holds blobs and trees.
+    #: The folder of the file that holds blobs and trees.
     state: Path
     #: How much code a project may have here, and after how long unused it goes.
     quota_mib: int = QUOTA_MIB
@@ -57,7 +57,7 @@ class Settings:
 async def built(settings: Settings) -> AsyncIterator[list[tuple[str, Callable[[aio.Server], None]]]]:
     """Open the store; yield what to put on a server."""
     with owned(settings.state):
-        store = FileCodeStore(settings.state / "code", settings.quota_mib * MIB)
+        store = SqliteCodeStore(settings.state, settings.quota_mib * MIB)
         tidying = asyncio.create_task(_tidy(store, settings.keep_days))
         try:
             servicer = CodeServicer(store)
@@ -69,7 +69,7 @@ async def built(settings: Settings) -> AsyncIterator[list[tuple[str, Callable[[a
             store.close()
 
 
-async def _tidy(store: FileCodeStore, keep_days: float) -> None:
+async def _tidy(store: SqliteCodeStore, keep_days: float) -> None:
     """Remove what nobody has used for so long, now and then; runs until cancelled."""
     while True:
         try:

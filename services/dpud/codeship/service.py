@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from dpu.channel import MIB
 from dpu.errors import MissingBlobs, NotFound, UsageError
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from dpu_api.v1.codeship_pb2 import BlobChunk, TreeEntry
     from dpud.codeship.store import CodeStore
 
+    Thing = TypeVar("Thing")
+
 NAME = "dpu_api.v1.CodeService"
 
-#: So much is unpacked and kept at a time: one synchronisation of a folder serves many blobs.
+#: So much is unpacked and kept at a time: one commit serves many blobs.
 _GROUP_BYTES = 4 * MIB
 _GROUP_BLOBS = 256
 
@@ -57,7 +59,7 @@ class CodeServicer(codeship_pb2_grpc.CodeServiceServicer):
         """Keep blobs whose digest and size agree."""
         upload = _Upload(self._store, current_caller().project)
         try:
-            async for packed in arriving(_chunks(self.metrics.streamed(request_iterator))):
+            async for packed in arriving(_streamed(self.metrics.streamed(request_iterator))):
                 await upload.add(packed)
         finally:
             # Those before one that is refused are kept.
@@ -69,7 +71,7 @@ class CodeServicer(codeship_pb2_grpc.CodeServiceServicer):
         request: codeship_pb2.PutTreeRequest,
         context: aio.ServicerContext[codeship_pb2.PutTreeRequest, codeship_pb2.PutTreeResponse],  # noqa: ARG002 (gRPC passes it)
     ) -> codeship_pb2.PutTreeResponse:
-        """Check a tree, and give it its name."""
+        """Check a tree, and give it its name; keep the blobs that came with it."""
         self.metrics.put(request)
         tree, project = request.tree, current_caller().project
         digest = digest_of(tree.entries)
@@ -77,9 +79,13 @@ class CodeServicer(codeship_pb2_grpc.CodeServiceServicer):
         # What is kept was checked when it came, and keeps its blobs.
         if not await self._is_kept(project, digest, content):
             check(tree.entries)
-            sizes = await self._store.sizes(project, {entry.digest for entry in tree.entries})
-            _check_content(tree.entries, sizes)
-            await self._store.put_tree(project, digest, content)
+            came = [packed async for packed in arriving(_each(request.blobs))]
+            blobs, fault = await asyncio.to_thread(_verified, came)
+            if fault is not None:
+                raise fault
+            there = await self._store.sizes(project, {entry.digest for entry in tree.entries})
+            _check_content(tree.entries, there | {packed.digest: packed.size for packed in blobs})
+            await self._store.put_tree(project, digest, content, blobs)
         return codeship_pb2.PutTreeResponse(digest=digest)
 
     async def _is_kept(self, project: str, digest: str, content: bytes) -> bool:
@@ -95,7 +101,7 @@ class CodeServicer(codeship_pb2_grpc.CodeServiceServicer):
     ) -> codeship_pb2.GetTreeResponse:
         """Return the entries of a tree."""
         _check_asked([request.digest])
-        content = await _as(current_caller(), lambda project: self._store.tree(project, request.digest))
+        content = await _as(current_caller(), self._store.tree, request.digest)
         return codeship_pb2.GetTreeResponse(tree=codeship_pb2.Tree.FromString(content))
 
     async def DownloadBlobs(
@@ -107,12 +113,8 @@ class CodeServicer(codeship_pb2_grpc.CodeServiceServicer):
         _check_asked(request.digests)
         caller = current_caller()
         for digest in request.digests:
-            chunks = await asyncio.to_thread(_packed, digest, await self._blob(caller, digest))
-            for chunk in chunks:
+            for chunk in pieces(await _as(caller, self._store.blob, digest)):
                 yield codeship_pb2.DownloadBlobsResponse(chunk=chunk)
-
-    async def _blob(self, caller: Caller, digest: str) -> bytes:
-        return await _as(caller, lambda project: self._store.blob(project, digest))
 
 
 class _Upload:
@@ -135,42 +137,46 @@ class _Upload:
     async def flush(self) -> None:
         """Keep what waits, up to the first that lies. Raises UsageError there."""
         waiting, self._waiting, self._size = self._waiting, [], 0
-        contents, fault = await asyncio.to_thread(_unpacked, waiting)
-        if contents:
-            await self._store.put_blobs(self._project, contents)
-        self.blobs += len(contents)
-        self.bytes += sum(map(len, contents.values()))
+        blobs, fault = await asyncio.to_thread(_verified, waiting)
+        if blobs:
+            await self._store.put_blobs(self._project, blobs)
+        self.blobs += len(blobs)
+        self.bytes += sum(packed.size for packed in blobs)
         if fault is not None:
             raise fault
 
 
-async def _as(caller: Caller, get: Callable[[str | None], Awaitable[bytes]]) -> bytes:
+async def _as(caller: Caller, get: Callable[[str | None, str], Awaitable[Thing]], digest: str) -> Thing:
     """Return what the caller's project has; to a worker, who runs everybody's tasks, what any project has."""
     try:
-        return await get(caller.project)
+        return await get(caller.project, digest)
     except NotFound:
         if Role.WORKER not in caller.roles:
             raise
-    return await get(None)
+    return await get(None, digest)
 
 
-async def _chunks(requests: AsyncIterator[codeship_pb2.UploadBlobsRequest]) -> AsyncIterator[BlobChunk]:
+async def _streamed(requests: AsyncIterator[codeship_pb2.UploadBlobsRequest]) -> AsyncIterator[BlobChunk]:
     async for request in requests:
         yield request.chunk
+        for chunk in request.more:
+            yield chunk
 
 
-def _unpacked(waiting: Iterable[Packed]) -> tuple[dict[str, bytes], UsageError | None]:
-    contents: dict[str, bytes] = {}
+async def _each(chunks: Iterable[BlobChunk]) -> AsyncIterator[BlobChunk]:
+    for chunk in chunks:
+        yield chunk
+
+
+def _verified(waiting: Iterable[Packed]) -> tuple[list[Packed], UsageError | None]:
+    """Return the blobs before the first that lies, and what is wrong with that one."""
+    blobs = []
     for packed in waiting:
         try:
-            contents[packed.digest] = packed.content()
+            blobs.append(packed.verified())
         except UsageError as error:
-            return contents, error
-    return contents, None
-
-
-def _packed(digest: str, content: bytes) -> list[BlobChunk]:
-    return list(pieces(digest, content))
+            return blobs, error
+    return blobs, None
 
 
 def _check_asked(digests: Iterable[str]) -> None:

@@ -8,6 +8,11 @@ from dpu.errors import NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import TypeVar
+
+    from dpud.codeship.blobs import Packed
+
+    Thing = TypeVar("Thing")
 
 
 class CodeStore(Protocol):
@@ -16,14 +21,14 @@ class CodeStore(Protocol):
     async def sizes(self, project: str, digests: Iterable[str]) -> dict[str, int]:
         """Return the sizes of those blobs that the project has put."""
 
-    async def put_blobs(self, project: str, blobs: Mapping[str, bytes]) -> None:
-        """Keep blobs, already verified, durable on return. Raises StorageFull."""
+    async def put_blobs(self, project: str, blobs: Iterable[Packed]) -> None:
+        """Keep blobs, already verified, durable on return. Raises StorageFull, or Exhausted above a quota."""
 
-    async def blob(self, project: str | None, digest: str) -> bytes:
+    async def blob(self, project: str | None, digest: str) -> Packed:
         """Return a blob. Raises NotFound."""
 
-    async def put_tree(self, project: str, digest: str, tree: bytes) -> None:
-        """Keep a serialised tree, already verified, durable on return. Raises StorageFull."""
+    async def put_tree(self, project: str, digest: str, tree: bytes, blobs: Iterable[Packed] = ()) -> None:
+        """Keep a serialised tree and blobs that came with it, as put_blobs does: all of them or none."""
 
     async def tree(self, project: str | None, digest: str) -> bytes:
         """Return a serialised tree. Raises NotFound."""
@@ -33,24 +38,25 @@ class MemoryCodeStore:
     """Keeps code as long as the process lives."""
 
     def __init__(self) -> None:
-        self._blobs: dict[str, dict[str, bytes]] = {}
+        self._blobs: dict[str, dict[str, Packed]] = {}
         self._trees: dict[str, dict[str, bytes]] = {}
 
     async def sizes(self, project: str, digests: Iterable[str]) -> dict[str, int]:
         """Return the sizes of those blobs that the project has put."""
         mine = self._blobs.get(project, {})
-        return {digest: len(mine[digest]) for digest in digests if digest in mine}
+        return {digest: mine[digest].size for digest in digests if digest in mine}
 
-    async def put_blobs(self, project: str, blobs: Mapping[str, bytes]) -> None:
+    async def put_blobs(self, project: str, blobs: Iterable[Packed]) -> None:
         """Keep blobs."""
-        self._blobs.setdefault(project, {}).update(blobs)
+        self._blobs.setdefault(project, {}).update({packed.digest: packed for packed in blobs})
 
-    async def blob(self, project: str | None, digest: str) -> bytes:
+    async def blob(self, project: str | None, digest: str) -> Packed:
         """Return a blob."""
         return _find(self._blobs, project, digest, "blob")
 
-    async def put_tree(self, project: str, digest: str, tree: bytes) -> None:
-        """Keep a tree."""
+    async def put_tree(self, project: str, digest: str, tree: bytes, blobs: Iterable[Packed] = ()) -> None:
+        """Keep a tree, and blobs that came with it."""
+        await self.put_blobs(project, blobs)
         self._trees.setdefault(project, {})[digest] = tree
 
     async def tree(self, project: str | None, digest: str) -> bytes:
@@ -58,7 +64,7 @@ class MemoryCodeStore:
         return _find(self._trees, project, digest, "tree of code")
 
 
-def _find(shelves: Mapping[str, Mapping[str, bytes]], project: str | None, digest: str, kind: str) -> bytes:
+def _find(shelves: Mapping[str, Mapping[str, Thing]], project: str | None, digest: str, kind: str) -> Thing:
     for owner, shelf in shelves.items():
         if project in {None, owner} and digest in shelf:
             return shelf[digest]
