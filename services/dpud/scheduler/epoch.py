@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 TERM_S = 6.0
 RENEW_S = 2.0
 
+#: Holds the row of a writer, where it is the newest, until the transaction ends.
+#: SQLite has the lock since the begin and ignores FOR UPDATE; PostgreSQL takes it here.
+HOLD = sa.select(writer.c.epoch).where(writer.c.epoch == sa.bindparam("epoch")).with_for_update()
+
 
 class Taken(Exception):
     """Another scheduler writes the journal, and its time is not up."""
@@ -47,8 +51,7 @@ def take(connection: sa.Connection, now: TextClause, *, by_force: bool) -> int:
 
 def lock(connection: sa.Connection, epoch: int) -> None:
     """Hold the row until the transaction ends. Raises Superseded unless `epoch` is the newest."""
-    # SQLite has the lock since the begin and ignores FOR UPDATE; PostgreSQL takes it here.
-    if connection.scalar(sa.select(writer.c.epoch).where(writer.c.epoch == epoch).with_for_update()) is None:
+    if connection.scalar(HOLD, {"epoch": epoch}) is None:
         raise Superseded
 
 

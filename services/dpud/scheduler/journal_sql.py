@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from dpud.scheduler import codec, epoch
-from dpud.scheduler.database import is_away, now, sqlite_engine
-from dpud.scheduler.journal import AppendFailed, Query
+from dpud.scheduler.database import driving, is_away, now, spelled, sqlite_engine
+from dpud.scheduler.journal import AppendFailed, Query, Superseded
 from dpud.scheduler.model import Job
 from dpud.scheduler.reserve import Reserve
 from dpud.scheduler.schema import groups, history, migrate
@@ -21,6 +21,7 @@ from dpud.scheduler.snapshot_sql import events_of, newest, page_of_groups, page_
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from dpud.scheduler.events import Event
@@ -50,6 +51,8 @@ class SqlJournal:
         self._engine = engine
         self._reserve = reserve
         self._now = now(engine)
+        # Appending is what everybody waits for: its statements are made once, and go to the driver as they are.
+        self._hold, self._insert, self._retire = (spelled(engine, each) for each in (epoch.HOLD, _INSERT, _RETIRE))
         self._epoch = 0
         self._next = 1
 
@@ -131,23 +134,28 @@ class SqlJournal:
             return
         row = {"number": self._next, "epoch": self._epoch, "body": zlib.compress(body, 1)}
         try:
-            self._patiently(lambda connection: self._write(connection, row, past))
+            self._patiently(lambda cursor: self._write(cursor, row, past), driving)
         except AppendFailed:
             if not (self._reserve and self._reserve.give_up()):
                 raise
-            self._patiently(lambda connection: self._write(connection, row, past))
+            self._patiently(lambda cursor: self._write(cursor, row, past), driving)
         self._next += 1
 
-    def _write(self, connection: sa.Connection, row: dict[str, Any], past: list[dict[str, Any]]) -> None:
+    def _write(self, cursor: Any, row: dict[str, Any], past: list[dict[str, Any]]) -> None:
         """Write a group, unless it is there.
 
         The lock is granted only when the transaction before has ended: whether it is there is certain then.
         """
-        epoch.lock(connection, self._epoch)
-        if connection.execute(_INSERT, row).rowcount and past:
-            connection.execute(_RETIRE, past)
+        cursor.execute(self._hold, {"epoch": self._epoch})
+        if cursor.fetchone() is None:
+            raise Superseded
+        cursor.execute(self._insert, row)
+        if cursor.rowcount and past:
+            cursor.executemany(self._retire, past)
 
-    def _patiently(self, work: Callable[[sa.Connection], T]) -> T:
+    def _patiently(
+        self, work: Callable[[Any], T], begun: Callable[[sa.Engine], AbstractContextManager[Any]] = sa.Engine.begin
+    ) -> T:
         """Return what `work` does in one transaction; a database that went away is asked again for a while.
 
         Raises AppendFailed where it stays away, or takes nothing.
@@ -155,7 +163,7 @@ class SqlJournal:
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
-                with self._engine.begin() as connection:
+                with begun(self._engine) as connection:
                     return work(connection)
             except DBAPIError as error:
                 if not is_away(error) or time.monotonic() > deadline:
