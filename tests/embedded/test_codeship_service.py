@@ -171,14 +171,8 @@ async def test_blobs_that_mix_their_chunks_are_refused(code):
 async def test_an_upload_that_broke_off_goes_on_where_it_was(code, tmp_path):
     folder = checkout(tmp_path / "checkout", {f"recipes/awe/{number}.py": f"N = {number}\n" for number in range(3)})
     contents = [f"N = {number}\n".encode() for number in range(3)]
-    call = code.user.UploadBlobs()
-    for content in contents[:2]:
-        await call.write(UploadBlobsRequest(chunk=chunk(content)))
-    await call.write(UploadBlobsRequest(chunk=chunk(contents[2], last=False)))
-    call.cancel()
-    async with asyncio.timeout(60):
-        while await code.missing(*contents) != {digest(contents[2])}:  # noqa: ASYNC110 (the service says nothing by itself)
-            await asyncio.sleep(0.01)
+    async with refused(UsageError, "its last chunk did not come"):
+        await code.upload(chunk(contents[0]), chunk(contents[1]), chunk(contents[2], last=False))
     assert (await code.ship(bundle(folder))).files == 1
 
 
