@@ -1,7 +1,8 @@
-"""Channels to the services: TLS beyond this machine, keepalive, token and project on every call."""
+"""Channels to the services: TLS beyond this machine, keepalive, the leader of several, token and project in a call."""
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,7 +20,7 @@ CHUNK = MIB
 MAX_MESSAGE = 16 * MIB
 
 #: The server's side of the same agreement is in dpud.hosting.server.
-KEEPALIVE_MS = 30_000
+KEEPALIVE_MS = 10_000
 OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -32,12 +33,39 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.enable_http_proxy", 0),
 )
 
-_LOCAL = re.compile(r"unix:.*|(dns:///)?(127\.0\.0\.1|localhost|\[::1\]):\d+")
+#: The name under which whoever serves says to health checks that it does: of several schedulers, the leader alone.
+LEADER = "dpu"
+#: Calls go to those addresses that say so, and to others as soon as these do.
+_FINDING = json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": LEADER}})
+
+_LOCAL = re.compile(r"unix:[^,]*|(dns:///)?(127\.0\.0\.1|localhost|\[::1\]):\d+")
+#: Addresses of which there may be several, by gRPC's name for their kind.
+_KINDS = {"unix": r"unix:/[^,]+", "ipv4": r"[\d.]+:\d+", "ipv6": r"\[[\da-fA-F:]+\]:\d+"}
 
 
 def is_local(address: str) -> bool:
     """Return whether only this machine can reach an address: then plain text is spoken there, everywhere else TLS."""
-    return _LOCAL.fullmatch(address) is not None
+    return all(_LOCAL.fullmatch(each) for each in address.split(","))
+
+
+def target(address: str) -> str:
+    """Return an address, or several of this machine with commas between them, as gRPC has it. Raises ValueError."""
+    each = address.split(",")
+    if len(each) == 1:
+        return address
+    for kind, form in _KINDS.items():
+        if is_local(address) and all(re.fullmatch(form, one) for one in each):
+            return f"{kind}:{','.join(one.removeprefix('unix:') for one in each)}"
+    raise ValueError(
+        "several addresses must be sockets of this machine, 'unix:/path,unix:/other', or its ports, "
+        "'127.0.0.1:7070,127.0.0.1:7071'; other machines share one name, which has an address of each"
+    )
+
+
+def _options(address: str) -> tuple[tuple[str, Any], ...]:
+    """Return the options of a channel; a name, or several addresses, may be those of several schedulers."""
+    is_one = "," not in address and not address.startswith("dns:") and is_local(address)
+    return OPTIONS if is_one else (*OPTIONS, ("grpc.service_config", _FINDING))
 
 
 def metadata(token: str, project: str) -> Metadata:
@@ -48,12 +76,13 @@ def metadata(token: str, project: str) -> Metadata:
 def open_channel(address: str, token: str, project: str) -> grpc.Channel:
     """Open a synchronous channel, for the client.
 
-    `address` is 'unix:/path' or 'host:port'. Nothing is connected yet, so nothing is raised.
+    `address` is 'unix:/path' or 'host:port', or several of this machine with commas between them. Nothing is connected
+    yet, so nothing is raised.
     """
     if is_local(address):
-        channel = grpc.insecure_channel(address, options=OPTIONS)
+        channel = grpc.insecure_channel(target(address), options=_options(address))
     else:
-        channel = grpc.secure_channel(address, _credentials(), options=OPTIONS)
+        channel = grpc.secure_channel(target(address), _credentials(), options=_options(address))
     return grpc.intercept_channel(channel, _Signed(metadata(token, project)))
 
 
@@ -62,8 +91,8 @@ def open_async_channel(address: str, token: str, project: str = "") -> aio.Chann
     extra = metadata(token, project)
     signers = [signer(extra) for signer in (_SignUnaryUnary, _SignUnaryStream, _SignStreamUnary, _SignStreamStream)]
     if is_local(address):
-        return aio.insecure_channel(address, options=OPTIONS, interceptors=signers)
-    return aio.secure_channel(address, _credentials(), options=OPTIONS, interceptors=signers)
+        return aio.insecure_channel(target(address), options=_options(address), interceptors=signers)
+    return aio.secure_channel(target(address), _credentials(), options=_options(address), interceptors=signers)
 
 
 def _credentials() -> grpc.ChannelCredentials:

@@ -30,7 +30,8 @@ class KnownDpu:
     """One DPU of the configuration."""
 
     name: str
-    #: 'unix:/path' or 'host:port'; '' for the embedded one, which says where it listens when it has started.
+    #: 'unix:/path' or 'host:port', several of this machine with commas in between; '' for the embedded one, which says
+    #: where it listens when it has started.
     address: str = ""
     #: Where its other services are; '': where the DPU itself says.
     archive: str = ""
@@ -149,6 +150,7 @@ def _known(path: Path, name: str, row: Mapping[str, Any]) -> KnownDpu:
     table.refuse_unknown(("address", "archive", "logs", "code", "token_file"))
     if not table.text("address"):
         raise UsageError(f"{path}: dpus.{name}.address is missing: 'host:port' or 'unix:/path'")
+    _check_address(path, name, table.text("address"))
     token_file = table.text("token_file")
     return KnownDpu(
         name=name,
@@ -158,6 +160,15 @@ def _known(path: Path, name: str, row: Mapping[str, Any]) -> KnownDpu:
         code=table.text("code"),
         token_file=path.parent / Path(token_file).expanduser() if token_file else None,
     )
+
+
+def _check_address(path: Path, name: str, address: str) -> None:
+    from dpu.channel import target
+
+    try:
+        target(address)
+    except ValueError as error:
+        raise UsageError(f"{path}: dpus.{name}.address = {address!r}: {error}") from error
 
 
 def _path_of(environ: Mapping[str, str]) -> Path:

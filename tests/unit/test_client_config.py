@@ -74,6 +74,10 @@ def test_the_environment_overrides_the_file(environ):
         ("dpus = 3", "dpus must hold a table for each DPU, [dpus.NAME]"),
         ("[dpus.x]\nadress = 'a:1'", "dpus.x.adress is unknown (did you mean 'address'?)"),
         ("[dpus.x]", "dpus.x.address is missing: 'host:port' or 'unix:/path'"),
+        (
+            "[dpus.x]\naddress = 'a:1,b:1'",
+            "dpus.x.address = 'a:1,b:1': several addresses must be sockets of this machine",
+        ),
         ("[dpus.local]\naddress = 'a:1'", "[dpus.local]: this name is the embedded DPU's: choose another"),
         ("project", "is not TOML: "),
     ],

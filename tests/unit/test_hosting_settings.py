@@ -29,6 +29,19 @@ def test_an_address_that_is_none_is_refused(text):
         Address.parse(text)
 
 
+def test_a_service_may_be_at_several_addresses_of_one_kind():
+    for text in ("unix:/a,unix:/b", "127.0.0.1:1,127.0.0.1:2", "[::1]:1,[::1]:2", "dpu.example.org:1"):
+        assert Address.parse_several(text).text == text
+    for text in ("unix:/a,127.0.0.1:1", "10.0.0.1:1,10.0.0.2:1", "a.org:1,b.org:1"):
+        with pytest.raises(ValueError, match="several addresses must be sockets of this machine"):
+            Address.parse_several(text)
+    for text in ("unix:/a,", ",", "unix:/a,nowhere"):
+        with pytest.raises(ValueError, match="must be 'unix:/path' or 'host:port'"):
+            Address.parse_several(text)
+    with pytest.raises(ValueError, match="must be"):
+        Address.parse("unix:/a,unix:/b")
+
+
 def test_an_address_has_its_parts():
     assert (Address.parse("dns:///a.b:1").host, Address.parse("[::1]:22").host) == ("a.b", "::1")
     assert (Address.parse("[::1]:22").port, str(Address.parse("unix:/a/b").socket)) == (22, "/a/b")

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
-from dpu.channel import KEEPALIVE_MS, MAX_MESSAGE
+from dpu.channel import KEEPALIVE_MS, LEADER, MAX_MESSAGE
 from dpud.hosting import metrics
 from dpud.hosting.caller import Tokens
 from dpud.hosting.interceptors import Activity, CallInterceptor
@@ -73,7 +73,8 @@ async def listening(
     probed = await _probed(settings.health, health)
     ready = health_pb2.HealthCheckResponse.SERVING
     await health.set("", ready)
-    for name in names:
+    # LEADER: a client that knows several addresses goes by this one name, whatever service it calls there.
+    for name in (LEADER, *names):
         await health.set(name, ready if serving else health_pb2.HealthCheckResponse.NOT_SERVING)
     log.info("listening", address=settings.listen.text, services=names, serving=serving)
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from dpu.channel import is_local
+from dpu.channel import is_local, target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,8 +29,16 @@ class Address:
     @classmethod
     def parse(cls, text: str) -> Address:
         """Return the address, checked: 'unix:/path' or 'host:port'."""
-        if not re.fullmatch(r"unix:/.+|(dns:///)?[^\s/:]+:\d+|\[[0-9a-fA-F:]+\]:\d+", text):
+        if not re.fullmatch(r"unix:/[^,]+|(dns:///)?[^\s/:]+:\d+|\[[0-9a-fA-F:]+\]:\d+", text):
             raise ValueError("must be 'unix:/path' or 'host:port'")
+        return cls(text)
+
+    @classmethod
+    def parse_several(cls, text: str) -> Address:
+        """Return the address, checked, of a service that may run several times: one, or more with commas in between."""
+        for one in text.split(","):
+            cls.parse(one)
+        target(text)
         return cls(text)
 
     @property
@@ -128,4 +136,5 @@ class Peer:
     @classmethod
     def read(cls, environment: Environment, key: str) -> Peer:
         """Read the address `key` (DPU_ARCHIVE, DPU_LOGS, ...) and the token in DPU_TOKEN_FILE."""
-        return cls(address=environment.get(key, Address.parse), token=environment.secret("DPU_TOKEN_FILE"))
+        address = environment.get(key, Address.parse_several)
+        return cls(address=address, token=environment.secret("DPU_TOKEN_FILE"))
