@@ -65,6 +65,8 @@ class Frame:
     #: calibration that it asked for: class, frame, overscan method, identifier of the answer.
     identity: str = ""
     consulted: str = ""
+    #: As JSON, the recipe with its options, the task's inputs and arguments: what makes it again as it was made.
+    making: str = ""
 
     def evolve(self, **changes: Any) -> Self:
         """Return a copy with `changes`."""

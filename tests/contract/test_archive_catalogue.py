@@ -4,44 +4,14 @@ import math
 from datetime import date, timedelta
 
 import pytest
-import sqlalchemy as sa
 
 from dpu.errors import BadFrame, Conflict, NotFound, StaleLease
 from dpu_recipes.archive import Selection
-from dpud.archive.catalogue import NEAREST, MemoryCatalogue
-from dpud.archive.catalogue_sql import SqlCatalogue
+from dpud.archive.catalogue import NEAREST
 from dpud.archive.records import Attempt, Query, View, position
-from dpud.archive.schema import METADATA
 from fakes_archive import DATE_OBS, NIGHT, NOW, a_product, a_raw, digest
 
 KIDS = View("KIDS")
-
-
-@pytest.fixture(scope="module")
-def on_postgresql(postgres):
-    """A catalogue, with its tables made once for all tests here."""
-    opened = SqlCatalogue(sa.make_url(postgres.database()))
-    yield opened
-    opened.close()
-
-
-def emptied(catalogue):
-    tables = ", ".join(METADATA.tables)
-    with catalogue._database.writing() as connection:
-        connection.exec_driver_sql(f"TRUNCATE {tables} RESTART IDENTITY")
-    return catalogue
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
-def catalogue(request, tmp_path):
-    if request.param == "memory":
-        yield MemoryCatalogue()
-    elif request.param == "postgresql":
-        yield emptied(request.getfixturevalue("on_postgresql"))
-    else:
-        opened = SqlCatalogue.on_file(tmp_path / "catalogue.sqlite")
-        yield opened
-        opened.close()
 
 
 def select(catalogue, view=KIDS, frame_class="RawBiasFrame", instrument="WFI", limit=1000, **fields):

@@ -73,6 +73,6 @@ def test_a_negative_page_is_refused():
 
 def test_a_list_is_asked_for_in_the_callers_project():
     request = pb.ListFramesRequest(frame_class="BiasFrame", job_id=7, only_job=True)
-    query = to_query(request, "KIDS")
+    query = to_query(request, View("KIDS", 7))
     assert query == Query(view=View("KIDS", 7), frame_class="BiasFrame", selection=query.selection, only_job=True)
     assert query.selection.file_names == ()

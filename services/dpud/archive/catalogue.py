@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 from dpu.errors import BadFrame, Conflict, NotFound
-from dpu_recipes import validity
 from dpud.archive import fence
-from dpud.archive.records import Attempt, Position, Query, Record, View, position
+from dpud.archive.conditions import value_of
+from dpud.archive.records import Attempt, Family, Link, Position, Query, Record, View, position
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from datetime import datetime
 
     from dpu_recipes.frames import Frame
@@ -23,6 +23,9 @@ Facet: TypeAlias = Literal["night", "chip", "filter", "object"]
 
 #: How many frames of other nights `calibrations` adds on each side, so that a refusal can name the nearest.
 NEAREST = 5
+
+#: How many products a refusal names.
+_NAMED = 3
 
 
 class Change(NamedTuple):
@@ -95,19 +98,49 @@ class Ledger(Protocol):
 
 
 class Amendments(Protocol):
-    """What people may say of a product after it was made. Durable when the call returns."""
+    """What people may say of a frame after it came. Durable when the call returns."""
 
     def amend(self, record: Record) -> Record:
-        """Take over validity and end of window of a product from `record`, and return it as it stands.
+        """Take over validity, end of window and level of a frame from `record`, and return it as it stands.
 
         Raises NotFound where it has gone meanwhile.
         """
+        ...
+
+    def withdraw(self, record: Record) -> Change:
+        """Forget a product. Raises Conflict where another was made from it, in whatever project."""
+        ...
+
+
+class Lineages(Protocol):
+    """What was made from what. Every answer is of one moment; it has no record of what the view does not show."""
+
+    def ancestry(self, view: View, frame_id: str) -> Family:
+        """Return a frame and all that it was made from, and that was made from."""
+        ...
+
+    def progeny(self, view: View, frame_id: str) -> Family:
+        """Return a frame and all that was made from it, and from that."""
         ...
 
 
 def refuse_gone(record: Record) -> NotFound:
     """Return the error of a product that is not there any more."""
     return NotFound(f"project {record.project!r} has no product with identifier {record.frame.id!r} any more")
+
+
+def refuse_used(record: Record, users: Sequence[Record]) -> Conflict:
+    """Return the error of a product that others were made from; those of other projects are not named."""
+    named = [f"{user.frame.frame_class} {user.frame.file_name}" for user in users if user.project == record.project]
+    others = len(users) - len(named)
+    elsewhere = [f"{others} product{'s' if others > 1 else ''} of another project"] if others else []
+    more = [f"{len(named) - _NAMED} more"] if len(named) > _NAMED else []
+    found = [*named[:_NAMED], *more, *elsewhere]
+    verb = "was" if len(users) == 1 else "were"
+    return Conflict(
+        f"{record.frame.file_name} stays: {', '.join(found)} {verb} made from it; "
+        "delete these first, or set it invalid with context.update_is_valid"
+    )
 
 
 def same_content(found: Record, asked: Record) -> Record:
@@ -134,11 +167,15 @@ class MemoryCatalogue:
 
     _records: list[Record] = field(default_factory=list)
     _fences: dict[tuple[int, int], fence.Fence] = field(default_factory=dict)
+    _links: list[tuple[str, Link]] = field(default_factory=list)
     _arrivals: int = 0
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def select(self, query: Query, *, after: Position | None = None, limit: int) -> list[Record]:
         """Return the next records of a query."""
+        if (first := query.first) is not None:
+            found = sorted(self._fitting(query), key=lambda record: record.sequence)
+            return sorted(found, key=lambda record: value_of(record, first.attribute), reverse=first.greatest)[:limit]
         keyed = sorted((position(record, only_job=query.only_job), record.sequence) for record in self._fitting(query))
         by_arrival = {record.sequence: record for record in self._records}
         return [by_arrival[number] for key, number in keyed if after is None or key > after][:limit]
@@ -150,7 +187,7 @@ class MemoryCatalogue:
 
     def find(self, view: View, ids: Sequence[str]) -> list[Record]:
         """Return the records with these identifiers."""
-        return [record for record in self._records if record.frame.id in ids and view.shows(record)]
+        return view.nearest([record for record in self._records if record.frame.id in ids and view.shows(record)])
 
     def calibrations(self, view: View, frame_class: str, frame: Frame) -> list[Record]:
         """Return what may serve a frame, and the nearest others."""
@@ -192,6 +229,7 @@ class MemoryCatalogue:
                 if known.attempt == attempt and known.number == record.number:
                     return Change([same_content(known, record)], frozenset())
             freed = self._settle(fence.staged(self._fence(attempt), attempt))
+            self._links += self._linked(record)
             return Change(self._append([record.evolve(published=False)]), freed)
 
     def publish(self, attempt: Attempt, *, commit: bool) -> Change:
@@ -216,25 +254,54 @@ class MemoryCatalogue:
             return Change(old, self._forget(old))
 
     def amend(self, record: Record) -> Record:
-        """Take over the validity of a product."""
+        """Take over the validity and the level of a frame."""
         said = {"is_valid": record.frame.is_valid, "timestamp_end": record.frame.timestamp_end}
         with self._lock:
             for place, known in enumerate(self._records):
                 if (known.project, known.frame.id) == (record.project, record.frame.id):
-                    self._records[place] = known.evolve(frame=known.frame.evolve(**said))
+                    frame = known.frame.evolve(**said)
+                    self._records[place] = known.evolve(frame=frame, privileges=record.privileges)
                     return self._records[place]
         raise refuse_gone(record)
 
-    def _fitting(self, query: Query) -> Iterator[Record]:
-        for record in self._records:
-            if query.only_job and (record.attempt is None or record.attempt.job != query.view.job):
-                continue
-            if query.frame_class and record.frame.frame_class != query.frame_class:
-                continue
-            if query.source and record.source != query.source:
-                continue
-            if query.view.shows(record) and validity.matches(record.frame, query.selection):
-                yield record
+    def withdraw(self, record: Record) -> Change:
+        """Forget a product that nothing was made from."""
+        with self._lock:
+            users = {(project, link.product) for project, link in self._links if link.input == record.frame.id}
+            if users:
+                raise refuse_used(record, [item for item in self._records if (item.project, item.frame.id) in users])
+            gone = [
+                item for item in self._records if (item.project, item.frame.id) == (record.project, record.frame.id)
+            ]
+            return Change(gone, self._forget(gone))
+
+    def ancestry(self, view: View, frame_id: str) -> Family:
+        """Return a frame and all that it was made from."""
+        return self._family(view, frame_id, lambda link: (link.product, link.input))
+
+    def progeny(self, view: View, frame_id: str) -> Family:
+        """Return a frame and all that was made from it."""
+        return self._family(view, frame_id, lambda link: (link.input, link.product)).without_strangers()
+
+    def _family(self, view: View, frame_id: str, ends: Callable[[Link], tuple[str, str]]) -> Family:
+        records: dict[str, Record] = {}
+        links: dict[Link, None] = {}
+        waiting = [frame_id]
+        while waiting:
+            found = {record.frame.id: record for record in self.find(view, waiting)}
+            records |= found
+            new = sorted(link for _, link in self._links if ends(link)[0] in found)
+            links |= dict.fromkeys(new)
+            waiting = [name for name in dict.fromkeys(ends(link)[1] for link in new) if name not in records]
+        return Family(list(records.values()), list(links))
+
+    def _linked(self, record: Record) -> list[tuple[str, Link]]:
+        digests = {item.frame.id: item.frame.digest for item in self._records}
+        name = record.frame.id
+        return [(record.project, Link(name, source, digests.get(source, ""))) for source in record.sources]
+
+    def _fitting(self, query: Query) -> list[Record]:
+        return query.view.nearest([record for record in self._records if query.fits(record)])
 
     def _fence(self, attempt: Attempt) -> fence.Fence | None:
         return self._fences.get((attempt.job, attempt.task))
@@ -252,7 +319,10 @@ class MemoryCatalogue:
         )
 
     def _forget(self, records: Iterable[Record]) -> frozenset[str]:
-        gone = {record.sequence: record.frame.digest for record in records}
+        leaving = list(records)
+        gone = {record.sequence: record.frame.digest for record in leaving}
+        products = {(record.project, record.frame.id) for record in leaving}
+        self._links = [(project, link) for project, link in self._links if (project, link.product) not in products]
         self._records = [record for record in self._records if record.sequence not in gone]
         return frozenset(self.unnamed({digest for digest in gone.values() if digest}))
 

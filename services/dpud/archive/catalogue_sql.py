@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from dpu.errors import InternalError
-from dpu_recipes import validity
-from dpu_recipes.frames import Frame
-from dpu_recipes.night import parse_night
 from dpud.archive import fence
-from dpud.archive.catalogue import NEAREST, Change, refuse_gone, refuse_namesake, same_content
+from dpud.archive.catalogue import NEAREST, Change, refuse_gone, refuse_namesake, refuse_used, same_content
 from dpud.archive.database import Database
-from dpud.archive.records import Attempt, Position, Query, Record, View
-from dpud.archive.schema import FENCES, FRAMES, NAMES, STORES, upgrade
+from dpud.archive.questions import fitting, shown
+from dpud.archive.records import Attempt, Family, Link, Position, Query, Record, View
+from dpud.archive.rows import record_of, rows_of
+from dpud.archive.schema import FENCES, FRAMES, LINKS, NAMES, STORES, upgrade
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
+    from dpu_recipes.frames import Frame
     from dpud.archive.catalogue import Facet
 
-_FRAME = tuple(item.name for item in fields(Frame))
 _COLUMNS = FRAMES.c
 #: A statement has at most so many parameters: SQLite's own limit is 32,766.
 _BATCH = 500
@@ -66,13 +64,21 @@ class SqlCatalogue:
 
     def select(self, query: Query, *, after: Position | None = None, limit: int) -> list[Record]:
         """Return the next records of a query."""
+        if query.first is not None:
+            column = _COLUMNS[query.first.attribute]
+            best = column.desc() if query.first.greatest else column.asc()
+            return self._records(
+                sa.select(FRAMES).where(*self._fitting(query)).order_by(best, _COLUMNS.sequence).limit(limit)
+            )
         first = (_COLUMNS.task,) if query.only_job else (_COLUMNS.date_obs, _COLUMNS.chip)
         key = (*first, _COLUMNS.sequence)
-        statement = sa.select(FRAMES).where(*self._fitting(query)).order_by(*key).limit(limit)
+        wanted = [*fitting(query, self._dialect)]
         if after is not None:
             begin = (after.first, after.sequence) if query.only_job else after
-            statement = statement.where(sa.tuple_(*key) > sa.tuple_(*map(sa.literal, begin)))
-        return self._records(statement)
+            wanted.append(sa.tuple_(*key) > sa.tuple_(*map(sa.literal, begin)))
+        if query.is_narrow:
+            return self._records(sa.select(FRAMES).where(shown(query.view), *wanted).order_by(*key).limit(limit))
+        return self._records(_merged(query.view, wanted, key, limit))
 
     def counts(self, query: Query, by: Facet) -> dict[str, int]:
         """Return how many frames of a query there are."""
@@ -83,15 +89,12 @@ class SqlCatalogue:
 
     def find(self, view: View, ids: Sequence[str]) -> list[Record]:
         """Return the records with these identifiers."""
-        found: list[Record] = []
-        for batch in _batches(ids):
-            found += self._records(sa.select(FRAMES).where(_shown(view), _COLUMNS.id.in_(batch)))
-        return found
+        with self._database.moment() as connection:
+            return list(_found(connection, view, ids))
 
     def calibrations(self, view: View, frame_class: str, frame: Frame) -> list[Record]:
         """Return what may serve a frame, and the nearest others."""
-        same = sa.select(FRAMES).where(
-            _shown(view),
+        same = (
             _COLUMNS.frame_class == frame_class,
             _COLUMNS.instrument == frame.instrument,
             _COLUMNS.chip == frame.chip,
@@ -101,15 +104,16 @@ class SqlCatalogue:
             _COLUMNS.night == frame.night,
             sa.and_(_COLUMNS.timestamp_start <= frame.date_obs, _COLUMNS.timestamp_end > frame.date_obs),
         )
-        time = _COLUMNS.date_obs
-        others = same.where(sa.not_(serves)).limit(NEAREST)
+        time, others = _COLUMNS.date_obs, (*same, sa.not_(serves))
+        earlier = _merged(view, (*others, time < frame.date_obs), (time.desc(),), NEAREST)
+        later = _merged(view, (*others, time >= frame.date_obs), (time,), NEAREST)
         with self._database.moment() as connection:
             rows = [
-                *connection.execute(same.where(serves).order_by(_COLUMNS.sequence)),
-                *connection.execute(others.where(time < frame.date_obs).order_by(time.desc())),
-                *connection.execute(others.where(time >= frame.date_obs).order_by(time)),
+                *connection.execute(sa.select(FRAMES).where(shown(view), *same, serves).order_by(_COLUMNS.sequence)),
+                *connection.execute(earlier),
+                *connection.execute(later),
             ]
-        return [_record(row) for row in rows]
+        return [record_of(row) for row in rows]
 
     def unnamed(self, digests: Collection[str]) -> set[str]:
         """Return the digests that no record names."""
@@ -124,9 +128,9 @@ class SqlCatalogue:
             for namesake in _stored(connection, new, "file_name"):
                 raise refuse_namesake(namesake)
             if new:
-                frames, names = rows_of(new)
-                connection.execute(sa.insert(FRAMES), frames)
-                connection.execute(sa.insert(NAMES), names)
+                rows = rows_of(new, {})
+                connection.execute(sa.insert(FRAMES), rows.frames)
+                connection.execute(sa.insert(NAMES), rows.names)
             return len(new)
 
     def stage(self, record: Record) -> Change:
@@ -137,10 +141,13 @@ class SqlCatalogue:
         with self._database.writing() as connection:
             numbered = sa.select(FRAMES).where(_of(attempt), _COLUMNS.number == record.number)
             if row := connection.execute(numbered).one_or_none():
-                return Change([same_content(_record(row), record)], frozenset())
+                return Change([same_content(record_of(row), record)], frozenset())
             freed = _settle(connection, fence.staged(_fence(connection, attempt), attempt))
-            result = connection.execute(sa.insert(FRAMES), _row(record.evolve(published=False)))
-            connection.execute(sa.insert(NAMES), list(_names([record])))
+            rows = rows_of([record.evolve(published=False)], _digests(connection, record.sources))
+            result = connection.execute(sa.insert(FRAMES), rows.frames[0])
+            connection.execute(sa.insert(NAMES), rows.names)
+            if rows.links:
+                connection.execute(sa.insert(LINKS), rows.links)
             key = result.inserted_primary_key
             if key is None:
                 raise InternalError("the database gave no number to a row that it took")
@@ -150,9 +157,12 @@ class SqlCatalogue:
         """Settle that an attempt ended well."""
         with self._database.writing() as connection:
             freed = _settle(connection, fence.published(_fence(connection, attempt), attempt, commit=commit))
-            connection.execute(sa.update(FRAMES).where(_of(attempt)).values(published=commit))
             rows = connection.execute(sa.select(FRAMES).where(_of(attempt)).order_by(_COLUMNS.sequence))
-            return Change([_record(row) for row in rows], freed)
+            records = [record_of(row).evolve(published=commit) for row in rows]
+            for record in records:
+                seen = {"published": commit, "audience": record.audience}
+                connection.execute(sa.update(FRAMES).where(_COLUMNS.sequence == record.sequence).values(seen))
+            return Change(records, freed)
 
     def discard(self, attempt: Attempt) -> Change:
         """Settle that an attempt counts for nothing."""
@@ -164,81 +174,114 @@ class SqlCatalogue:
         """Forget what nobody published."""
         old = sa.and_(_COLUMNS.published.is_(False), _COLUMNS.creation_date < before)
         with self._database.writing() as connection:
-            gone = [_record(row) for row in connection.execute(sa.select(FRAMES).where(old))]
+            gone = [record_of(row) for row in connection.execute(sa.select(FRAMES).where(old))]
             return Change(gone, _forget(connection, old))
 
     def amend(self, record: Record) -> Record:
-        """Take over the validity of a product."""
-        same = sa.and_(_COLUMNS.project == record.project, _COLUMNS.id == record.frame.id)
+        """Take over the validity and the level of a frame."""
         said = {"is_valid": record.frame.is_valid, "timestamp_end": record.frame.timestamp_end}
+        seen = {"privileges": int(record.privileges), "audience": record.audience}
         with self._database.writing() as connection:
-            connection.execute(sa.update(FRAMES).where(same).values(said))
-            row = connection.execute(sa.select(FRAMES).where(same)).one_or_none()
+            connection.execute(sa.update(FRAMES).where(_same(record)).values(said | seen))
+            row = connection.execute(sa.select(FRAMES).where(_same(record))).one_or_none()
         if row is None:
             raise refuse_gone(record)
-        return _record(row)
+        return record_of(row)
 
-    def _fitting(self, query: Query) -> Iterator[sa.ColumnElement[bool]]:
-        yield _shown(query.view)
-        if query.only_job:
-            yield _COLUMNS.job == query.view.job
-        if query.frame_class:
-            yield _COLUMNS.frame_class == query.frame_class
-        if query.source:
-            yield _COLUMNS.source == query.source
-        yield from self._selected(query)
+    def withdraw(self, record: Record) -> Change:
+        """Forget a product that nothing was made from."""
+        name = record.frame.id
+        users = sa.select(FRAMES).join(
+            LINKS, sa.and_(LINKS.c.project == _COLUMNS.project, LINKS.c.product == _COLUMNS.id)
+        )
+        with self._database.writing() as connection:
+            if used := connection.execute(users.where(LINKS.c.input == name).order_by(_COLUMNS.sequence)).all():
+                raise refuse_used(record, [record_of(row) for row in used])
+            gone = [record_of(row) for row in connection.execute(sa.select(FRAMES).where(_same(record)))]
+            return Change(gone, _forget(connection, _same(record)))
 
-    def _selected(self, query: Query) -> Iterator[sa.ColumnElement[bool]]:
-        selection = query.selection
-        if selection.file_names:
-            names = sorted(map(validity.stem, selection.file_names))
-            named = sa.select(NAMES.c.id).where(NAMES.c.project == query.view.project, NAMES.c.name.in_(names))
-            yield _COLUMNS.id.in_(named)
-            return
-        if selection.identity:
-            yield _COLUMNS.identity == selection.identity
-            yield _COLUMNS.job.is_not(None)
-        if selection.instrument:
-            yield _COLUMNS.instrument == selection.instrument
-        if selection.night:
-            yield _COLUMNS.night == parse_night(selection.night)
-        if selection.chips:
-            yield _COLUMNS.chip.in_(selection.chips)
-        if query.frame_class not in validity.IGNORING_FILTER_AND_OBJECT:
-            yield from self._lit(query)
+    def ancestry(self, view: View, frame_id: str) -> Family:
+        """Return a frame and all that it was made from."""
+        return self._family(view, frame_id, LINKS.c.product, lambda link: link.input)
 
-    def _lit(self, query: Query) -> Iterator[sa.ColumnElement[bool]]:
-        """Give what is asked of frames that saw light."""
-        asked = []
-        if query.selection.filter:
-            asked.append(_COLUMNS.filter == query.selection.filter)
-        if query.selection.object:
-            asked.append(self._like(_COLUMNS.object, query.selection.object))
-        if asked and not query.frame_class:
-            # No index serves an OR, so it is there only when frames of all classes are asked for.
-            yield sa.or_(_COLUMNS.frame_class.in_(validity.IGNORING_FILTER_AND_OBJECT), sa.and_(*asked))
-        else:
-            yield from asked
+    def progeny(self, view: View, frame_id: str) -> Family:
+        """Return a frame and all that was made from it."""
+        return self._family(view, frame_id, LINKS.c.input, lambda link: link.product).without_strangers()
 
-    def _like(self, column: sa.ColumnElement[str], pattern: str) -> sa.ColumnElement[bool]:
-        if not set(pattern) & set("*?"):
-            return column == pattern
-        if self._database.engine.dialect.name == "sqlite":
-            # SQLite's LIKE takes capitals and small letters for the same; its GLOB does not.
-            return column.op("GLOB", is_comparison=True)(pattern.replace("[", "[[]"))
-        escaped = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        return column.like(escaped.replace("*", "%").replace("?", "_"), escape="\\")
+    def _family(self, view: View, frame_id: str, near: sa.Column[str], far: Callable[[Link], str]) -> Family:
+        """Follow links from a frame, generation by generation, as long as there is something to be seen."""
+        records: dict[str, Record] = {}
+        links: dict[Link, None] = {}
+        waiting = [frame_id]
+        with self._database.moment() as connection:
+            while waiting:
+                found = {record.frame.id: record for record in _found(connection, view, waiting)}
+                records |= found
+                new = dict.fromkeys(_linked(connection, near, list(found)))
+                links |= new
+                waiting = [name for name in dict.fromkeys(map(far, new)) if name not in records]
+        return Family(list(records.values()), list(links))
+
+    @property
+    def _dialect(self) -> str:
+        return self._database.engine.dialect.name
+
+    def _fitting(self, query: Query) -> list[sa.ColumnElement[bool]]:
+        return [shown(query.view), *fitting(query, self._dialect)]
 
     def _records(self, statement: sa.Select[Any]) -> list[Record]:
         with self._database.reading() as connection:
-            return [_record(row) for row in connection.execute(statement)]
+            return [record_of(row) for row in connection.execute(statement)]
 
 
-def _shown(view: View) -> sa.ColumnElement[bool]:
-    seen: sa.ColumnElement[bool] = _COLUMNS.published.is_(True)
-    if view.job:
-        seen = sa.or_(seen, _COLUMNS.job == view.job)
-    return sa.and_(_COLUMNS.project == view.project, seen)
+def _merged(
+    view: View, wanted: Sequence[sa.ColumnElement[bool]], key: Sequence[sa.ColumnElement[Any]], limit: int
+) -> sa.Select[Any]:
+    """Return what selects the first frames of all audiences of a view.
+
+    Each of them is asked by itself, as an index gives its frames in order; all of them at once would have to be sorted.
+    """
+    each = [
+        sa.select(FRAMES).where(shown(view, (audience,)), *wanted).order_by(*key).limit(limit).subquery()
+        for audience in view.audiences
+    ]
+    frames = sa.union_all(*map(sa.select, each)).subquery()
+    return sa.select(frames).order_by(*(_renamed(column, frames) for column in key)).limit(limit)
+
+
+def _renamed(column: sa.ColumnElement[Any], frames: sa.Subquery) -> sa.ColumnElement[Any]:
+    """Return what a column by which frames are sorted is called in a subquery."""
+    if isinstance(column, sa.UnaryExpression):
+        backwards: sa.ColumnElement[Any] = frames.c[column.element.name].desc()
+        return backwards
+    forwards: sa.ColumnElement[Any] = frames.c[column.name]
+    return forwards
+
+
+def _found(connection: sa.Connection, view: View, ids: Sequence[str]) -> Iterator[Record]:
+    for batch in _batches(ids):
+        rows = connection.execute(sa.select(FRAMES).where(shown(view), _COLUMNS.id.in_(batch)))
+        yield from (record_of(row) for row in rows)
+
+
+def _linked(connection: sa.Connection, near: sa.Column[str], ids: Sequence[str]) -> Iterator[Link]:
+    columns = sa.select(LINKS.c.product, LINKS.c.input, LINKS.c.digest)
+    for batch in _batches(ids):
+        rows = connection.execute(columns.where(near.in_(batch)).order_by(LINKS.c.product, LINKS.c.input))
+        yield from (Link(*row) for row in rows)
+
+
+def _digests(connection: sa.Connection, ids: Sequence[str]) -> dict[str, str]:
+    """Return the digests of the files of frames, in whatever project: of one identifier there is one content."""
+    return {
+        name: digest
+        for batch in _batches(ids)
+        for name, digest in connection.execute(sa.select(_COLUMNS.id, _COLUMNS.digest).where(_COLUMNS.id.in_(batch)))
+    }
+
+
+def _same(record: Record) -> sa.ColumnElement[bool]:
+    return sa.and_(_COLUMNS.project == record.project, _COLUMNS.id == record.frame.id)
 
 
 def _of(attempt: Attempt) -> sa.ColumnElement[bool]:
@@ -250,7 +293,7 @@ def _stored(connection: sa.Connection, records: Sequence[Record], by: str) -> It
     projects = {record.project for record in records}
     for batch in _batches([getattr(record.frame, by) for record in records]):
         same = sa.select(FRAMES).where(_COLUMNS.project.in_(projects), _COLUMNS[by].in_(batch))
-        yield from (_record(row) for row in connection.execute(same))
+        yield from (record_of(row) for row in connection.execute(same))
 
 
 def _fence(connection: sa.Connection, attempt: Attempt) -> fence.Fence | None:
@@ -276,6 +319,7 @@ def _forget(connection: sa.Connection, which: sa.ColumnElement[bool]) -> frozens
     if gone:
         keys = sa.select(_COLUMNS.project, _COLUMNS.id).where(which)
         connection.execute(sa.delete(NAMES).where(sa.tuple_(NAMES.c.project, NAMES.c.id).in_(keys)))
+        connection.execute(sa.delete(LINKS).where(sa.tuple_(LINKS.c.project, LINKS.c.product).in_(keys)))
         connection.execute(sa.delete(FRAMES).where(which))
     return frozenset(_unnamed(connection, gone - {""}))
 
@@ -290,37 +334,3 @@ def _unnamed(connection: sa.Connection, digests: Collection[str]) -> set[str]:
 def _batches(items: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(items), _BATCH):
         yield items[start : start + _BATCH]
-
-
-def rows_of(records: Sequence[Record]) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """Return what the tables of frames and of names are told of records."""
-    return [_row(record) for record in records], list(_names(records))
-
-
-def _names(records: Sequence[Record]) -> Iterator[dict[str, str]]:
-    for record in records:
-        for name in sorted(validity.names_of(record.frame)):
-            yield {"project": record.project, "id": record.frame.id, "name": name}
-
-
-def _row(record: Record) -> dict[str, Any]:
-    frame = {name: getattr(record.frame, name) for name in _FRAME}
-    frame |= {"values": dict(record.frame.values), "parameters": dict(record.frame.parameters)}
-    job, task, attempt = record.attempt or (None, None, None)
-    return {
-        **frame,
-        **{name: getattr(record, name) for name in _OWN},
-        "job": job,
-        "task": task,
-        "attempt": attempt,
-    }
-
-
-def _record(row: sa.Row[Any]) -> Record:
-    values = row._mapping  # noqa: SLF001 (SQLAlchemy's public name for it)
-    frame = Frame(**{name: values[name] for name in _FRAME} | {"inputs": tuple(values["inputs"])})
-    attempt = None if row.job is None else Attempt(row.job, row.task, row.attempt)
-    return Record(frame=frame, attempt=attempt, sequence=row.sequence, **{name: values[name] for name in _OWN})
-
-
-_OWN = ("project", "user", "source", "number", "code_digest", "published")

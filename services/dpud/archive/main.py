@@ -90,10 +90,11 @@ async def built(settings: Settings) -> AsyncIterator[list[tuple[str, Callable[[a
             service = ArchiveService(
                 instruments=instruments,
                 catalogue=catalogue,
+                lineages=catalogue,
                 store=store,
                 intake=intake,
                 products=products,
-                corrections=Corrections(amendments=catalogue),
+                corrections=Corrections(amendments=catalogue, holdings=holdings),
             )
             async with asyncio.TaskGroup() as group:
                 expiring = group.create_task(products.expire_for_ever())

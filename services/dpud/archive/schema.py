@@ -104,24 +104,28 @@ FRAMES = Table(
     Column("number", Integer, nullable=False),
     Column("code_digest", _WORDS, nullable=False),
     Column("published", Boolean, nullable=False),
+    Column("privileges", Integer, nullable=False, server_default="2"),
+    # Who sees it (dpud.archive.records.Record.audience): first in the index of every selection.
+    Column("audience", _WORDS, nullable=False, server_default=""),
     Column("identity", _WORDS, nullable=False, server_default=""),
     Column("consulted", Text, nullable=False, server_default=""),
-    Index("frames_id", "project", "id", unique=True),
+    Column("making", Text, nullable=False, server_default=""),
+    Index("frames_id", "id", "project", unique=True),
     Index("frames_file_name", "project", "file_name", unique=True),
     Index("frames_product", "job", "task", "attempt", "number", unique=True),
-    Index("frames_night", "project", "frame_class", "instrument", "night", "date_obs", "chip"),
-    Index("frames_time", "project", "frame_class", "instrument", "date_obs", "chip"),
-    Index("frames_object", "project", "frame_class", "instrument", "object", "date_obs", "chip"),
+    Index("frames_night", "audience", "frame_class", "instrument", "night", "date_obs", "chip"),
+    Index("frames_time", "audience", "frame_class", "instrument", "date_obs", "chip"),
+    Index("frames_object", "audience", "frame_class", "instrument", "object", "date_obs", "chip"),
     # These two of products only: small, and no planner takes the first for a night's raw frames of one chip.
     Index(
         "frames_calibration",
-        *("project", "frame_class", "instrument", "chip", "date_obs"),
+        *("audience", "frame_class", "instrument", "chip", "date_obs"),
         sqlite_where=text("job IS NOT NULL"),
         postgresql_where=text("job IS NOT NULL"),
     ),
     Index(
         "frames_identity",
-        *("project", "identity"),
+        *("audience", "identity"),
         sqlite_where=text("job IS NOT NULL"),
         postgresql_where=text("job IS NOT NULL"),
     ),
@@ -138,6 +142,18 @@ NAMES = Table(
     Column("name", _WORDS, primary_key=True),
     Column("id", _WORDS, primary_key=True),
     Index("names_id", "project", "id"),
+    Index("names_name", "name"),
+)
+
+#: What each product was made from; the digest of the file says which content it was, also when that is gone.
+LINKS = Table(
+    "links",
+    METADATA,
+    Column("project", _WORDS, primary_key=True),
+    Column("product", _WORDS, primary_key=True),
+    Column("input", _WORDS, primary_key=True),
+    Column("digest", _WORDS, nullable=False),
+    Index("links_input", "input"),
 )
 
 #: The newest attempt at each task (dpud.archive.fence).
@@ -155,7 +171,7 @@ STORES = Table("stores", METADATA, Column("mark", _WORDS, primary_key=True))
 
 
 #: The newest migration.
-VERSION = "0003"
+VERSION = "0004"
 
 
 def upgrade(connection: Connection) -> None:

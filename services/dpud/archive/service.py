@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpu.channel import CHUNK
-from dpu.errors import BadFrame, BadOption, MissingCalibration, NotAllowed, NotFound
+from dpu.errors import BadFrame, BadOption, NotAllowed, NotFound
 from dpu_api.v1 import archive_pb2 as pb
 from dpu_api.v1.archive_pb2_grpc import ArchiveServiceServicer
-from dpu_recipes import validity
-from dpu_recipes.archive import MissingCalibration as NoneValid
 from dpud.archive import wire
+from dpud.archive.choices import Choice, Choices
 from dpud.archive.metrics import ArchiveMetrics
 from dpud.archive.preview import Previews, check_night
 from dpud.archive.records import Query, Record, View, position
-from dpud.hosting.caller import current_caller
+from dpud.hosting.caller import Role, current_caller
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -24,13 +23,17 @@ if TYPE_CHECKING:
     from grpc import aio
 
     from dpu_recipes.instrument import Instruments
-    from dpud.archive.catalogue import Catalogue
+    from dpud.archive.catalogue import Catalogue, Lineages
     from dpud.archive.corrections import Corrections
     from dpud.archive.ingest import Intake
     from dpud.archive.products import Products
     from dpud.archive.store import Store
 
     Context = aio.ServicerContext[Any, Any]
+
+
+#: Frames of a lineage that travel in one message.
+_FAMILY = 200
 
 
 class ArchiveService(ArchiveServiceServicer):
@@ -41,6 +44,7 @@ class ArchiveService(ArchiveServiceServicer):
         *,
         instruments: Instruments,
         catalogue: Catalogue,
+        lineages: Lineages,
         store: Store,
         intake: Intake,
         products: Products,
@@ -48,11 +52,13 @@ class ArchiveService(ArchiveServiceServicer):
     ) -> None:
         self._instruments = instruments
         self._catalogue = catalogue
+        self._lineages = lineages
         self._store = store
         self._intake = intake
         self._products = products
         self._corrections = corrections
         self._previews = Previews(catalogue, instruments)
+        self._choices = Choices(catalogue)
         self.metrics = ArchiveMetrics()
 
     async def ListInstruments(
@@ -82,7 +88,7 @@ class ArchiveService(ArchiveServiceServicer):
     async def Preview(self, request: pb.PreviewRequest, _context: Context) -> pb.PreviewResponse:
         """Count what a selection would find."""
         query = Query(
-            view=View(current_caller().project),
+            view=_view(),
             frame_class=request.frame_class,
             selection=wire.to_selection(request.selection),
         )
@@ -91,10 +97,14 @@ class ArchiveService(ArchiveServiceServicer):
 
     async def ListFrames(self, request: pb.ListFramesRequest, _context: Context) -> pb.ListFramesResponse:
         """List frames, a page at a time."""
-        query = wire.to_query(request, current_caller().project)
+        view = _view(request.job_id, request.user)
         if request.ids:
-            return pb.ListFramesResponse(frames=map(self._message, await self._find(query.view, request.ids)))
+            return pb.ListFramesResponse(frames=map(self._message, await self._find(view, request.ids)))
+        query = wire.to_query(request, view)
         check_night(query.selection)
+        if query.first is not None:
+            best = await asyncio.to_thread(self._catalogue.select, query, limit=1)
+            return pb.ListFramesResponse(frames=map(self._message, best))
         size, after = wire.page_size(request), wire.from_token(request)
         records = await asyncio.to_thread(self._catalogue.select, query, after=after, limit=size + 1)
         page, more = records[:size], len(records) > size
@@ -107,20 +117,39 @@ class ArchiveService(ArchiveServiceServicer):
         _context: Context,
     ) -> pb.FindCalibrationResponse:
         """Find the calibration that is valid for a frame."""
-        view = View(current_caller().project, request.job_id)
+        view = _view(request.job_id, request.user)
         (record,) = await self._find(view, [request.frame_id])
-        wanted = request.frame_class
-        if wanted not in validity.CALIBRATIONS:
-            raise BadOption(f"{wanted!r} is no class of calibrations: {', '.join(validity.CALIBRATIONS)}")
-        candidates = await asyncio.to_thread(self._catalogue.calibrations, view, wanted, record.frame)
         overscan = None if request.overscan < 0 else request.overscan
-        frames = [candidate.frame for candidate in candidates]
-        try:
-            chosen, why = validity.choose(wanted, record.frame, frames, overscan)
-        except NoneValid as error:
-            raise MissingCalibration(str(error)) from error
-        of = next(candidate for candidate in candidates if candidate.frame is chosen)
-        return pb.FindCalibrationResponse(frame=self._message(of), why=why)
+        choose = self._choices.choose
+        choice = await asyncio.to_thread(choose, view, request.frame_class, record.frame, overscan)
+        chosen = self._choice(choice)
+        return pb.FindCalibrationResponse(frame=chosen.frame, why=chosen.why)
+
+    async def ListCalibrations(
+        self,
+        request: pb.ListCalibrationsRequest,
+        _context: Context,
+    ) -> pb.ListCalibrationsResponse:
+        """Say of every class of calibrations which is valid for a frame, and why."""
+        view = _view(request.job_id)
+        (record,) = await self._find(view, [request.frame_id])
+        choices = await asyncio.to_thread(self._choices.every, view, record.frame)
+        return pb.ListCalibrationsResponse(choices=map(self._choice, choices))
+
+    async def TraceLineage(
+        self,
+        request: pb.TraceLineageRequest,
+        _context: Context,
+    ) -> AsyncIterator[pb.TraceLineageResponse]:
+        """Send a frame and all that it was made from, or that was made from it."""
+        view = _view(request.job_id)
+        await self._find(view, [request.id])
+        trace = self._lineages.progeny if request.progeny else self._lineages.ancestry
+        family = await asyncio.to_thread(trace, view, request.id)
+        links = list(wire.to_links(family))
+        for begin in range(0, max(len(family.records), len(links)), _FAMILY):
+            part = slice(begin, begin + _FAMILY)
+            yield pb.TraceLineageResponse(frames=map(self._message, family.records[part]), links=links[part])
 
     async def UpdateValidity(
         self,
@@ -129,7 +158,7 @@ class ArchiveService(ArchiveServiceServicer):
     ) -> pb.UpdateValidityResponse:
         """Say otherwise until when, or whether, a product may be used."""
         caller = current_caller()
-        (record,) = await self._find(View(caller.project), [request.id])
+        (record,) = await self._find(_view(), [request.id])
         changed = await asyncio.to_thread(
             self._corrections.validity,
             caller,
@@ -139,13 +168,26 @@ class ArchiveService(ArchiveServiceServicer):
         )
         return pb.UpdateValidityResponse(frame=self._message(changed))
 
+    async def SetPrivileges(self, request: pb.SetPrivilegesRequest, _context: Context) -> pb.SetPrivilegesResponse:
+        """Say how far a frame is seen."""
+        (record,) = await self._find(_view(), [request.id])
+        level = self._corrections.privileges
+        changed = await asyncio.to_thread(level, current_caller(), record, request.privileges)
+        return pb.SetPrivilegesResponse(frame=self._message(changed))
+
+    async def DeleteProduct(self, request: pb.DeleteProductRequest, _context: Context) -> pb.DeleteProductResponse:
+        """Delete a product that nothing was made from."""
+        (record,) = await self._find(_view(), [request.id])
+        await self._corrections.delete(current_caller(), record)
+        return pb.DeleteProductResponse()
+
     async def FetchFrame(
         self,
         request: pb.FetchFrameRequest,
         _context: Context,
     ) -> AsyncIterator[pb.FetchFrameResponse]:
         """Send a frame's file, or say where it is."""
-        (record,) = await self._find(View(current_caller().project, request.job_id), [request.id])
+        (record,) = await self._find(_view(request.job_id, request.user), [request.id])
         message = self._message(record)
         yield pb.FetchFrameResponse(frame=message)
         if not record.frame.digest or (request.in_place and message.path):
@@ -198,9 +240,19 @@ class ArchiveService(ArchiveServiceServicer):
                 raise NotFound(f"project {view.project!r} has no frame with identifier {identifier!r}")
         return [by_id[identifier] for identifier in ids]
 
+    def _choice(self, choice: Choice) -> pb.CalibrationChoice:
+        frame = None if choice.record is None else self._message(choice.record)
+        return pb.CalibrationChoice(frame_class=choice.frame_class, frame=frame, why=choice.why)
+
     def _message(self, record: Record) -> pb.Frame:
         digest = record.frame.digest
         return wire.to_frame(record, self._store.path(digest) if digest else None)
+
+
+def _view(job_id: int = 0, user: str = "") -> View:
+    """Return what the caller sees; a worker sees what the user sees whose job it works for."""
+    caller = current_caller()
+    return View(caller.project, job_id, user if Role.WORKER in caller.roles else caller.user)
 
 
 async def _chunks(

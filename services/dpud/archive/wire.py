@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from dpu.errors import BadFrame, BadOption
-from dpu.values import from_map, to_map
+from dpu.values import from_map, from_value, to_map
 from dpu_api.v1 import archive_pb2, job_pb2
 from dpu_recipes.archive import Selection
 from dpu_recipes.frames import Frame
-from dpud.archive.records import Attempt, Position, Query, Record, View
+from dpud.archive.conditions import ALWAYS, AllOf, AnyOf, Comparison, Condition, Operator, kind_of, of_project, of_user
+from dpud.archive.records import Attempt, Family, First, Position, Query, Record, View
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
     from pathlib import Path
 
@@ -63,6 +64,8 @@ def to_frame(record: Record, path: Path | None = None) -> archive_pb2.Frame:
         path=str(path or ""),
         identity=frame.identity,
         consulted=frame.consulted,
+        making=frame.making,
+        privileges=record.privileges,
     )
 
 
@@ -114,6 +117,7 @@ def _from_frame(frame: archive_pb2.Frame) -> Frame:
         parameters=from_map(frame.parameters),
         identity=frame.identity,
         consulted=frame.consulted,
+        making=frame.making,
     )
 
 
@@ -152,14 +156,61 @@ def to_selection(selection: archive_pb2.Selection) -> Selection:
     )
 
 
-def to_query(request: archive_pb2.ListFramesRequest, project: str) -> Query:
-    """Return what a list is asked for."""
+def to_query(request: archive_pb2.ListFramesRequest, view: View) -> Query:
+    """Return what a list is asked for. Raises UnknownOption and BadOption."""
     return Query(
-        view=View(project, request.job_id),
+        view=view,
         frame_class=request.frame_class,
         selection=to_selection(request.selection),
         only_job=request.only_job,
+        condition=_asked(request, view),
+        first=_first(request),
     )
+
+
+def _asked(request: archive_pb2.ListFramesRequest, view: View) -> Condition:
+    own = [
+        condition
+        for asked, condition in ((request.user_only, of_user(view)), (request.project_only, of_project(view)))
+        if asked
+    ]
+    said = to_condition(request.condition)
+    return AllOf((*own, said)) if own else said
+
+
+def _first(request: archive_pb2.ListFramesRequest) -> First | None:
+    if request.greatest_of and request.least_of:
+        raise BadOption(f"greatest_of {request.greatest_of!r} and least_of {request.least_of!r}: ask for one of them")
+    attribute = request.greatest_of or request.least_of
+    if not attribute:
+        return None
+    kind_of(attribute)
+    return First(attribute, greatest=bool(request.greatest_of))
+
+
+def to_condition(condition: archive_pb2.Condition) -> Condition:
+    """Return a condition. Raises UnknownOption and BadOption."""
+    match condition.WhichOneof("kind"):
+        case "comparison":
+            said = condition.comparison
+            if said.operator not in _OPERATORS:
+                raise BadOption(f"{said.attribute!r} is compared by operator {said.operator}, which is none")
+            return Comparison.of(said.attribute, _OPERATORS[said.operator], from_value(said.value))
+        case "all_of":
+            return AllOf(tuple(map(to_condition, condition.all_of.conditions)))
+        case "any_of":
+            return AnyOf(tuple(map(to_condition, condition.any_of.conditions)))
+        case _:
+            return ALWAYS
+
+
+_OPERATORS = {getattr(archive_pb2, f"OPERATOR_{operator.name}"): operator for operator in Operator}
+
+
+def to_links(family: Family) -> Iterator[archive_pb2.Link]:
+    """Give the links of a family as messages."""
+    for link in family.links:
+        yield archive_pb2.Link(product=link.product, input=link.input, digest=link.digest)
 
 
 def to_instruments(instruments: Iterable[Instrument]) -> archive_pb2.ListInstrumentsResponse:

@@ -50,13 +50,13 @@ class Frames:
         self._shelf = Shelf(capacity, lambda digest: (folder / digest).unlink(missing_ok=True), there)
 
     @asynccontextmanager
-    async def holding(self, frame: Frame, project: str, job_id: int) -> AsyncIterator[Path]:
+    async def holding(self, frame: Frame, project: str, job_id: int, *, user: str = "") -> AsyncIterator[Path]:
         """Give the path of a frame's file, kept during the block.
 
-        `frame` came from the archive in the name of the same project and job: who asks may see it.
+        `frame` came from the archive in the name of the same project, job and user: who asks may see it.
         """
         stub = ArchiveServiceStub(self._archive.of(project))
-        request = FetchFrameRequest(id=frame.id, job_id=job_id, in_place=self._in_place)
+        request = FetchFrameRequest(id=frame.id, job_id=job_id, user=user, in_place=self._in_place)
         async with self._shelf.holding(frame.digest, lambda: self._fetch(stub, request, frame)):
             path = self._folder / frame.digest
             if not self._is_sound(frame):

@@ -79,6 +79,7 @@ class ArchiveProxy:
             frame_class=str(frame_class),
             selection=wire.selection_from_json(selection),
             job_id=self._lease.ref.job_id,
+            user=self._lease.user,
         )
         return [self._show(frame) for frame in await self._list(request)]
 
@@ -93,6 +94,7 @@ class ArchiveProxy:
             frame_id=str(frame_id),
             job_id=self._lease.ref.job_id,
             overscan=-1 if overscan is None else int(overscan),
+            user=self._lease.user,
         )
         found = await self._try(lambda: self._stub.FindCalibration(request, timeout=CALL_S))
         if not found.HasField("frame"):
@@ -104,7 +106,8 @@ class ArchiveProxy:
         frame = self._shown.get(frame_id) or await self._look_up(frame_id)
         if not frame.digest:
             raise UsageError(f"{frame.file_name or frame.id} is a {frame.frame_class} of values only: it has no file")
-        holding = self._frames.holding(frame, self._lease.project, self._lease.ref.job_id)
+        lease = self._lease
+        holding = self._frames.holding(frame, lease.project, lease.ref.job_id, user=lease.user)
         return str(await self._open.enter_async_context(holding))
 
     async def save(self, product: dict[str, Any], file: str | None) -> dict[str, Any]:
@@ -136,7 +139,7 @@ class ArchiveProxy:
                 yield StageProductRequest(chunk=chunk)
 
     async def _look_up(self, frame_id: str) -> Frame:
-        request = ListFramesRequest(ids=[str(frame_id)], job_id=self._lease.ref.job_id)
+        request = ListFramesRequest(ids=[str(frame_id)], job_id=self._lease.ref.job_id, user=self._lease.user)
         found = await self._list(request)
         if not found:
             raise NotFound(f"the archive has no frame {frame_id!r}")

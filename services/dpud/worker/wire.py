@@ -34,7 +34,7 @@ _SAME = (
     "quality_flags",
 )
 #: The same, of products; a tree of recipes from before there was an identity does not name them.
-_SAME_OF_PRODUCTS = ("identity", "consulted")
+_SAME_OF_PRODUCTS = ("identity", "consulted", "making")
 _TIMES = ("date_obs", "timestamp_start", "timestamp_end", "creation_date")
 _MAPS = ("values", "parameters")
 #: Anything that a task's process got wrong in what it sent.

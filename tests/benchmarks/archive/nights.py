@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from dpu_recipes.frames import Frame
-from dpud.archive.catalogue_sql import rows_of
 from dpud.archive.records import Attempt, Record
-from dpud.archive.schema import FRAMES, NAMES
+from dpud.archive.rows import rows_of
+from dpud.archive.schema import FRAMES, LINKS, NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,9 +61,10 @@ def grow(catalogue: SqlCatalogue, size: int) -> int:
         there = connection.scalar(sa.select(sa.func.count()).select_from(FRAMES)) or 0
         told = [record for night in range(TOLD) for record in night_of(night)]
         if not there:
-            frames, names = rows_of(told)
-            connection.execute(sa.insert(FRAMES), frames)
-            connection.execute(sa.insert(NAMES), names)
+            rows = rows_of(told, {})
+            connection.execute(sa.insert(FRAMES), rows.frames)
+            connection.execute(sa.insert(NAMES), rows.names)
+            connection.execute(sa.insert(LINKS), rows.links)
         copies = -(-size // len(told))
         for copy in range(max(there // len(told), 1), copies):
             _copy(connection, copy)
@@ -90,6 +91,9 @@ def _copy(connection: sa.Connection, copy: int) -> None:
     renamed = [sa.func.replace(NAMES.c[name], "/0", f"/{copy}") for name in ("name", "id")]
     again = sa.select(NAMES.c.project, *renamed).where(NAMES.c.id.like("%/0"), NAMES.c.name.like("%/0"))
     connection.execute(sa.insert(NAMES).from_select(["project", "name", "id"], again))
+    linked = [sa.func.replace(LINKS.c[name], "/0", f"/{copy}") for name in ("product", "input")]
+    same = sa.select(LINKS.c.project, *linked, LINKS.c.digest).where(LINKS.c.product.like("%/0"))
+    connection.execute(sa.insert(LINKS).from_select(["project", "product", "input", "digest"], same))
 
 
 _TIMES = ("date_obs", "timestamp_start", "timestamp_end")

@@ -1,0 +1,61 @@
+"""Which calibrations a frame is reduced with, of those that somebody sees, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dpu.errors import BadOption, MissingCalibration
+from dpu_recipes import validity
+from dpu_recipes.archive import MissingCalibration as NoneValid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dpu_recipes.frames import Frame
+    from dpud.archive.catalogue import Catalogue
+    from dpud.archive.records import Record, View
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What one class of calibrations has for a frame."""
+
+    frame_class: str
+    #: None where none is valid.
+    record: Record | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """Chooses by the rules of dpu_recipes.validity."""
+
+    catalogue: Catalogue
+
+    def choose(self, view: View, frame_class: str, frame: Frame, overscan: int | None = None) -> Choice:
+        """Return the calibration of a class. Raises MissingCalibration, and BadOption for what is no such class."""
+        if frame_class not in validity.CALIBRATIONS:
+            raise BadOption(f"{frame_class!r} is no class of calibrations: {', '.join(validity.CALIBRATIONS)}")
+        candidates = {id(record.frame): record for record in self.catalogue.calibrations(view, frame_class, frame)}
+        try:
+            chosen, why = validity.choose(
+                frame_class, frame, [record.frame for record in candidates.values()], overscan
+            )
+        except NoneValid as error:
+            raise MissingCalibration(str(error)) from error
+        return Choice(frame_class=frame_class, record=candidates[id(chosen)], why=why)
+
+    def every(self, view: View, frame: Frame) -> list[Choice]:
+        """Return what each class has that a frame of this kind can be reduced with."""
+        return list(self._every(view, frame))
+
+    def _every(self, view: View, frame: Frame) -> Iterator[Choice]:
+        dark = frame.frame_class in validity.IGNORING_FILTER_AND_OBJECT
+        for name, kind in validity.CALIBRATIONS.items():
+            if name == frame.frame_class or (dark and kind.by_filter):
+                continue
+            try:
+                yield self.choose(view, name, frame)
+            except MissingCalibration as error:
+                yield Choice(frame_class=name, record=None, why=error.message)
