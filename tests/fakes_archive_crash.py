@@ -1,0 +1,191 @@
+"""An archive that is killed while it works, and what it must still have after that."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from grpc import RpcError
+
+from dpu_api.v1 import archive_pb2 as pb
+from dpu_api.v1.archive_pb2_grpc import ArchiveServiceStub
+from dpu_api.v1.job_pb2 import TaskRef
+from dpud.archive.records import Attempt
+from fakes_archive import a_product, announced, files_of
+from fakes_hosting import eventually, place
+from fakes_instruments import write_wfi
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator
+    from pathlib import Path
+
+    from fakes_hosting import Place
+
+CHIPS = 2
+PRODUCTS = 3
+JOB = 1
+#: How long an archive may take to answer on a machine that is busy.
+START_S = 60.0
+#: One kill in so many comes while the archive starts and sweeps.
+EARLY = 5
+
+
+class Campaign:
+    """What is asked of an archive that keeps being killed, and what it has acknowledged."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._waiting: list[tuple[str, Any]] = []
+        self._begun = 0
+        self.ingested: set[str] = set()
+        self.staged: set[tuple[int, int]] = set()
+        self.published: set[int] = set()
+
+    def _next(self) -> tuple[str, Any]:
+        if self._waiting:
+            return self._waiting.pop(0)
+        self._begun += 1
+        if self._begun % 3 == 0:
+            return "product", self._begun
+        second = self._begun
+        name = f"r{second:04d}.fits"
+        date_obs = f"2000-04-28T{20 + second // 3600}:{second // 60 % 60:02d}:{second % 60:02d}.000"
+        write_wfi(self._folder / name, chips=CHIPS, DATE_OBS=date_obs, MJD_OBS=None)
+        return "exposure", name
+
+    async def work(self, callers: dict[str, Any]) -> None:
+        """Do one thing after the other until the archive is gone; what it did not acknowledge is asked again."""
+        while True:
+            kind, what = self._next()
+            try:
+                await (self._ingest if kind == "exposure" else self._make)(callers, what)
+            except RpcError:
+                self._waiting.append((kind, what))
+                return
+
+    async def _ingest(self, callers: dict[str, Any], name: str) -> None:
+        await callers["anna's"].Ingest(messages(pb.IngestRequest(file=pb.IngestFile(path=str(self._folder / name)))))
+        self.ingested.add(name)
+
+    async def _make(self, callers: dict[str, Any], task: int) -> None:
+        for number in range(PRODUCTS):
+            content = b"%d %d" % (task, number) * 10_000
+            digest = hashlib.sha256(content).hexdigest()
+            record = a_product(Attempt(JOB, task, 1), number, digest=digest, size=len(content))
+            chunk = pb.StageProductRequest(chunk=content)
+            await callers["worker's"].StageProduct(messages(announced(record, number), chunk))
+            self.staged.add((task, number))
+        ref = TaskRef(job_id=JOB, task=task, attempt=1)
+        await callers["service's"].Publish(pb.PublishRequest(ref=ref, commit=True))
+        self.published.add(task)
+
+    async def check(self, callers: dict[str, Any], state: Path) -> None:
+        """Compare what the archive has with what it acknowledged."""
+        raw = await everything(callers["anna's"], frame_class="RawBiasFrame")
+        chips = Counter(frame.values.entries["EXPOSURE"].string_value for frame in raw)
+        assert set(chips.values()) <= {CHIPS}, f"half an exposure, or one twice: {chips}"
+        assert self.ingested <= set(chips)
+        made = await everything(callers["anna's"], job_id=JOB, only_job=True)
+        assert len({(frame.ref.task, frame.file_name) for frame in made}) == len(made)
+        products = Counter(frame.ref.task for frame in made)
+        assert sum(products.values()) >= len(self.staged)
+        assert max(products.values(), default=0) <= PRODUCTS, f"a product twice: {products}"
+        shown = Counter(frame.ref.task for frame in made if frame.published)
+        assert set(shown.values()) <= {PRODUCTS}, f"half an attempt published: {shown}"
+        assert self.published <= set(shown)
+        check_files(state, [*raw, *made])
+
+
+async def messages(*items: Any) -> AsyncIterator[Any]:
+    for item in items:
+        yield item
+
+
+async def everything(stub: Any, **fields: Any) -> list[pb.Frame]:
+    found: list[pb.Frame] = []
+    token = ""
+    while True:
+        answer = await stub.ListFrames(pb.ListFramesRequest(page_token=token, **fields))
+        found += answer.frames
+        token = answer.next_page_token
+        if not token:
+            return found
+
+
+def check_files(state: Path, frames: Iterable[pb.Frame]) -> None:
+    """Fail unless the files are those of the frames, whole."""
+    assert files_of(state) == {frame.digest for frame in frames}
+    for file in (state / "files").rglob("*"):
+        if file.is_file():
+            assert hashlib.sha256(file.read_bytes()).hexdigest() == file.name
+
+
+@contextmanager
+def a_process(where: Place, state: Path, database: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the archive in a process of its own, which the block or its end kills."""
+    settings = {
+        "DPU_LISTEN": where.address,
+        "DPU_TOKENS_FILE": str(where.listening.tokens),
+        "DPU_STATE": str(state),
+        "DPU_DATABASE": database,
+    }
+    with (state.parent / "archive.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dpud", "archive"], env={**os.environ, **settings}, stdout=log, stderr=log
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+@asynccontextmanager
+async def calling(where: Place) -> AsyncIterator[dict[str, Any]]:
+    async with where.channel("anna's") as user, where.channel("worker's") as worker, where.channel("service's") as word:
+        for channel in (user, worker, word):
+            async with asyncio.timeout(START_S):
+                await channel.channel_ready()
+        yield {
+            "anna's": ArchiveServiceStub(user),
+            "worker's": ArchiveServiceStub(worker),
+            "service's": ArchiveServiceStub(word),
+        }
+
+
+async def killed(folder: Path, database: str, rounds: int) -> Campaign:
+    """Kill an archive so often, at any moment, and hold it to its word each time it is back."""
+    moments = random.Random(20000428)  # noqa: S311 (when to kill is no secret)
+    state, campaign = folder / "state", Campaign(folder)
+    children: list[psutil.Process] = []
+    state.mkdir()
+    with place() as where:
+        for turn in range(rounds):
+            with a_process(where, state, database) as process:
+                if turn % EARLY == EARLY - 1:
+                    await asyncio.sleep(moments.uniform(0.3, 1.3))  # the moment of the kill is the experiment
+                    process.kill()
+                    continue
+                async with calling(where) as callers:
+                    await campaign.check(callers, state)
+                    before = len(campaign.ingested)
+                    working = asyncio.gather(*(campaign.work(callers) for _ in range(4)))
+                    # A parser that still loads its libraries would be killed over nothing.
+                    await eventually(lambda: len(campaign.ingested) > before, lambda: campaign.ingested, START_S)  # noqa: B023 (ends in this round)
+                    await asyncio.sleep(moments.uniform(0.0, 0.4))  # as above
+                    children += psutil.Process(process.pid).children()
+                    process.kill()
+                    await working
+        with a_process(where, state, database):
+            async with calling(where) as callers:
+                await campaign.check(callers, state)
+    await eventually(lambda: not any(child.is_running() for child in children), lambda: children, START_S)
+    return campaign
