@@ -18,6 +18,8 @@ TICKET = struct.Struct("!Q")
 #: A larger message is a fault of the other side.
 LARGEST = 16 * 1024 * 1024
 PIECE = 256 * 1024
+#: Made once: json.dumps makes another for each message.
+_encoded = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class BrokenChannel(Exception):
@@ -26,7 +28,7 @@ class BrokenChannel(Exception):
 
 def pack(message: dict[str, Any]) -> bytes:
     """Return a message as it travels."""
-    body = json.dumps(message, separators=(",", ":")).encode()
+    body = _encoded(message).encode()
     if len(body) > LARGEST:
         raise BrokenChannel(f"a message of {len(body)} bytes is too large for the channel (at most {LARGEST})")
     return HEADER.pack(len(body)) + body

@@ -12,14 +12,11 @@ import termios
 import threading
 import time
 import warnings
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dpud.worker.lines import ESCAPE, Cutter, Level, Lines, Stream, escaped, now_us
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from dpud.worker.channel import Channel
 
 #: A chunk of lines travels when it is this old or this large.
@@ -28,6 +25,7 @@ CHUNK_BYTES = 64 * 1024
 #: So many lines in CHUNK_S travel alone and at once: they are safe with the agent when the process crashes.
 AT_ONCE = 64
 _COUNT = struct.Struct("i")
+_STANDARD = (Stream.STDOUT, Stream.STDERR)
 
 
 class Outlet:
@@ -123,6 +121,10 @@ class _Logged(logging.Handler):
         super().__init__()
         self._outlet = outlet
 
+    def renew(self) -> None:
+        """Be as new: a task may have changed it."""
+        self.level, self.formatter, self.filters = logging.NOTSET, None, []
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = self.format(record)
@@ -158,26 +160,35 @@ def _in_pipe(number: int) -> int:
     return count
 
 
-@contextmanager
-def captured(outlet: Outlet) -> Iterator[None]:
-    """Send everything that is printed, logged or warned about in the block to `outlet`."""
-    printed = [_Printed(outlet, stream) for stream in (Stream.STDOUT, Stream.STDERR)]
-    root = logging.getLogger()
-    before = sys.stdout, sys.stderr, warnings.showwarning, root.handlers[:], root.level
-    sys.stdout, sys.stderr = (io.TextIOWrapper(raw, "utf-8", ESCAPE, line_buffering=True) for raw in printed)  # type: ignore[type-var]  # a raw stream will do
-    ours = sys.stdout, sys.stderr
-    warnings.showwarning = _show_warning  # type: ignore[assignment]  # the names of its arguments are not ours to use
-    root.handlers = [_Logged(outlet)]
-    root.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        for wrapper, raw in zip(ours, printed, strict=True):
+class Captured:
+    """Sends everything that is printed, logged or warned about in its block to `outlet`, one block after the other."""
+
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
+        self._logged = _Logged(outlet)
+
+    def __enter__(self) -> None:
+        root = logging.getLogger()
+        self._before = sys.stdout, sys.stderr, warnings.showwarning, root.handlers
+        self._printed = [(_wrapped(raw), raw) for raw in (_Printed(self._outlet, each) for each in _STANDARD)]
+        (sys.stdout, _), (sys.stderr, _) = self._printed
+        warnings.showwarning = _show_warning  # type: ignore[assignment]  # the names of its arguments are not ours to use
+        self._logged.renew()
+        root.handlers = [self._logged]
+        # Setting it empties every logger's memory of what it may say: it is left as it is between two blocks.
+        if root.level != logging.INFO:
+            root.setLevel(logging.INFO)
+
+    def __exit__(self, *_error: object) -> None:
+        for wrapper, raw in self._printed:
             if not wrapper.closed:
                 wrapper.flush()
                 # Else the wrapper's end would close the raw stream in the middle of the next task.
                 wrapper.detach()
             raw.finish()
-        sys.stdout, sys.stderr, warnings.showwarning, root.handlers, level = before
-        root.setLevel(level)
-        outlet.flush()
+        sys.stdout, sys.stderr, warnings.showwarning, logging.getLogger().handlers = self._before
+        self._outlet.flush()
+
+
+def _wrapped(raw: _Printed) -> io.TextIOWrapper:
+    return io.TextIOWrapper(raw, "utf-8", ESCAPE, line_buffering=True)  # type: ignore[arg-type]  # a raw stream will do

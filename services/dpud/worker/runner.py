@@ -15,12 +15,13 @@ import tempfile
 import time
 import traceback
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dpud.worker import leftovers, linux, scratch
 from dpud.worker.channel import Channel, Turn
 from dpud.worker.confinement import Confinement
-from dpud.worker.output import Outlet, captured, has_printed
+from dpud.worker.output import Captured, Outlet, has_printed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,13 +58,9 @@ def serve(channel: int, tickets: int, folder: Path) -> None:
                 orders.send({"end": end})
                 if end["leftovers"]:
                     return
-                _wait_until_read()
-
-
-def _wait_until_read() -> None:
-    """Wait until what the task, or its C code, put into the pipes was taken as its own, not as the next one's."""
-    while has_printed():
-        time.sleep(READ_S)
+                # What its C code put into the pipes is to be taken as its own, not as the next one's.
+                while end["printed"] and has_printed():
+                    time.sleep(READ_S)
 
 
 def _ours(descriptor: int) -> socket.socket:
@@ -87,24 +84,24 @@ class TaskRunner:
         self._channel = channel
         self._scratch = scratch.Scratch(home)
         self._high_water = high_water
-        self._outlet = Outlet(channel)
+        self._captured = Captured(Outlet(channel))
         self._tree: str | None = None
         self._environment: dict[str, str] = {}
         # How the last task left this process: as it found it, and so the next one finds it.
         self._state: leftovers.State | None = None
-        self._settled_mib = 0
+        self._settled_mib, self._peak_mib = 0, 1
 
     def run(self, order: dict[str, Any], task: dict[str, Any]) -> dict[str, Any]:
         """Run one task of an order and return how it ended."""
         self._settle(order)
         before = self._state or leftovers.state()
-        used = _cpu_s()
-        with captured(self._outlet):
-            outcome = _outcome(lambda: self._work(task))
+        used_s, _ = _used()
+        with self._captured:
+            outcome = _outcome(partial(self._work, task))
             with suppress(OSError):
                 linux.flush_c_output()
-        outcome["cpu_s"] = _cpu_s() - used
-        outcome["peak_mib"] = _peak_mib()
+        after_s, self._peak_mib = _used()
+        outcome["cpu_s"], outcome["peak_mib"] = after_s - used_s, self._peak_mib
         self._state = leftovers.state()
         outcome["leftovers"] = leftovers.differences(before, self._state)
         self._scratch.clear()
@@ -115,12 +112,14 @@ class TaskRunner:
         self._scratch.prepare()
         tempfile.tempdir = None
         for name, soft in order["limits"].items():
-            _limit(getattr(resource, name), soft)
-        if self._high_water is not None and _peak_mib() > self._settled_mib:
+            kind = getattr(resource, name)
+            if resource.getrlimit(kind)[0] != soft:
+                _limit(kind, soft)
+        if self._high_water is not None and self._peak_mib > self._settled_mib:
             with suppress(OSError):
                 # The high-water mark of this process's memory begins anew.
                 os.pwrite(self._high_water, b"5", 0)
-            self._settled_mib = _peak_mib()
+            self._settled_mib = _used()[1]
         if self._environment != order["environment"]:
             self._environment, self._state = order["environment"], None
             os.environ.update(self._environment)
@@ -216,10 +215,7 @@ def _limit(kind: int, soft: int) -> None:
         resource.setrlimit(kind, (soft, hard))
 
 
-def _cpu_s() -> float:
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
-
-
-def _peak_mib() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+def _used() -> tuple[float, int]:
+    """Return the processor time of this process and its children so far, seconds, and its peak memory, MiB."""
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime, own.ru_maxrss // 1024
