@@ -32,7 +32,8 @@ def explained(link: Link, job_id: int) -> Iterator[str]:
         return
     told = link.ask(lambda services: services.scheduler.ExplainJob, ExplainJobRequest(job_id=job_id))
     for wait in told.waits:
-        yield f"{wait.tasks} task{'' if wait.tasks == 1 else 's'}: {wait.message}"
+        number = f"{wait.tasks} task{'' if wait.tasks == 1 else 's'}: " if wait.tasks else ""
+        yield number + wait.message
     if told.position:
         yield f"Its place in the queue is {told.position}"
     if told.HasField("may_start"):

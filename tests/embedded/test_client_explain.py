@@ -26,8 +26,11 @@ def script():
     }
     told = scheduler_pb2.ExplainJobResponse(
         waits=[
-            scheduler_pb2.Wait(reason=scheduler_pb2.WAIT_REASON_SHARE, tasks=2, message="wait for their turn"),
-            scheduler_pb2.Wait(reason=scheduler_pb2.WAIT_REASON_RUNNING, tasks=1, message="runs"),
+            scheduler_pb2.Wait(reason=scheduler_pb2.WAIT_REASON_SHARE, tasks=2, message="waiting for a free slot"),
+            scheduler_pb2.Wait(reason=scheduler_pb2.WAIT_REASON_RUNNING, tasks=1, message="running on local"),
+            scheduler_pb2.Wait(
+                reason=scheduler_pb2.WAIT_REASON_INPUTS, message="a later stage waits for what Bias makes"
+            ),
         ],
         position=4,
     )
@@ -57,8 +60,9 @@ def said(dpu) -> list[str]:
             3,
             [
                 "Jobid 3 has status QUEUED N/E/A/S/U 0/0/0/3/0",
-                "2 tasks: wait for their turn",
-                "1 task: runs",
+                "2 tasks: waiting for a free slot",
+                "1 task: running on local",
+                "a later stage waits for what Bias makes",
                 "Its place in the queue is 4",
                 f"Its next task may start at {NOW.astimezone():%H:%M:%S}",
             ],

@@ -69,7 +69,7 @@ async def test_a_job_says_what_it_waits_for(house):
         assert (found.position, found.HasField("may_start")) == (1, False)
         await callers.worker()
         found = await anna.ExplainJob(scheduler_pb2.ExplainJobRequest(job_id=1))
-        assert [wait.message for wait in found.waits] == ["1 task for a free slot"]
+        assert [wait.message for wait in found.waits] == ["waiting for a free slot"]
         assert found.HasField("may_start")
         other = callers.person("bert", "atlas")
         await fails(other.ExplainJob(scheduler_pb2.ExplainJobRequest(job_id=1)), errors.NotFound, "no job 1")

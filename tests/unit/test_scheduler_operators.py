@@ -119,7 +119,7 @@ def test_a_job_that_runs_and_waits_for_a_slot_says_both():
     trial.submit(tasks=plans("a", "b", "c"))
     trial.claim()
     assert explain(trial.state, trial.state.jobs[1], trial.now + 4) == Explanation(
-        (Wait(Reason.RUNNING, 1, "1 task by w1"), Wait(Reason.SHARE, 2, "2 tasks for a free slot")), 1, NOON + 10
+        (Wait(Reason.RUNNING, 1, "running on w1"), Wait(Reason.SHARE, 2, "waiting for a free slot")), 1, NOON + 10
     )
 
 
@@ -127,7 +127,7 @@ def test_a_job_without_a_worker_says_so():
     trial = Trial()
     trial.submit(tasks=plans("a"))
     assert explain(trial.state, trial.state.jobs[1], NOON) == Explanation(
-        (Wait(Reason.NO_WORKER, 1, "1 task for a worker: no worker is there"),), 1, 0.0
+        (Wait(Reason.NO_WORKER, 1, "waiting for a worker: no worker is there"),), 1, 0.0
     )
     trial.worker()
     trial.do(Cordon(worker="w1", cordoned=True, by="ruth"))
@@ -139,7 +139,7 @@ def test_a_task_bigger_than_every_worker_is_named():
     trial.worker(memory_mib=1_000)
     trial.submit(tasks=(*plans("small"), *plans("big", memory_mib=64_000)))
     waits = explain(trial.state, trial.state.jobs[1], NOON).waits
-    assert waits[0] == Wait(Reason.NO_MEMORY, 1, "1 task for 64000 MiB, and the largest worker has 1000 MiB")
+    assert waits[0] == Wait(Reason.NO_MEMORY, 1, "waiting for 64000 MiB of memory: the largest worker has 1000 MiB")
     assert waits[1].reason is Reason.SHARE
 
 
@@ -150,7 +150,7 @@ def test_a_quota_that_is_used_up_is_named():
     trial.submit(tasks=plans("a", "b"))
     trial.claim(room=2)
     waits = explain(trial.state, trial.state.jobs[1], NOON).waits
-    assert waits[1] == Wait(Reason.QUOTA, 1, "1 task: user anna may run 1 at a time")
+    assert waits[1] == Wait(Reason.QUOTA, 1, "waiting, because user anna may run 1 at a time")
 
 
 def test_a_pause_and_later_stages_are_named():
@@ -161,7 +161,7 @@ def test_a_pause_and_later_stages_are_named():
     trial.end(lease, failure(FailureCategory.INFRASTRUCTURE))
     found = explain(trial.state, trial.state.jobs[1], NOON)
     assert [(wait.reason, wait.tasks) for wait in found.waits] == [(Reason.PAUSE, 1), (Reason.INPUTS, 0)]
-    assert found.waits[1].message == "1 stage for what A makes"
+    assert found.waits[1].message == "a later stage waits for what A makes"
     assert NOON + 1 <= found.may_start <= NOON + 1.5
 
 
@@ -171,7 +171,7 @@ def test_products_that_are_not_in_their_place_are_named():
     trial.submit(tasks=plans("a"))
     trial.end(trial.claim()[0])
     assert [wait.message for wait in explain(trial.state, trial.state.jobs[1], NOON).waits] == [
-        "for 1 attempts' products to be in their place"
+        "waiting for an attempt's products to be in their place"
     ]
 
 

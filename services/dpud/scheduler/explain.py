@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from dpud.scheduler.model import Job, State
 
 
+#: So many workers are named.
+NAMED = 5
+
+
 class Reason(IntEnum):
     """What tasks wait for; numbered as dpu_api.v1.WaitReason."""
 
@@ -29,7 +33,7 @@ class Reason(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Some tasks of a job, and what they wait for."""
+    """Some tasks of a job, and what they wait for; the message goes on from their number."""
 
     reason: Reason
     tasks: int
@@ -76,7 +80,8 @@ def _running(state: State, job: Job) -> Iterator[Wait]:
     workers = sorted({job.tasks[key.task].worker for key in _keys(job) if key in state.leased})
     if workers:
         running = sum(key in state.leased for key in _keys(job))
-        yield Wait(Reason.RUNNING, running, f"{_number(running)} by {', '.join(workers[:5])}")
+        others = f" and {len(workers) - NAMED} other workers" if len(workers) > NAMED else ""
+        yield Wait(Reason.RUNNING, running, f"running on {', '.join(workers[:NAMED])}{others}")
 
 
 def _of_queued(state: State, job: Job, queued: list[int]) -> Iterator[Wait]:
@@ -84,12 +89,12 @@ def _of_queued(state: State, job: Job, queued: list[int]) -> Iterator[Wait]:
     if queued and not open_to:
         cordoned = len(state.presence.sessions)
         why = f"all {cordoned} workers are cordoned" if cordoned else "no worker is there"
-        yield Wait(Reason.NO_WORKER, len(queued), f"{_number(len(queued))} for a worker: {why}")
+        yield Wait(Reason.NO_WORKER, len(queued), f"waiting for a worker: {why}")
         return
     largest = max((session.memory_mib for session in open_to), default=0)
     too_large = [memory for memory in queued if memory > largest]
     if too_large:
-        message = f"{_number(len(too_large))} for {max(too_large)} MiB, and the largest worker has {largest} MiB"
+        message = f"waiting for {max(too_large)} MiB of memory: the largest worker has {largest} MiB"
         yield Wait(Reason.NO_MEMORY, len(too_large), message)
     if rest := len(queued) - len(too_large):
         yield _turn(state, job, rest)
@@ -97,32 +102,29 @@ def _of_queued(state: State, job: Job, queued: list[int]) -> Iterator[Wait]:
 
 def _turn(state: State, job: Job, tasks: int) -> Wait:
     if allowances.has_room(state, job, {}):
-        return Wait(Reason.SHARE, tasks, f"{_number(tasks)} for a free slot")
+        return Wait(Reason.SHARE, tasks, "waiting for a free slot")
     parties = [party for party in allowances.parties(job) if allowances.of(state, party).running]
     limits = " and ".join(
         f"{party.kind} {party.name} may run {allowances.of(state, party).running} at a time" for party in parties
     )
-    return Wait(Reason.QUOTA, tasks, f"{_number(tasks)}: {limits}")
+    return Wait(Reason.QUOTA, tasks, f"waiting, because {limits}")
 
 
 def _paused(delayed: list[float], now: float) -> Iterator[Wait]:
     if delayed:
-        message = f"{_number(len(delayed))} before another attempt, the first in {max(0.0, min(delayed) - now):.0f} s"
+        message = f"pausing before another attempt, the first for {max(0.0, min(delayed) - now):.0f} s more"
         yield Wait(Reason.PAUSE, len(delayed), message)
 
 
 def _inputs(job: Job) -> Iterator[Wait]:
     later = len(job.stages) - job.stage - 1
     if job.archive_open and not job.counts.open:
-        yield Wait(Reason.INPUTS, 0, f"for {job.archive_open} attempts' products to be in their place")
+        attempts = "an attempt's" if job.archive_open == 1 else f"{job.archive_open} attempts'"
+        yield Wait(Reason.INPUTS, 0, f"waiting for {attempts} products to be in their place")
     elif later and not job.settled and not job.cancellation:
         recipe = job.stages[job.stage].recipe
-        stages = "stage" if later == 1 else "stages"
-        yield Wait(Reason.INPUTS, 0, f"{later} {stages} for what {recipe} makes")
-
-
-def _number(tasks: int) -> str:
-    return f"{tasks} task" if tasks == 1 else f"{tasks} tasks"
+        stages = "a later stage waits" if later == 1 else f"{later} later stages wait"
+        yield Wait(Reason.INPUTS, 0, f"{stages} for what {recipe} makes")
 
 
 def _for_turn(waits: tuple[Wait, ...]) -> bool:
