@@ -58,7 +58,7 @@ def test_what_is_leased_again_has_not_waited_for_its_first_lease(counted):
     assert lease.attempt == 1
     assert counted.tally.waits.count == 1
     assert counted.tally.expired == 1
-    assert counted.tally.attempts == {("retried", "worker_lost"): 1}
+    assert +counted.tally.attempts == {("retried", "worker_lost"): 1}
 
 
 def test_attempts_are_counted_by_how_they_ended(counted):
@@ -68,7 +68,7 @@ def test_attempts_are_counted_by_how_they_ended(counted):
     counted.end(well, run_s=12.0)
     counted.end(badly, failure(FailureCategory.RECIPE))
     counted.deliver()
-    assert counted.tally.attempts == {("succeeded", ""): 1, ("failed", "recipe"): 1}
+    assert +counted.tally.attempts == {("succeeded", ""): 1, ("failed", "recipe"): 1}
     assert {name: (runs.count, runs.total) for name, runs in counted.tally.runs.items()} == {"Bias": (1, 12.0)}
     assert counted.tally.ended == {("Bias", JobState.FAILED): 1}
 

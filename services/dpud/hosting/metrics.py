@@ -15,6 +15,7 @@ from functools import cache, partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
+from google.protobuf import descriptor_pool
 from prometheus_client import REGISTRY, Counter, Histogram, Info, start_http_server
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 
@@ -70,6 +71,13 @@ def meter(method: str, *, asks_often: bool, answers_often: bool) -> Meter:
     """Return the meter of a method that is served, by whether its requests and its answers are streams."""
     kinds = {(False, False): "unary", (False, True): "server_stream", (True, False): "client_stream"}
     return Meter(method, kinds.get((asks_often, answers_often), "bidi_stream"))
+
+
+def expect(services: Iterable[str]) -> None:
+    """Begin to count the methods of services by their full names: Prometheus takes no notice of a count's beginning."""
+    for name in services:
+        for method in descriptor_pool.Default().FindServiceByName(name).methods:
+            meter(f"/{name}/{method.name}", asks_often=method.client_streaming, answers_often=method.server_streaming)
 
 
 class Distribution:

@@ -65,6 +65,7 @@ async def listening(
     health = health_aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     names = [name for name, _ in services]
+    metrics.expect(names)
     for _, add in services:
         add(server)
     reflection.enable_server_reflection([*names, reflection.SERVICE_NAME, "grpc.health.v1.Health"], server)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from dpud.hosting.metrics import gauge, histogram
-from dpud.scheduler.model import LEASE_TERM_S
+from dpud.scheduler.model import LEASE_TERM_S, Errand
 from dpud.scheduler.share import Usage, standing
 from dpud.scheduler.tally import MOST_NAMES, OTHER
 
@@ -63,7 +63,7 @@ class SchedulerMetrics:
             "dpu_outbox_entries",
             "What archive and logs have not been told yet.",
             "errand",
-            Counter(entry.errand.value for entry in state.outbox.values()),
+            {errand.value: 0 for errand in Errand} | Counter(entry.errand.value for entry in state.outbox.values()),
         )
 
     def _workers(self) -> Iterator[Metric]:

@@ -10,7 +10,7 @@ from dpud.scheduler import events
 from dpud.scheduler.model import FailureCategory, JobState, TaskState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from dpud.scheduler.model import Failure, Job, State
 
@@ -34,7 +34,7 @@ class Tally:
         #: By sequence and how the job ended.
         self.ended: Counter[tuple[str, JobState]] = Counter()
         #: By outcome, and category of the failure.
-        self.attempts: Counter[tuple[str, str]] = Counter()
+        self.attempts: Counter[tuple[str, str]] = Counter(dict.fromkeys(_attempts(), 0))
         self.expired = 0
         #: By open job: since when the tasks of its stage could be leased.
         self._ready: dict[int, float] = {}
@@ -102,3 +102,12 @@ class Tally:
                 return OTHER
             self._names.add(sequence)
         return sequence
+
+
+def _attempts() -> Iterator[tuple[str, str]]:
+    """Yield the outcomes and categories that are shown from the beginning."""
+    yield "succeeded", ""
+    for category in FailureCategory:
+        for outcome in ("failed", "retried"):
+            yield outcome, category.name.lower()
+    yield "cancelled", FailureCategory.CANCELLED.name.lower()

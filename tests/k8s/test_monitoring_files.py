@@ -1,0 +1,71 @@
+"""Dashboards, alerts and the pages about them agree with the code and with each other."""
+
+import json
+import re
+import runpy
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fakes_prometheus import ALERTS, BOARDS, METRIC, RULES, asked, documented, program
+
+ROOT = Path(__file__).parents[2]
+CASES = yaml.safe_load(ALERTS.with_name("alerts.test.yaml").read_text())["tests"]
+
+
+@pytest.mark.parametrize("path", ["deploy/grafana/dashboards.py", "deploy/prometheus/rules.py"])
+def test_what_is_generated_is_what_its_script_writes(path):
+    for file, text in runpy.run_path(str(ROOT / path))["files"]().items():
+        assert file.read_text() == text, f"{file} is not what {path} writes: make dashboards"
+
+
+def test_there_are_the_five_dashboards():
+    titles = {json.loads(board.read_text())["title"].removeprefix("DPU: ") for board in BOARDS}
+    assert titles == {"Queue", "Workers", "Logs and code", "Archive", "Science quality"}
+
+
+def test_every_metric_that_is_asked_for_is_in_the_reference():
+    known = documented()
+    for query in [*(query for _, query in asked()), *(rule["expr"] for rule in RULES)]:
+        for name in METRIC.findall(re.sub("'[^']*'", "", query)):
+            base = re.sub(r"_(bucket|count|sum)$", "", name)
+            assert name in known or known.get(base) == "histogram", f"{name} in {query!r} is not in metrics.md"
+
+
+def test_every_rule_holds_its_syntax():
+    for command in (["check", "rules", ALERTS], ["check", "config", ALERTS.with_name("prometheus.yaml")]):
+        subprocess.run([program("promtool"), *command], check=True)
+
+
+def test_every_alert_fires_in_its_test():
+    subprocess.run([program("promtool"), "test", "rules", ALERTS.with_name("alerts.test.yaml")], check=True)
+    tested = [each for case in CASES for each in case["alert_rule_test"]]
+    fire = {each["alertname"] for each in tested if each["exp_alerts"]}
+    keep_quiet = {each["alertname"] for each in tested if not each["exp_alerts"]}
+    assert fire == keep_quiet == {rule["alert"] for rule in RULES}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_every_alert_has_a_runbook(rule):
+    page = ROOT / rule["annotations"]["runbook"]
+    assert page.exists()
+    index = (page.parent / "README.md").read_text()
+    assert re.search(rf"`{rule['alert']}`.*\({page.name}\)", index), (
+        f"{rule['alert']} is not in docs/runbooks/README.md"
+    )
+
+
+def test_the_component_renders_with_every_rule_and_dashboard(tmp_path):
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("no kubectl here")
+    component = Path("../" * len(tmp_path.resolve().parts[1:])) / (ROOT / "k8s/components/monitoring").relative_to("/")
+    (tmp_path / "kustomization.yaml").write_text(f"components: [{component}]\n")
+    rendered = subprocess.run([kubectl, "kustomize", tmp_path], capture_output=True, text=True, check=True).stdout
+    kinds = {document["kind"]: document for document in yaml.safe_load_all(rendered)}
+    assert set(kinds) == {"ServiceMonitor", "PodMonitor", "PrometheusRule", "ConfigMap"}
+    assert kinds["PrometheusRule"]["spec"]["groups"][0]["rules"] == RULES
+    assert set(kinds["ConfigMap"]["data"]) == {board.name for board in BOARDS}
