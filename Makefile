@@ -67,6 +67,13 @@ protos: .venv/.dev ## Generate the contracts' code, lint them, compare them with
 released: .venv/.dev ## Record the contracts of a release, which later ones must not break
 	cd protos && ../$(BIN)/buf build -o released.binpb
 
+dashboards: .venv/.dev ## Write Grafana's dashboards and the operator's rules anew
+	$(BIN)/python deploy/grafana/dashboards.py
+	$(BIN)/python deploy/prometheus/rules.py
+
+monitoring: .venv/.dev ## Scrape a DPU at work by a real Prometheus, ask every dashboard, let every alert fire
+	$(PYTEST) tests/k8s/test_monitoring_files.py tests/k8s/test_monitoring_scrape.py
+
 wheel: .venv/.dev ## Build the wheel and run a job with it, in an empty environment outside the checkout
 	$(BIN)/python -m build --wheel --outdir build/wheel --no-isolation .
 	$(PYTEST) tests/wheel --wheel build/wheel
@@ -89,4 +96,4 @@ LOCK := -q --universal --python-version 3.11 --generate-hashes --no-annotate --n
 clean: ## Remove what was built
 	rm -rf build dist .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo test cluster again chaos science slow check lint types layers protos released wheel bench bars docs lock clean
+.PHONY: help setup demo test cluster again dashboards monitoring chaos science slow check lint types layers protos released wheel bench bars docs lock clean
