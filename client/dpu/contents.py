@@ -5,10 +5,20 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from dpu.bundle import bundle
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from dpu.bundle import Bundle
+
+
+def described(checkout: Path | None) -> str:
+    """Return what of a checkout would travel. Raises BadTree, as `dpu.run` would, for one that may not."""
+    if checkout is None:
+        return "There is no local checkout: jobs use the code of the cluster"
+    return f"{checkout}\n{contents(bundle(checkout))}"
 
 
 def contents(bundled: Bundle) -> str:

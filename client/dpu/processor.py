@@ -296,6 +296,12 @@ class Processor:
 
         return Pars(self.catalogue, what, instrument)
 
+    def show_code(self) -> None:
+        """Print which files of the local checkout would travel with a job, and which stay behind and why."""
+        from dpu.contents import described
+
+        self._reporter.show(described(self._find_checkout()))
+
     # DPUs
 
     def get_dpu_identifiers(self) -> list[str]:

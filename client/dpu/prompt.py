@@ -94,10 +94,12 @@ def exit_code(error: DpuError) -> int:
 def namespace() -> dict[str, Any]:
     """Return the names that are there at the prompt."""
     from dpu.env import Context, Env
+    from dpu.lpu import Lpu
     from dpu.processor import Processor
 
     processor = Processor()
-    names = {"dpu": processor, "Env": Env(processor), "context": Context(processor), "Pars": processor.pars}
+    lpu = Lpu(processor.config.home / "lpu")
+    names = {"dpu": processor, "lpu": lpu, "Env": Env(processor), "context": Context(processor), "Pars": processor.pars}
     return _product_classes(processor.config) | names
 
 

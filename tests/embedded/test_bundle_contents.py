@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dpu.bundle import bundle
-from dpu.contents import contents
+from dpu.contents import contents, described
 from fakes_codeship import checkout, write
 
 
@@ -24,3 +24,10 @@ def test_it_is_said_what_travels_and_what_stays_and_why(tmp_path: Path) -> None:
         "  recipes/awe/.env",
         "  recipes/awe/raw.fits",
     ]
+
+
+def test_the_prompt_shows_it_for_the_local_checkout(tmp_path: Path) -> None:
+    first, *rest = described(checkout(tmp_path)).splitlines()
+    assert first == str(tmp_path)
+    assert rest == contents(bundle(tmp_path)).splitlines()
+    assert described(None) == "There is no local checkout: jobs use the code of the cluster"
