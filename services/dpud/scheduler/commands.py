@@ -31,6 +31,12 @@ class Submit:
     commit: bool = False
     tasks: tuple[TaskPlan, ...] = ()
 
+    @property
+    def instrument(self) -> str:
+        """The instrument that the options name; '' where they name none."""
+        named = self.given.get("instrument", "")
+        return named if isinstance(named, str) else ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:

@@ -43,6 +43,7 @@ class JobSubmitted:
     commit: bool
     estimate_s: float
     tasks: tuple[TaskPlan, ...] = ()
+    instrument: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from dpu.errors import Conflict, NotAllowed, NotFound, StaleLease, UsageError
-from dpud.scheduler import allowances, catalogue, leases, ledger
+from dpud.scheduler import allowances, catalogue, experience, leases, ledger
 from dpud.scheduler.events import (
     EntriesDelivered,
     Event,
@@ -38,6 +38,7 @@ from dpud.scheduler.model import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from dpud.scheduler.catalogue import Stage
     from dpud.scheduler.commands import Acknowledge, Cancel, Plan, Repeat, Retire, Submit
 
 
@@ -51,8 +52,6 @@ def submit(state: State, command: Submit, now: float) -> list[Event]:
     _check(command)
     allowances.check_queued(state, command.user, command.project, len(command.tasks))
     stages = command.sequence.stages
-    slots = state.presence.slots
-    first = estimate(command.tasks, stages[0].seconds, slots) if command.tasks else stages[0].seconds
     return [
         JobSubmitted(
             job=state.next_job,
@@ -68,8 +67,9 @@ def submit(state: State, command: Submit, now: float) -> list[Event]:
             limits=command.limits,
             priority=command.priority,
             commit=command.commit,
-            estimate_s=first + sum(stage.seconds for stage in stages[1:]),
+            estimate_s=whole_estimate(state, command.project, command.instrument, stages, command.tasks),
             tasks=command.tasks,
+            instrument=command.instrument,
         )
     ]
 
@@ -103,7 +103,19 @@ def _check_tasks(tasks: tuple[TaskPlan, ...], before: int) -> None:
         catalogue.check_figures(f"task {task.label!r}", task.seconds, task.memory_mib)
 
 
-def estimate(tasks: tuple[TaskPlan, ...], seconds: float, slots: int) -> float:
+def whole_estimate(
+    state: State, project: str, instrument: str, stages: tuple[Stage, ...], tasks: tuple[TaskPlan, ...]
+) -> float:
+    """Return how long stages take, one after the other; those whose tasks nobody knows yet, as if they had one."""
+    each = [
+        experience.seconds_of(state.experience, experience.Kind(project, stage.recipe, instrument), stage)
+        for stage in stages
+    ]
+    first = _estimate(tasks, each[0], state.presence.slots) if tasks else each[0]
+    return first + sum(each[1:])
+
+
+def _estimate(tasks: tuple[TaskPlan, ...], seconds: float, slots: int) -> float:
     """Return how long tasks of a stage take; `seconds` is that of a task that does not say."""
     mean = sum(task.seconds or seconds for task in tasks) / len(tasks) if tasks else 0.0
     return catalogue.estimate(mean, len(tasks), slots)
@@ -133,15 +145,16 @@ def plan(state: State, command: Plan, now: float) -> list[Event]:
     if job.cancellation:
         return [leases.cancelled(report, now)]
     _check_tasks(command.tasks, len(job.tasks))
-    stage = job.stages[task.stage]
-    later = sum(stage.seconds for stage in job.stages[task.stage + 1 :])
+    seconds = [
+        experience.seconds_of(state.experience, job.kind(n), job.stages[n]) for n in range(task.stage, len(job.stages))
+    ]
     return [
         StagePlanned(
             *ref,
             at=now,
             run_s=leases.sound(report.run_s),
             log_lines=report.log_lines,
-            estimate_s=estimate(command.tasks, stage.seconds, state.presence.slots) + later,
+            estimate_s=_estimate(command.tasks, seconds[0], state.presence.slots) + sum(seconds[1:]),
             tasks=command.tasks,
         )
     ]
@@ -202,6 +215,7 @@ def submitted(state: State, event: JobSubmitted) -> None:
         commit=event.commit,
         submitted=event.at,
         estimate_s=event.estimate_s,
+        instrument=event.instrument,
     )
     _add_tasks(state, job, event.tasks or (None,))
     ledger.touch(state, job)
@@ -218,15 +232,15 @@ def _forget_requests(state: State, now: float) -> None:
 
 def _add_tasks(state: State, job: Job, plans: Iterable[TaskPlan | None]) -> None:
     """Add tasks to the stage that runs; None is the plan of the stage."""
-    stage = job.stages[job.stage]
+    stage, kind = job.stages[job.stage], job.kind(job.stage)
+    seconds = experience.seconds_of(state.experience, kind, stage)
     for plan in plans:
         if plan is None:
             task = Task(job.stage, True, "plan", b"", 0.0, PLAN_MEMORY_MIB)
         else:
-            memory_mib = plan.memory_mib or stage.memory_mib
-            if job.limits.memory_mib:
-                memory_mib = job.limits.memory_mib
-            task = Task(job.stage, False, plan.label, plan.spec, plan.seconds or stage.seconds, memory_mib)
+            declared_mib = plan.memory_mib or stage.memory_mib
+            memory_mib = job.limits.memory_mib or experience.memory_of(state.experience, kind, declared_mib)
+            task = Task(job.stage, False, plan.label, plan.spec, plan.seconds or seconds, memory_mib)
         ledger.add(state, job, task)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from dpud.scheduler import ledger, retries
+from dpud.scheduler import experience, ledger, retries
 from dpud.scheduler.commands import Report
 from dpud.scheduler.events import Event, TaskEnded, TaskLeased, TaskRequeued, TasksDue
 from dpud.scheduler.model import (
@@ -134,6 +134,11 @@ def ended(state: State, event: TaskEnded) -> None:
     good = event.state is TaskState.SUCCEEDED
     if event.failure and event.failure.category is FailureCategory.WORKER_LOST:
         task.token = ""
+    if good and not task.plan:
+        # The failure is that of the attempt before: it had less memory then.
+        grew = task.failure is not None and task.failure.category is FailureCategory.OUT_OF_MEMORY
+        memory_mib = task.memory_mib if grew else 0
+        experience.learn(state.experience, job.kind(task.stage), event.run_s, memory_mib)
     task.failure = event.failure
     job.failure = job.failure or (event.failure if event.state is TaskState.FAILED else None)
     job.succeeded += good and not task.plan

@@ -11,6 +11,7 @@ from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 from dpud.scheduler.catalogue import Stage  # noqa: TC001 (the codec reads the annotations)
+from dpud.scheduler.experience import Figures, Kind
 from dpud.scheduler.share import Usage  # noqa: TC001 (the same)
 from dpud.scheduler.waiting import Waiting
 
@@ -228,6 +229,12 @@ class Job:
     #: Entries of the outbox: those for the archive, and all.
     archive_open: int = 0
     outbox_open: int = 0
+    #: As the options name it; '' where they do not.
+    instrument: str = ""
+
+    def kind(self, stage: int) -> Kind:
+        """Return what the tasks of a stage are like."""
+        return Kind(self.project, self.stages[stage].recipe, self.instrument)
 
     @property
     def settled(self) -> bool:
@@ -355,6 +362,8 @@ class State:
     allowances: dict[Party, Allowance] = field(default_factory=dict)
     #: Workers that get no tasks.
     cordoned: set[str] = field(default_factory=set)
+    #: What tasks took, the kind met longest ago first.
+    experience: dict[Kind, Figures] = field(default_factory=dict)
     #: How many leases were ever granted: every fifth goes by age.
     grants: int = 0
     outbox: dict[int, Entry] = field(default_factory=dict)

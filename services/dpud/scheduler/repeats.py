@@ -25,8 +25,6 @@ def repeat(state: State, command: Repeat, now: float) -> list[Event]:
     tasks = _tasks(old, stage, only_failed=command.only_failed)
     allowances.check_queued(state, command.user, command.project, len(tasks))
     stages = old.stages[stage:]
-    slots = state.presence.slots
-    first = jobs.estimate(tasks, stages[0].seconds, slots) if tasks else stages[0].seconds
     return [
         JobSubmitted(
             job=state.next_job,
@@ -42,8 +40,9 @@ def repeat(state: State, command: Repeat, now: float) -> list[Event]:
             limits=old.limits,
             priority=old.priority,
             commit=old.commit,
-            estimate_s=first + sum(stage.seconds for stage in stages[1:]),
+            estimate_s=jobs.whole_estimate(state, command.project, old.instrument, stages, tasks),
             tasks=tasks,
+            instrument=old.instrument,
         )
     ]
 

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from dpud.scheduler import codec
+from dpud.scheduler.experience import Figures, Kind  # noqa: TC001 (the codec reads the annotations)
 from dpud.scheduler.model import (
     LEASE_TERM_S,
     Allowance,
@@ -69,6 +70,14 @@ class _Allowed:
 
 
 @dataclass(frozen=True, slots=True)
+class _Learnt:
+    """What is known of tasks of one kind."""
+
+    kind: Kind
+    figures: Figures
+
+
+@dataclass(frozen=True, slots=True)
 class _Head:
     """All but the jobs; a field is only ever added, at the end and with a default."""
 
@@ -84,6 +93,7 @@ class _Head:
     ended: tuple[int, ...]
     allowances: tuple[_Allowed, ...] = ()
     cordoned: tuple[str, ...] = ()
+    experience: tuple[_Learnt, ...] = ()
 
 
 def dump_state(state: State) -> Iterator[bytes]:
@@ -103,6 +113,7 @@ def dump_state(state: State) -> Iterator[bytes]:
             ended=tuple(state.ended),
             allowances=tuple(_Allowed(party, allowance) for party, allowance in state.allowances.items()),
             cordoned=tuple(sorted(state.cordoned)),
+            experience=tuple(_Learnt(kind, figures) for kind, figures in state.experience.items()),
         )
     )
     for job in state.jobs.values():
@@ -129,6 +140,7 @@ def load_state(parts: Iterable[bytes]) -> State:
         ended=dict.fromkeys(head.ended),
         allowances={allowed.party: allowed.allowance for allowed in head.allowances},
         cordoned=set(head.cordoned),
+        experience={learnt.kind: learnt.figures for learnt in head.experience},
     )
     _queue(state, head.waiting)
     _count_leases(state)
