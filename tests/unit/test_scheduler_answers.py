@@ -55,3 +55,12 @@ def test_a_cancel_is_news_until_it_was_told(trial):
     assert said == Answer(cancel=(ref_of(lease),))
     assert said.has_news(frozenset())
     assert not said.has_news(frozenset(said.cancel))
+
+
+def test_who_claims_hears_of_its_reports_with_the_next_news(trial):
+    trial.submit(tasks=plans("a"))
+    [lease] = trial.claim()
+    trial.end(lease)
+    said = asked(trial, [report(lease)])
+    assert said.has_news(frozenset())
+    assert not said.has_news(frozenset(), claimed=True)

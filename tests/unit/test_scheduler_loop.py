@@ -287,3 +287,30 @@ async def test_what_the_logs_refuse_holds_up_its_own_job_alone(shelf, clock):
             peers.refuses = False
             await until(lambda: loop.state.jobs[1].state.ended, lambda: loop.state.outbox)
     assert [entry.ref.job for entry in peers.told] == [2, 2, 1, 1]
+
+
+async def test_a_claim_that_stands_is_granted_in_the_commit_of_the_submission(shelf, clock):
+    async with running(shelf, clock) as loop:
+        assert await leased(loop) == []
+        bell = asyncio.Event()
+        claim = Claim(session="s-w1", room=2, memory_mib=10_000, nonce="later")
+        with loop.standing([claim], bell) as granted:
+            groups = len(shelf.groups)
+            await loop.execute(submit(tasks=plans("a", "b", "c")))
+            assert [event.token for event in granted] == ["later.0", "later.1"]
+            assert bell.is_set()
+            assert len(shelf.groups) == groups + 1
+            await loop.execute(submit(request_id="another", tasks=plans("d")))
+            assert len(granted) == 2
+        await loop.execute(submit(request_id="a third", tasks=plans("e")))
+        assert len(loop.state.leased) == 2
+    assert Loop(MemoryJournal(shelf), clock).state.leased == {(1, 0), (1, 1)}
+
+
+async def test_a_claim_of_a_session_that_is_over_stands_for_nothing(shelf, clock):
+    async with running(shelf, clock) as loop:
+        claim = Claim(session="gone", room=2, memory_mib=10_000, nonce="n")
+        with loop.standing([claim], asyncio.Event()) as granted:
+            await loop.execute(submit(tasks=plans("a")))
+        assert granted == []
+        assert loop.state.jobs[1].tasks[0].state is TaskState.QUEUED

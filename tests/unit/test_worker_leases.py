@@ -116,3 +116,15 @@ def test_what_waits_can_be_handed_back() -> None:
     leases.start()
     assert leases.hand_back() == [lease(2), lease(3)]
     assert (len(leases.running), leases.waiting, leases.dry) == (1, [], False)
+
+
+def test_a_worker_is_brisk_while_a_short_task_runs() -> None:
+    leases = Leases(2, 4096)
+    leases.take([lease(1), lease(2)])
+    (first,) = leases.start()
+    assert not leases.brisk
+    leases.end(report(first, run_s=0.01))
+    leases.freed(first)
+    assert not leases.brisk
+    leases.start()
+    assert leases.brisk

@@ -24,9 +24,12 @@ class Answer:
     stale: tuple[Ref, ...] = ()
     acknowledged: tuple[Ref, ...] = ()
 
-    def has_news(self, told: frozenset[Ref]) -> bool:
-        """Return whether it says something beyond the cancels that the worker was told before."""
-        return bool(self.leases or self.stale or self.acknowledged or set(self.cancel) - told)
+    def has_news(self, told: frozenset[Ref], *, claimed: bool = False) -> bool:
+        """Return whether it says something beyond the cancels that the worker was told before.
+
+        Who claimed tasks waits for those: that its reports are durable can be said with them.
+        """
+        return bool(self.leases or self.stale or (self.acknowledged and not claimed) or set(self.cancel) - told)
 
 
 def answer(state: State, reports: Iterable[Report], held: Mapping[Ref, str], happened: Iterable[Event]) -> Answer:

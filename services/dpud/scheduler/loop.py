@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
 
-from dpu.errors import DpuError, StorageFull, Unreachable
+from dpu.errors import DpuError, StorageFull, UnknownSession, Unreachable
 from dpud.scheduler import codec, events, machine
-from dpud.scheduler.commands import Command, Repeat, Resume, Retire, Submit, Tick
+from dpud.scheduler.commands import Claim, Command, Repeat, Resume, Retire, Submit, Tick
 from dpud.scheduler.tally import Tally
 from dpud.scheduler.watchers import Watchers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from dpud.scheduler.journal import Journal
     from dpud.scheduler.model import Job, State
@@ -35,7 +36,7 @@ WORK = "work"
 OUTBOX = "outbox"
 JOBS = "jobs"
 
-_CHANGES_WORK = (
+_CHANGES_WORK = {
     events.JobSubmitted,
     events.StageBegun,
     events.StagePlanned,
@@ -46,7 +47,16 @@ _CHANGES_WORK = (
     events.WorkerCordoned,
     events.AllowanceSet,
     events.SessionClosed,
-)
+}
+
+
+@dataclass(slots=True)
+class _Standing:
+    """A claim that could not be granted yet."""
+
+    commands: list[Claim]
+    bell: asyncio.Event
+    granted: list[events.Event] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -79,6 +89,7 @@ class Loop:
         self._max_ended = max_ended
         self._tick_s = tick_s
         self._asks: list[_Ask] = []
+        self._standing: dict[int, _Standing] = {}
         self._asked = asyncio.Event()
         self._closed = False
         self._ticked = clock()
@@ -108,6 +119,19 @@ class Loop:
         self._asked.set()
         return await ask.answer
 
+    @contextmanager
+    def standing(self, claims: list[Claim], bell: asyncio.Event) -> Iterator[list[events.Event]]:
+        """Let claims stand within the block: they are granted in the commit that makes it possible.
+
+        What was granted is in the list that this gives, durable, before the bell rings.
+        """
+        standing = _Standing(claims, bell)
+        self._standing[id(standing)] = standing
+        try:
+            yield standing.granted
+        finally:
+            del self._standing[id(standing)]
+
     @property
     def roomy(self) -> bool:
         """Whether new jobs are taken: the journal's disk has room for them."""
@@ -129,6 +153,7 @@ class Loop:
             for ask in asks:
                 self._do(ask, leaving)
             happened = [event for ask in asks for event in ask.happened]
+            granted = self._grant(happened)
             begun = time.perf_counter()
             self._journal.append(happened, leaving)
             append_s = time.perf_counter() - begun
@@ -138,6 +163,9 @@ class Loop:
             raise
         for ask in asks:
             _answer(ask)
+        for standing, leases in granted:
+            standing.granted += leases
+            standing.bell.set()
         self._ring(happened)
         self.tally.commit(happened, append_s, self.state)
 
@@ -152,6 +180,21 @@ class Loop:
                 ask.happened += machine.execute(self.state, command, now)
         except DpuError as refusal:
             ask.refusal = refusal
+
+    def _grant(self, happened: list[events.Event]) -> list[tuple[_Standing, list[events.Event]]]:
+        """Grant the claims that stand, where something that happened may make it possible; add what follows."""
+        if not any(type(event) in _CHANGES_WORK for event in happened):
+            return []
+        now = self._clock()
+        granted = []
+        for standing in self._standing.values():
+            # One that was granted, and not taken up yet, is done.
+            for claim in () if standing.granted else standing.commands:
+                with suppress(UnknownSession):
+                    if leases := machine.execute(self.state, claim, now):
+                        granted.append((standing, leases))
+                        happened += leases
+        return granted
 
     def _about_to_leave(self, command: Retire) -> list[Job]:
         decided = machine.decide(self.state, command, 0.0)
@@ -170,7 +213,7 @@ class Loop:
             self.watchers.ring(number)
         if numbers:
             self.watchers.ring(JOBS)
-        if any(isinstance(event, _CHANGES_WORK) for event in happened):
+        if any(type(event) in _CHANGES_WORK for event in happened):
             self.watchers.ring(WORK)
         if self.state.outbox:
             self.watchers.ring(OUTBOX)

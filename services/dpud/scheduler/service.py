@@ -297,12 +297,20 @@ class DispatchService(dispatch_pb2_grpc.DispatchServiceServicer):
         session_of(self._loop.state, call.renewal.session)
         while True:
             poll.bell.clear()
-            happened = await self._loop.execute(*commands)
-            said = answer(self._loop.state, call.reports, call.renewal.held, happened)
-            if said.has_news(poll.told) or not await poll.goes_on(deadline - _now()):
+            said = self._answer(call, await self._loop.execute(*commands))
+            if said.has_news(poll.told, claimed=call.room > 0):
+                return said
+            # What did not come while this was under way comes in the commit in which it becomes possible.
+            with self._loop.standing(_claim(call), poll.bell) as granted:
+                is_over = not await poll.goes_on(deadline - _now())
+            said = self._answer(call, granted)
+            if is_over or said.has_news(poll.told, claimed=call.room > 0):
                 return said
             session_of(self._loop.state, call.renewal.session)
             commands = [*_claim(call)]
+
+    def _answer(self, call: wire.WorkCall, happened: list[Event]) -> Answer:
+        return answer(self._loop.state, call.reports, call.renewal.held, happened)
 
     async def ReportPlan(
         self, requests: AsyncIterator[dispatch_pb2.ReportPlanRequest], _context: ServicerContext[Any, Any]

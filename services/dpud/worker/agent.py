@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -119,6 +120,8 @@ class Agent:
         waits = pauses()
         try:
             while not (self._draining and self._leases.done):
+                if not calls:
+                    await self._gather()
                 if not calls or (self._news.is_set() and len(calls) < CALLS):
                     self._news.clear()
                     calls.add(asyncio.create_task(self._call()))
@@ -139,6 +142,17 @@ class Agent:
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)
 
+    async def _gather(self) -> None:
+        """Wait for what ends at any moment: it travels with the next call."""
+        if not self._leases.brisk or self._draining:
+            return
+        linger_s = self._leases.linger_s
+        with suppress(TimeoutError):
+            async with asyncio.timeout(linger_s):
+                await self._news.wait()
+                if not self._leases.dry:
+                    await asyncio.sleep(linger_s)
+
     async def _first(self, calls: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
         """Return the calls that came back, when one did; none when there is news for a further call."""
         if len(calls) == CALLS:
@@ -154,11 +168,11 @@ class Agent:
 
     async def _call(self) -> None:
         """Report, renew and claim, once."""
-        self._calls += 1
+        self._calls = number = self._calls + 1
         demand = self._leases.demand()
         request = WorkRequest(
             session=self._session,
-            call=self._calls,
+            call=number,
             ended=demand.ended,
             held=demand.held,
             room=0 if self._draining else demand.room,
@@ -176,7 +190,8 @@ class Agent:
             raise
         self._leases.answered(demand, answer.acknowledged)
         self._heed(answer)
-        if _says_nothing(answer) and asyncio.get_running_loop().time() - begun < PAUSE_S:
+        # One that a newer call had answered says nothing either, and at once.
+        if _says_nothing(answer) and number == self._calls and asyncio.get_running_loop().time() - begun < PAUSE_S:
             await asyncio.sleep(PAUSE_S)
 
     def _wait(self) -> Duration:

@@ -124,9 +124,9 @@ class Leases:
     def forget(self, ref: TaskRef) -> None:
         """Let go of a lease that is another's by now, or whose end was told otherwise; there is nothing to report."""
         key = key_of(ref)
-        self._running.pop(key, None)
         self._reports.pop(key, None)
-        self._waiting = deque(lease for lease in self._waiting if key_of(lease.ref) != key)
+        if self._running.pop(key, None) is None:
+            self._waiting = deque(lease for lease in self._waiting if key_of(lease.ref) != key)
 
     def hand_back(self) -> list[TaskLease]:
         """Return the leases that wait, which now belong to nobody here."""
@@ -168,6 +168,11 @@ class Leases:
         """How long a report may wait for others, so that they travel together and no slot becomes idle."""
         lasts_s = len(self._waiting) * (self._mean_s or 0.0) / self._slots
         return min(LONGEST_LINGER_S, max(LINGER_S, lasts_s / 2))
+
+    @property
+    def brisk(self) -> bool:
+        """Whether tasks run that are so short that one may end at any moment."""
+        return bool(self._running) and self._mean_s is not None and self._mean_s < AHEAD_S
 
     @property
     def running(self) -> list[TaskLease]:
