@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from dpu.errors import InternalError, NothingSelected, UsageError
+from dpu.exported import export, stored_digest
 from dpu_api.v1.archive_pb2 import FetchFrameRequest
 
 if TYPE_CHECKING:
@@ -23,8 +25,9 @@ DEADLINE_S = 600.0
 def fetch(link: Link, frames: Sequence[Frame], folder: Path) -> list[Path]:
     """Bring the files of frames into `folder` under their names and return the paths.
 
-    A file is there whole or not at all, and one that is there already with the same content is kept. Raises
-    UsageError where another is in the way or the folder cannot be written.
+    Their headers say which job and which code made them. A file is there whole or not at all, and one that is there
+    already with the same content is kept. Raises UsageError where another is in the way or the folder cannot be
+    written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,19 +69,24 @@ def _chunks(services: Services, frame: Frame) -> Iterator[bytes]:
 
 def _bring(link: Link, frame: Frame, path: Path) -> Path:
     if path.exists():
-        if _digest(path) == frame.digest:
+        if _is_of(frame, path):
             return path
         raise UsageError(f"{str(path)!r} is there with another content: name another folder")
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.part")
+    brought = path.with_name(f".{path.name}.{os.getpid()}.part")
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        with fresh.open("w+b") as file:
-            read(link, frame, file)
+        with brought.open("w+b") as stored, fresh.open("wb") as file:
+            read(link, frame, stored)
+            export(stored, frame, file)
         fresh.replace(path)
     finally:
+        brought.unlink(missing_ok=True)
         fresh.unlink(missing_ok=True)
     return path
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _is_of(frame: Frame, path: Path) -> bool:
+    """Return whether a file is what was exported of a frame."""
+    with path.open("rb") as file, suppress(InternalError):
+        return stored_digest(file, path.name) == frame.digest
+    return False

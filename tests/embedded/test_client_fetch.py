@@ -4,8 +4,10 @@ import io
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from dpu.errors import InternalError, NotFound, NothingSelected, UsageError
+from dpu.exported import export, stored_digest
 from dpu.processor import Processor
 from dpu.report import Reporter
 from fakes_client import configured, images, product, serving
@@ -33,8 +35,55 @@ def test_the_files_of_a_job_arrive_under_their_names(dpu, script, tmp_path):
     folder = tmp_path / "a" / "b"
     paths = dpu.fetch(84820, folder)
     assert paths == [folder / "Bias-ccd50.fits", folder / "Bias-ccd51.fits"]
-    assert [path.read_bytes() for path in paths] == list(script.files.values())
+    for path, content in zip(paths, script.files.values(), strict=True):
+        with fits.open(path) as brought, fits.open(io.BytesIO(content)) as stored:
+            assert np.array_equal(brought[0].data, stored[0].data)
     assert names(folder) == ["Bias-ccd50.fits", "Bias-ccd51.fits"]
+
+
+def test_the_header_of_a_file_that_was_brought_says_how_it_was_made(dpu, script, tmp_path):
+    frame = script.frames[0]
+    frame.user, frame.code_digest = "o'sada", "c0de" * 16
+    frame.ref.job_id = 84820
+    frame.creation_date.FromJsonString("2026-03-01T12:00:00.5Z")
+    path = dpu.fetch(84820, tmp_path / "a")[0]
+    with fits.open(path) as brought:
+        brought.verify("exception")
+        header = brought[0].header
+        assert {key: header[key] for key in header if key.startswith("DPU")} == {
+            "DPUUSER": "o'sada",
+            "DPUJOB": 84820,
+            "DPUTASK": frame.ref.task,
+            "DPUTRY": frame.ref.attempt,
+            "DPUDATE": "2026-03-01T12:00:00.500000",
+            "DPUCODE": "c0de" * 16,
+            "DPUFILE": frame.digest,
+        }
+    assert path.stat().st_size % 2880 == 0
+
+
+@pytest.mark.parametrize("cards", range(25, 40))
+def test_what_a_file_was_in_the_archive_is_known_of_the_exported_one(cards):
+    hdu = fits.PrimaryHDU(np.arange(12, dtype=np.int16))
+    for number in range(cards):
+        hdu.header[f"CARD{number}"] = number
+    stored, brought = io.BytesIO(), io.BytesIO()
+    hdu.writeto(stored)
+    frame = product("ccd50", stored.getvalue())
+    export(stored, frame, brought)
+    assert stored_digest(brought, "x.fits") == frame.digest
+    with fits.open(io.BytesIO(brought.getvalue())) as opened:
+        assert opened[0].header["CARD7"] == 7
+        assert list(opened[0].data) == list(range(12))
+    changed = bytearray(brought.getvalue())
+    changed[-2880] += 1
+    assert stored_digest(io.BytesIO(changed), "x.fits") != frame.digest
+
+
+def test_what_is_no_fits_file_is_refused():
+    for content in (b"", b"x" * 2880, b"SIMPLE  = T".ljust(2880)):
+        with pytest.raises(InternalError, match=r"x\.fits is no FITS file"):
+            stored_digest(io.BytesIO(content), "x.fits")
 
 
 def test_a_file_that_is_there_is_not_brought_again(dpu, script, tmp_path):
