@@ -129,11 +129,15 @@ SEQUENCES = (
     Sequence("ReadNoise", "Measure the read noise from a pair of biases", "i d c oc p C raw", ("ReadNoise",)),
     Sequence("Bias", "Make a master bias from the biases of a night", "i d c oc p C raw", ("Bias",)),
     Sequence("MasterFlat", "Combine dome and twilight flat", "i d c f p C combine", ("MasterFlat",)),
+    Sequence(
+        "NightSkyFlat", "Make a flat field from the sky of science frames", "i d c f oc p C raw", ("NightSkyFlat",)
+    ),
     Sequence("DomeFlat", "Make a flat field from dome flats", "i d c f oc p C raw", ("DomeFlat",)),
     Sequence("TwilightFlat", "Make a flat field from twilight flats", "i d c f oc p C raw", ("TwilightFlat",)),
     Sequence("Gain", "Measure gain and linearity from pairs of dome flats", "i d c oc p C raw template", ("Gain",)),
     Sequence("ColdPixels", "Map the pixels that respond unlike their neighbours", "i d c f p C", ("ColdPixels",)),
     Sequence("QuickCheck", "Check a dome flat", "i d c f oc p C raw", ("QuickCheck",)),
+    Sequence("FringeFlat", "Measure the fringes of the night sky", "i d c f oc p C raw", ("FringeFlat",)),
 )
 
 

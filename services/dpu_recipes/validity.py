@@ -29,21 +29,23 @@ class Calibration:
     nights: float
     #: Whether it serves frames of its own filter only.
     by_filter: bool = False
+    #: Whether the sequence subtracts the overscan, by a method of its user's.
+    from_raw: bool = True
 
 
 CALIBRATIONS: Final[Mapping[str, Calibration]] = MappingProxyType(
     {
         "ReadNoise": Calibration(sequence="ReadNoise", nights=15),
         "BiasFrame": Calibration(sequence="Bias", nights=3.5),
-        "HotPixelMap": Calibration(sequence="HotPixels", nights=3.5),
+        "HotPixelMap": Calibration(sequence="HotPixels", nights=3.5, from_raw=False),
         "GainLinearity": Calibration(sequence="Gain", nights=15),
         "DomeFlatFrame": Calibration(sequence="DomeFlat", nights=3.5, by_filter=True),
         "TwilightFlatFrame": Calibration(sequence="TwilightFlat", nights=3.5, by_filter=True),
         "NightSkyFlatFrame": Calibration(sequence="NightSkyFlat", nights=3.5, by_filter=True),
-        "MasterFlatFrame": Calibration(sequence="MasterFlat", nights=3.5, by_filter=True),
-        "ColdPixelMap": Calibration(sequence="ColdPixels", nights=3.5),
+        "MasterFlatFrame": Calibration(sequence="MasterFlat", nights=3.5, by_filter=True, from_raw=False),
+        "ColdPixelMap": Calibration(sequence="ColdPixels", nights=3.5, from_raw=False),
         "FringeFrame": Calibration(sequence="FringeFlat", nights=15, by_filter=True),
-        "PhotometricParameters": Calibration(sequence="Photom", nights=0.5, by_filter=True),
+        "PhotometricParameters": Calibration(sequence="Photom", nights=0.5, by_filter=True, from_raw=False),
     }
 )
 
@@ -137,7 +139,7 @@ def make_call(frame_class: str, frame: Frame, overscan: int | None = None) -> st
     words = [f"'{kind.sequence}'", f"i='{frame.instrument}'", f"d='{frame.night}'"]
     if kind.by_filter:
         words.append(f"f='{frame.filter}'")
-    if overscan is not None:
+    if overscan is not None and kind.from_raw:
         words.append(f"oc={overscan}")
     return f"dpu.run({', '.join(words)}, C=1)"
 

@@ -14,8 +14,11 @@ from dpu.ingest import find_files, ingest
 from dpu.processor import Processor
 from dpu.report import Reporter
 
-CHAIN = ("ReadNoise", "Bias", "HotPixels", "DomeFlat", "ColdPixels", "TwilightFlat", "MasterFlat", "QuickCheck")
-NIGHT = ("--chips", "1", "--scale", "0.0625", "--biases", "3", "--domes", "3", "--twilights", "3")
+CHAIN = (
+    *("ReadNoise", "Bias", "HotPixels", "Gain", "DomeFlat", "ColdPixels", "TwilightFlat", "MasterFlat"),
+    *("QuickCheck", "NightSkyFlat", "FringeFlat"),
+)
+NIGHT = ("--chips", "1", "--scale", "0.0625", "--biases", "3", "--domes", "3", "--twilights", "3", "--sciences", "3")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from dpu_recipes.pars import BadParameter, parameter
 from dpu_recipes.sequences import OPTIONS, SEQUENCES, options_of
 from dpu_recipes.task import RecipeError
 from dpu_recipes.tasks.bias import Bias, BiasParameters
+from dpu_recipes.validity import CALIBRATIONS
 from fakes_recipes import Night
 
 SIGMA_CLIP = "BiasFrame.process_params.SIGMA_CLIP"
@@ -51,10 +52,18 @@ def test_recipes_that_read_raw_frames_take_an_overscan_method_and_file_names(nam
     assert sequence.one_of() == ["date", "raw_filenames"]
 
 
-@pytest.mark.parametrize("name", ["DomeFlat", "TwilightFlat", "QuickCheck"])
+@pytest.mark.parametrize("name", ["DomeFlat", "TwilightFlat", "QuickCheck", "NightSkyFlat", "FringeFlat"])
 def test_flats_take_a_filter_too(name: str):
     (sequence,) = [sequence for sequence in SEQUENCES if sequence.name == name]
     assert sequence.options == "i d c f oc p C raw"
+
+
+def test_calls_that_make_a_calibration_name_only_options_that_there_are():
+    takes = {sequence.name: sequence.options.split() for sequence in SEQUENCES}
+    for known in CALIBRATIONS.values():
+        if known.sequence in takes:
+            assert known.from_raw == ("oc" in takes[known.sequence]), known
+            assert not known.by_filter or "f" in takes[known.sequence], known
 
 
 def test_a_master_flat_takes_how_to_combine():

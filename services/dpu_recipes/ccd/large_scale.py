@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from scipy.interpolate import make_interp_spline
@@ -11,12 +12,33 @@ from scipy.interpolate import make_interp_spline
 from dpu_recipes.ccd.statistics import clipped
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
+
+#: What gives rows (y, x) float32 of an image from one to another, and where they count.
+Rows: TypeAlias = "Callable[[int, int], tuple[NDArray[np.float32], NDArray[np.bool_]]]"
 
 #: A mesh's statistics leave out what lies beyond so many sigma, in at most so many iterations.
 CLIP, ITERATIONS = 5.0, 5
 #: A cubic spline needs so many meshes; fewer get a polynomial through all of them.
 CUBIC = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """A bicubic spline through the means of meshes."""
+
+    #: (rows of meshes, columns of meshes).
+    means: NDArray[np.float64]
+    #: Of the meshes, pixels: along y and along x.
+    edges: tuple[NDArray[np.int_], NDArray[np.int_]]
+
+    def rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Return rows `start` to `stop` : (y, x), float32."""
+        along = _through(self.means, self.edges[0], np.arange(start, stop))
+        whole = _through(along.T, self.edges[1], np.arange(self.edges[1][-1]))
+        return np.ascontiguousarray(whole.T, np.float32)
 
 
 def large_scale(image: NDArray[np.float32], *, good: NDArray[np.bool_], mesh: int = 64) -> NDArray[np.float32]:
@@ -36,16 +58,25 @@ def large_scale(image: NDArray[np.float32], *, good: NDArray[np.bool_], mesh: in
     ------
     ValueError : where no pixel is good.
     """
-    if not good.any():
+    found = surface(lambda start, stop: (image[start:stop], good[start:stop]), image.shape, mesh=mesh)
+    return found.rows(0, image.shape[0])
+
+
+def surface(rows: Rows, shape: tuple[int, ...], *, mesh: int) -> Surface:
+    """Return the large scales of an image of `shape` of which `rows` are read a mesh at a time: see `large_scale`."""
+    across = _edges(shape[1], mesh)
+    down = _edges(shape[0], mesh)
+    means = np.empty((down.size - 1, across.size - 1))
+    for number, (top, bottom) in enumerate(pairwise(down)):
+        band, good = rows(top, bottom)
+        means[number] = [_mean(band[:, left:right], good[:, left:right]) for left, right in pairwise(across)]
+    if np.isnan(means).all():
         raise ValueError("no pixel is good")
-    edges = [np.linspace(0, size, max(round(size / mesh), 1) + 1).astype(int) for size in image.shape]
-    means = np.array(
-        [
-            [_mean(image[top:bottom, left:right], good[top:bottom, left:right]) for left, right in pairwise(edges[1])]
-            for top, bottom in pairwise(edges[0])
-        ]
-    )
-    return _through(_filled(means), edges).astype(np.float32)
+    return Surface(_filled(means), (down, across))
+
+
+def _edges(size: int, mesh: int) -> NDArray[np.int_]:
+    return np.linspace(0, size, max(round(size / mesh), 1) + 1).astype(int)
 
 
 def _mean(part: NDArray[np.float32], good: NDArray[np.bool_]) -> float:
@@ -66,10 +97,8 @@ def _filled(means: NDArray[np.float64]) -> NDArray[np.float64]:
     return means
 
 
-def _through(means: NDArray[np.float64], edges: list[NDArray[np.int_]]) -> NDArray[np.float64]:
-    """Return the spline through the means of meshes, at every pixel, axis by axis."""
-    for axis, edge in enumerate(edges):
-        middles = (edge[:-1] + edge[1:] - 1) / 2
-        spline = make_interp_spline(middles, means, k=min(CUBIC, middles.size - 1), axis=axis)
-        means = spline(np.arange(edge[-1]))
-    return means
+def _through(means: NDArray[np.float64], edges: NDArray[np.int_], places: NDArray[np.int_]) -> NDArray[np.float64]:
+    """Return the spline through `means` along the first axis, at `places`."""
+    middles = (edges[:-1] + edges[1:] - 1) / 2
+    spline: NDArray[np.float64] = make_interp_spline(middles, means, k=min(CUBIC, middles.size - 1))(places)
+    return spline

@@ -58,8 +58,8 @@ def stamp(y: float, x: float, radius: float, index: float, ratio: float, angle: 
     from scipy.signal import fftconvolve
 
     half = math.ceil(REACH * radius + BLUR * SEEING)
-    points = (np.arange(FINE * (2 * half + 1)) + 0.5) / FINE - 0.5 - half
-    down, along = points[:, None] - y, points[None, :] - x
+    points = ((np.arange(FINE * (2 * half + 1)) + 0.5) / FINE - 0.5 - half).astype(np.float32)
+    down, along = points[:, None] - np.float32(y), points[None, :] - np.float32(x)
     major = along * math.cos(angle) + down * math.sin(angle)
     minor = (down * math.cos(angle) - along * math.sin(angle)) / ratio
     distance = np.hypot(major, minor) / radius

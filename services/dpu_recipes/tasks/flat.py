@@ -1,4 +1,4 @@
-"""Flats: what DomeFlat and TwilightFlat have in common, which is all but where the light is from."""
+"""Flats: what all recipes that average lit frames have in common, which is all but where the light is from."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from dpu_recipes.tasks.product import product, save
 from dpu_recipes.tasks.quality import quality_flags
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
-    from dpu_recipes.ccd.flat import Flat, FlatLayer
+    from dpu_recipes.ccd.flat import FlatLayer
     from dpu_recipes.ccd.noise import NoiseModel
     from dpu_recipes.ccd.overscan import Method
     from dpu_recipes.frames import Frame
@@ -50,9 +52,11 @@ class FlatParameters:
 
 
 @dataclass(frozen=True, slots=True)
-class _Calibration:
-    """What the raw flats are corrected with."""
+class Calibration:
+    """What the raw frames are corrected with."""
 
+    #: The first of them: what is valid for it is taken for all.
+    frame: Frame
     bias: NDArray[np.float32]
     method: Method
     noise: NoiseModel
@@ -60,11 +64,23 @@ class _Calibration:
     frames: list[Frame]
 
 
+@dataclass(frozen=True, slots=True)
+class Combined:
+    """What a recipe makes of some frames."""
+
+    #: (y, x), float32.
+    image: NDArray[np.float32]
+    #: What is measured of it.
+    values: dict[str, float]
+    #: Products that it was made with, beside those of the calibration.
+    frames: tuple[Frame, ...] = ()
+
+
 class FlatRecipe(Recipe, ABC):
     """A flat field of a chip, its mean 1: raw flats, debiased, trimmed, each scaled, combined, outliers rejected."""
 
-    parameters = FlatParameters
-    flags = FlatFlag
+    parameters: ClassVar[type] = FlatParameters
+    flags: ClassVar[type[IntFlag]] = FlatFlag
     seconds = 8.0
     memory_mib = 1024
     #: Whether stars are in its frames.
@@ -76,9 +92,6 @@ class FlatRecipe(Recipe, ABC):
 
     def run(self, request: Request, spec: TaskSpec) -> None:
         """Make and save the flat of one chip and filter."""
-        from dpu_recipes.ccd.flat import CLIP, ITERATIONS
-        from dpu_recipes.ccd.statistics import clipped
-
         frames = selection.inputs(request, self, spec)
         log.info("Making %s object", self.makes)
         images, refused = raw_image.sorted_out(request, frames)
@@ -90,33 +103,37 @@ class FlatRecipe(Recipe, ABC):
         for name, reason in refused.items():
             log.warning("%s of chip %s leaves out %s: %s", self.name, frames[0].chip, name, reason)
         used = [frame for frame in frames if frame.file_name not in refused]
-        flat = self._combined(request, layers, known.noise)
-        values = _values(flat, layers, known.noise) | {
-            "STDEV": clipped(flat.mean, threshold=CLIP, iterations=ITERATIONS).rms,
-            "NREFUSED": len(refused),
-        }
+        made = self.combined(request, layers, known)
+        values = _levels(layers, known.noise) | made.values | {"NREFUSED": len(refused)}
         for name, value in values.items():
             log.info("%s : %.6g", name, value)
-        limited = {f"MAXIMUM_{name}": values[name] for name in ("REJECTED", "ROW_SCATTER")}
+        limited = {f"MAXIMUM_{name}": value for name, value in values.items() if f"MAXIMUM_{name}" in self._limits()}
         flags = quality_flags(self.flags, request.parameters, limited)
-        record = product(self, request, [*used, *known.frames], values=values, overscan=known.method)
+        made_from = [*used, *known.frames, *made.frames]
+        record = product(self, request, made_from, values=values, overscan=known.method)
         record = record.evolve(quality_flags=flags)
         file = request.scratch / "flat.fits"
-        write_image(file, flat.mean, record)
+        write_image(file, made.image, record)
         save(request, record, file)
 
-    def _combined(self, request: Request, layers: list[FlatLayer], noise: NoiseModel) -> Flat:
+    def combined(self, request: Request, layers: list[FlatLayer], known: Calibration) -> Combined:
         """Return the mean of some frames; of starry ones, where no star is."""
-        from dpu_recipes.ccd.flat import combined, starless
+        from dpu_recipes.ccd.flat import CLIP, ITERATIONS, combined, row_scatters, starless
+        from dpu_recipes.ccd.statistics import clipped
 
-        threshold = request.parameters.SIGMA_CLIP
+        threshold, noise = request.parameters.SIGMA_CLIP, known.noise
         log.info("Averaging %d frames, rejection at %.1f x the expected noise", len(layers), threshold)
-        if not self.starry:
-            return combined(layers, noise=noise, threshold=threshold)
-        flat, marked = starless(layers, noise=noise, threshold=threshold)
-        for layer in marked:
-            log.info("Stars cover %.2f %% of the frame of %.0f ADU", 100 * float(layer.stars.mean()), layer.light)
-        return flat
+        if self.starry:
+            flat, marked = starless(layers, noise=noise, threshold=threshold)
+            log_stars(marked)
+        else:
+            flat = combined(layers, noise=noise, threshold=threshold)
+        rows = row_scatters(flat, [layer.light for layer in layers], noise)
+        stdev = clipped(flat.mean, threshold=CLIP, iterations=ITERATIONS).rms
+        return Combined(flat.mean, {"REJECTED": flat.rejected, "ROW_SCATTER": max(rows), "STDEV": stdev})
+
+    def _limits(self) -> set[str]:
+        return {str(flag.name) for flag in self.flags}
 
     def _check_number(self, request: Request, frames: list[Frame], refused: dict[str, str]) -> None:
         """Raise RecipeError, with each frame that was refused and why, where too few are left."""
@@ -129,7 +146,7 @@ class FlatRecipe(Recipe, ABC):
             )
 
 
-def _calibration(request: Request, image: raw_image.RawImage) -> _Calibration:
+def _calibration(request: Request, image: raw_image.RawImage) -> Calibration:
     """Return what flats are corrected with. Raises MissingCalibration."""
     from dpu_recipes.ccd.noise import NoiseModel
     from dpu_recipes.ccd.overscan import Method
@@ -138,7 +155,8 @@ def _calibration(request: Request, image: raw_image.RawImage) -> _Calibration:
     bias = request.archive.calibration("BiasFrame", image.frame, overscan=method)
     noise = request.archive.calibration("ReadNoise", image.frame)
     electrons, measured = gain(request, image.frame)
-    return _Calibration(
+    return Calibration(
+        frame=image.frame,
         bias=product_image.image(request, bias, shape=image.data.shape),
         method=method,
         noise=NoiseModel(gain=electrons, read_noise=read_noise(noise)),
@@ -147,7 +165,7 @@ def _calibration(request: Request, image: raw_image.RawImage) -> _Calibration:
 
 
 def _lit(
-    request: Request, images: list[raw_image.RawImage], known: _Calibration
+    request: Request, images: list[raw_image.RawImage], known: Calibration
 ) -> tuple[list[FlatLayer], dict[str, str]]:
     """Return the layers of frames whose light is within the limits, and by file name why the others' is not."""
     from dpu_recipes.ccd.flat import FlatLayer, level
@@ -168,17 +186,19 @@ def _lit(
     return layers, refused
 
 
-def _values(flat: Flat, layers: list[FlatLayer], noise: NoiseModel) -> dict[str, float]:
-    """Return what is measured of a flat and of its frames."""
-    from dpu_recipes.ccd.flat import row_scatters
+def log_stars(layers: Sequence[FlatLayer]) -> None:
+    """Say how much of each frame is left out because of stars."""
+    for layer in layers:
+        log.info("Stars cover %.2f %% of the frame of %.0f ADU", 100 * float(layer.stars.mean()), layer.light)
 
+
+def _levels(layers: list[FlatLayer], noise: NoiseModel) -> dict[str, float]:
+    """Return what is known of the light of some frames, and the noise that it leaves in their mean."""
     lights = [layer.light for layer in layers]
     return {
         "NCOMBINE": len(layers),
         "LEVEL_LOW": min(lights),
         "LEVEL_HIGH": max(lights),
-        "REJECTED": flat.rejected,
-        "ROW_SCATTER": max(row_scatters(flat, lights, noise)),
         "NOISE": 1 / math.sqrt(sum(noise.relative(light) ** -2 for light in lights)),
         "READNOISE": noise.read_noise,
         "GAIN": noise.gain,

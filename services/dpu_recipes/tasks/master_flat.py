@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from dpu_recipes.frames import write_image
 from dpu_recipes.pars import parameter
-from dpu_recipes.task import Recipe, RecipeError, Request, TaskSpec
+from dpu_recipes.task import Recipe, Request, TaskSpec
 from dpu_recipes.tasks import selection
+from dpu_recipes.tasks.good_pixels import good_pixels
 from dpu_recipes.tasks.product import product, save
 from dpu_recipes.tasks.product_image import image
 from dpu_recipes.tasks.quality import change, earlier, quality_flags
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from dpu_recipes.frames import Frame
 
 log = logging.getLogger(__name__)
+
+_SKY = "NightSkyFlatFrame"
 
 
 class Combine(IntEnum):
@@ -44,7 +47,8 @@ class MasterFlatFlag(IntFlag):
 class MasterFlatParameters:
     """Process parameters of a MasterFlatFrame."""
 
-    LARGE_SCALE: int = parameter(64, "mesh of what is taken from the twilight flat", unit="pixels", minimum=8)
+    LARGE_SCALE: int = parameter(64, "mesh of what is taken from sky flats", unit="pixels", minimum=8)
+    NIGHT_SKY: int = parameter(0, "1: with the large scales of the night-sky flat, but in filters that fringe")
     MAXIMUM_BAD: float = parameter(0.05, "limit of the part of the pixels that is bad")
     MAXIMUM_STDEV: float = parameter(0.2, "limit of the standard deviation")
     MAXIMUM_STDEV_DIFFERENCE: float = parameter(0.05, "limit of its change since the earlier MasterFlatFrame")
@@ -77,45 +81,45 @@ class MasterFlat(Recipe):
         log.info("Making MasterFlatFrame object")
         log.info("Combining by method %d : %s", combine, combine.name.lower().replace("_", " "))
         flat = image(request, first)
-        maps = [request.archive.calibration(name, first) for name in ("HotPixelMap", "ColdPixelMap")]
-        good = _good(request, maps, flat)
-        made_from = [first, *maps]
+        good, maps = good_pixels(request, first, flat)
+        skies = _skies(request, first, combine)
+        for sky in skies:
+            flat *= _scales(request, sky, flat, good)
         mesh = request.parameters.LARGE_SCALE
-        if combine is Combine.DOME_AND_TWILIGHT:
-            # Of the dome flat's own overscan method: one light for both.
-            twilight = request.archive.calibration("TwilightFlatFrame", first, overscan=first.overscan)
-            made_from.append(twilight)
-            flat *= _scales(request, twilight, flat, good)
         flat[~good] = large_scale(flat, good=good, mesh=mesh)[~good]
         flat /= flat.mean(dtype="float64")
         stdev = clipped(flat, threshold=CLIP, iterations=ITERATIONS).rms
-        values = {"COMBINE": int(combine), "BAD": 1 - float(good.mean()), "STDEV": stdev}
+        values = {
+            "COMBINE": int(combine),
+            "NIGHT_SKY": int(_SKY in [sky.frame_class for sky in skies]),
+            "BAD": 1 - float(good.mean()),
+            "STDEV": stdev,
+        }
         values |= change(stdev, earlier(request, self.makes, first), "STDEV")
         for name, value in values.items():
             log.info("%s : %.6g", name, value)
-        limits = {f"MAXIMUM_{name}": value for name, value in values.items() if name != "COMBINE"}
+        limits = {f"MAXIMUM_{name}": values[name] for name in ("BAD", "STDEV", "STDEV_DIFFERENCE") if name in values}
         flags = quality_flags(self.flags, request.parameters, limits)
-        record = product(self, request, made_from, values=values, overscan=first.overscan)
+        record = product(self, request, [first, *maps, *skies], values=values, overscan=first.overscan)
         record = record.evolve(quality_flags=flags)
         file = request.scratch / "master_flat.fits"
         write_image(file, flat, record)
         save(request, record, file)
 
 
-def _good(request: Request, maps: list[Frame], flat: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return where every bad-pixel map says 1 and the flat has a response. Raises RecipeError for nowhere."""
-    good = flat > 0
-    for each in maps:
-        good &= image(request, each, shape=flat.shape) == 1
-    if not good.any():
-        raise RecipeError(f"no pixel is good in {' and '.join(each.file_name for each in maps)}: make others")
-    return good
+def _skies(request: Request, flat: Frame, combine: Combine) -> list[Frame]:
+    """Return the flats whose large scales are put into `flat`, one after another: of its own overscan method."""
+    wanted = ["TwilightFlatFrame"] if combine is Combine.DOME_AND_TWILIGHT else []
+    if request.parameters.NIGHT_SKY:
+        if request.instrument.fringes(flat.filter):
+            log.warning("The night-sky flat is not used : filter %s fringes", flat.filter)
+        else:
+            wanted.append(_SKY)
+    return [request.archive.calibration(name, flat, overscan=flat.overscan) for name in wanted]
 
 
-def _scales(
-    request: Request, twilight: Frame, dome: NDArray[np.float32], good: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    """Return what turns the large scales of the dome flat into those of the twilight flat.
+def _scales(request: Request, sky: Frame, flat: NDArray[np.float32], good: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return what turns the large scales of a flat into those of a sky flat.
 
     That of the ratio, not the ratio of two: what both have at small scales falls out before it is smoothed.
     """
@@ -123,5 +127,5 @@ def _scales(
 
     from dpu_recipes.ccd.large_scale import large_scale
 
-    ratio = np.divide(image(request, twilight, shape=dome.shape), dome, out=np.ones_like(dome), where=good)
+    ratio = np.divide(image(request, sky, shape=flat.shape), flat, out=np.ones_like(flat), where=good)
     return large_scale(ratio, good=good, mesh=request.parameters.LARGE_SCALE)
