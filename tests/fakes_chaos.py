@@ -54,7 +54,7 @@ from datetime import UTC, date, datetime
 
 def Bias(options, archive, scratch, spec):
     print("at", spec.label)
-    time.sleep({TASK_S})
+    time.sleep(600 if spec.label == "long" else {TASK_S})
     night, begun = date(2000, 4, 28), datetime(2000, 4, 29, tzinfo=UTC)
     archive.save(Frame(frame_class="BiasFrame", instrument="WFI", chip="ccd50", night=night, date_obs=begun))
 """
@@ -184,8 +184,8 @@ class Scheduler(Program):
                 return False
 
 
-def worker_program(folder, number, line, others):
-    """Return a real worker with a folder and uids of its own."""
+def worker_program(folder, number, line, others, **more):
+    """Return a real worker with a folder and uids of its own, and `more` settings."""
     settings = {
         "DPU_SCHEDULER": line,
         **dict.fromkeys(("DPU_LOGS", "DPU_ARCHIVE", "DPU_CODE"), others),
@@ -193,6 +193,7 @@ def worker_program(folder, number, line, others):
         "DPU_WORKER_SLOTS": "2",
         "DPU_WORKER_MEMORY_MIB": "4096",
         "DPU_WORKER_UIDS": f"{57_000 + 100 * number}-{57_099 + 100 * number}",
+        **more,
     }
     return Program(folder, f"real-{number}", "worker", settings)
 

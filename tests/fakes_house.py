@@ -19,9 +19,9 @@ from dpu_api.v1 import (
     scheduler_pb2,
     scheduler_pb2_grpc,
 )
-from dpud.hosting.caller import digest_of
 from dpud.hosting.server import listening
 from dpud.hosting.settings import Environment
+from dpud.hosting.tokens import digest_of
 from dpud.scheduler import main
 from fakes_scheduler import RecordingArchive, RecordingLogs
 
@@ -127,7 +127,7 @@ class Worker:
         )
         self.session = (await self.stub.RegisterWorker(request)).session
 
-    def work(self, *, ended=(), held=(), room=0, wait=5.0):
+    def work(self, *, ended=(), held=(), room=0, wait=5.0, draining=False):
         self.calls += 1
         return self.stub.Work(
             dispatch_pb2.WorkRequest(
@@ -138,6 +138,7 @@ class Worker:
                 room=room,
                 memory_mib=8_000,
                 wait=Duration(nanos=int(wait % 1 * 1e9), seconds=int(wait)),
+                draining=draining,
             )
         )
 

@@ -125,6 +125,39 @@ async def test_an_operator_cordons_a_worker_and_nobody_else_may(house):
         assert len((await asyncio.wait_for(waiting, 5)).leases) == 1
 
 
+async def test_a_worker_that_is_drained_is_told_so_until_it_hands_back(house):
+    async with house.open() as callers:
+        anna, ruth, worker = callers.person(), callers.person("ruth"), await callers.worker()
+        drain = scheduler_pb2.DrainWorkerRequest(name="w1")
+        await fails(anna.DrainWorker(drain), errors.NotAllowed, "DrainWorker is not allowed to anna")
+        await fails(ruth.DrainWorker(scheduler_pb2.DrainWorkerRequest(name="w9")), errors.NotFound, "no worker 'w9'")
+        await anna.SubmitJob(submission(tasks=specs("a")))
+        [lease] = (await worker.work(room=1)).leases
+        waiting = asyncio.ensure_future(worker.work(held=[lease], room=1, wait=30))
+        await ruth.DrainWorker(drain)
+        answer = await asyncio.wait_for(waiting, 30)
+        assert (answer.drain, len(answer.leases)) == (True, 0)
+        assert (await worker.work(held=[lease], room=1, wait=30)).drain
+        [listed] = (await ruth.ListWorkers(scheduler_pb2.ListWorkersRequest())).workers
+        assert (listed.cordoned, listed.draining, listed.leases) == (True, True, 1)
+        drained = job_pb2.Failure(category=job_pb2.FAILURE_CATEGORY_WORKER_DRAINED, message="the worker stops")
+        answer = await worker.work(ended=[ending(lease, drained)], draining=True)
+        assert (list(answer.acknowledged), answer.drain) == ([lease.ref], False)
+        await worker.register()
+        assert not (await worker.work(room=1, wait=0.01)).drain
+        [listed] = (await ruth.ListWorkers(scheduler_pb2.ListWorkersRequest())).workers
+        assert (listed.cordoned, listed.draining, listed.leases) == (True, False, 0)
+
+
+async def test_an_estimate_is_what_earlier_tasks_took(house):
+    async with house.open() as callers:
+        anna, worker = callers.person(), await callers.worker()
+        await anna.SubmitJob(submission(tasks=specs("a")))
+        [lease] = (await worker.work(room=1)).leases
+        await worker.work(ended=[ending(lease, run_s=2.5)])
+        assert (await anna.SubmitJob(submission())).job.estimate_s == 2.5
+
+
 async def test_an_allowance_holds_after_a_restart(house):
     async with house.open() as callers:
         ruth = callers.person("ruth")

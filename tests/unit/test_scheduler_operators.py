@@ -4,11 +4,11 @@ from collections import Counter
 
 import pytest
 
-from dpu.errors import Conflict, Exhausted, UsageError
+from dpu.errors import Conflict, Exhausted, NotFound, UsageError
 from dpud.scheduler import events
-from dpud.scheduler.commands import Cordon, Repeat, SetAllowance
+from dpud.scheduler.commands import Cordon, Drain, Repeat, SetAllowance
 from dpud.scheduler.explain import Explanation, Reason, Wait, explain
-from dpud.scheduler.model import Allowance, FailureCategory, JobState, Party, TaskPlan
+from dpud.scheduler.model import Allowance, FailureCategory, JobState, Party, TaskPlan, TaskState
 from fakes_scheduler import NOON, Trial, failure, plans, stages
 
 
@@ -108,6 +108,42 @@ def test_a_cordoned_worker_gets_nothing_and_may_end_what_it_has():
     assert len(trial.claim()) == 1
     with pytest.raises(UsageError, match="needs a name"):
         trial.do(Cordon(worker="", cordoned=True, by="ruth"))
+
+
+def test_a_worker_that_is_drained_is_cordoned_and_told_once_per_session():
+    trial = Trial()
+    with pytest.raises(NotFound, match="there is no worker 'w1'"):
+        trial.do(Drain(worker="w1", by="ruth"))
+    trial.worker()
+    trial.submit(tasks=plans("a", "b"))
+    [lease] = trial.claim()
+    [drained] = trial.do(Drain(worker="w1", by="ruth"))
+    assert drained == events.WorkerCordoned("w1", True, "ruth", NOON, drained=True)
+    assert trial.do(Drain(worker="w1", by="ruth")) == []
+    assert trial.state.presence.sessions["s-w1"].draining
+    assert trial.claim() == []
+    trial.end(lease, failure(FailureCategory.WORKER_DRAINED))
+    task = trial.state.jobs[1].tasks[0]
+    assert (task.state, task.crashes, task.losses) == (TaskState.QUEUED, 0, 0)
+    assert reasons(trial, 1) == [(Reason.NO_WORKER, 2)]
+    # Started again under its name, it is there, gets nothing, and is not told to end.
+    trial.worker()
+    assert not trial.state.presence.sessions["s-w1"].draining
+    assert trial.claim() == []
+    trial.do(Cordon(worker="w1", cordoned=False, by="ruth"))
+    assert len(trial.claim(room=2)) == 2
+    assert trial.replayed() == trial.state
+
+
+def test_why_no_worker_takes_tasks_is_said():
+    trial = Trial()
+    trial.submit(tasks=plans("a"))
+    trial.worker()
+    trial.worker("w2")
+    trial.do(Cordon(worker="w1", cordoned=True, by="ruth"))
+    trial.do(Drain(worker="w2", by="ruth"))
+    [wait] = explain(trial.state, trial.state.jobs[1], NOON).waits
+    assert wait.message == "waiting for a worker: all 2 workers are cordoned, and 1 of them drained"
 
 
 # What a job waits for

@@ -7,9 +7,9 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from dpu.errors import Conflict, DpuError, Exhausted, StaleLease, UsageError
+from dpu.errors import Conflict, DpuError, Exhausted, NotFound, StaleLease, UsageError
 from dpud.scheduler import allowances, codec, invariants, machine
-from dpud.scheduler.commands import Acknowledge, Cordon, Plan, Register, Repeat, Resume, Retire, SetAllowance
+from dpud.scheduler.commands import Acknowledge, Cordon, Drain, Plan, Register, Repeat, Resume, Retire, SetAllowance
 from dpud.scheduler.model import REQUEST_TERM_S, Allowance, Errand, FailureCategory, Limits, Party, TaskState
 from dpud.scheduler.snapshot import dump_state, load_state
 from fakes_scheduler import Trial, failure, plans, ref_of, renewal, report, stages, submit
@@ -160,6 +160,15 @@ class Story(RuleBasedStateMachine):
     @rule(worker=WORKERS, cordoned=st.booleans())
     def cordon(self, worker, cordoned):
         self.trial.do(Cordon(worker=worker, cordoned=cordoned, by="ruth"))
+
+    @rule(worker=WORKERS)
+    def drain(self, worker):
+        try:
+            self.trial.do(Drain(worker=worker, by="ruth"))
+        except NotFound:
+            assert f"s-{worker}" not in self.trial.state.presence.sessions
+        else:
+            assert worker in self.trial.state.cordoned
 
     @rule(
         party=st.sampled_from([Party("user", "anna"), Party("project", "kids")]),

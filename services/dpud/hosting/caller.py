@@ -136,6 +136,7 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {
             "WatchJobs": _PEOPLE,
             "ListWorkers": _OPERATORS,
             "CordonWorker": _OPERATORS,
+            "DrainWorker": _OPERATORS,
             "SetAllowance": _OPERATORS,
         },
     ),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from dpu.errors import Exhausted, UsageError
+from dpu.errors import Exhausted, NotFound, UsageError
 from dpud.scheduler.events import AllowanceSet, Event, WorkerCordoned
 from dpud.scheduler.model import Allowance, Party
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dpud.scheduler.commands import Cordon, SetAllowance
+    from dpud.scheduler.commands import Cordon, Drain, SetAllowance
     from dpud.scheduler.model import Job, State
 
 #: What counts for whom nothing was set.
@@ -29,6 +29,16 @@ def cordon(state: State, command: Cordon, now: float) -> list[Event]:
     if (command.worker in state.cordoned) == command.cordoned:
         return []
     return [WorkerCordoned(command.worker, command.cordoned, command.by, now)]
+
+
+def drain(state: State, command: Drain, now: float) -> list[Event]:
+    """Decide that a worker gets no more tasks and hands back those that it has."""
+    sessions = [session for session in state.presence.sessions.values() if session.worker == command.worker]
+    if not sessions:
+        raise NotFound(f"there is no worker {command.worker!r}: ListWorkers has those that are there")
+    if all(session.draining for session in sessions) and command.worker in state.cordoned:
+        return []
+    return [WorkerCordoned(command.worker, True, command.by, now, drained=True)]
 
 
 def set_allowance(state: State, command: SetAllowance, now: float) -> list[Event]:
@@ -90,7 +100,10 @@ def _has_room(state: State, party: Party, running: int) -> bool:
 
 
 def cordoned(state: State, event: WorkerCordoned) -> None:
-    """Remember whether a worker gets tasks."""
+    """Remember whether a worker gets tasks; one that is there is told to hand back what it has."""
+    for session in state.presence.sessions.values():
+        if session.worker == event.worker and event.drained:
+            session.draining = True
     if event.cordoned:
         state.cordoned.add(event.worker)
     else:

@@ -23,17 +23,22 @@ class Answer:
     cancel: tuple[Ref, ...] = ()
     stale: tuple[Ref, ...] = ()
     acknowledged: tuple[Ref, ...] = ()
+    drain: bool = False
 
     def has_news(self, told: frozenset[Ref], *, claimed: bool = False) -> bool:
         """Return whether it says something beyond the cancels that the worker was told before.
 
         Who claimed tasks waits for those: that its reports are durable can be said with them.
         """
-        return bool(self.leases or self.stale or (self.acknowledged and not claimed) or set(self.cancel) - told)
+        return bool(
+            self.leases or self.stale or self.drain or (self.acknowledged and not claimed) or set(self.cancel) - told
+        )
 
 
-def answer(state: State, reports: Iterable[Report], held: Mapping[Ref, str], happened: Iterable[Event]) -> Answer:
-    """Return what a worker is told after its reports and its claim took effect in `state`."""
+def answer(
+    state: State, reports: Iterable[Report], held: Mapping[Ref, str], happened: Iterable[Event], *, drain: bool = False
+) -> Answer:
+    """Return what a worker is told after its reports and its claim took effect; `drain`: to hand back all it holds."""
     reports = tuple(reports)
     good = [report.ref for report in reports if _was_taken(state, report)]
     standing = [ref for ref, token in held.items() if state.holds(ref, token)]
@@ -44,6 +49,7 @@ def answer(state: State, reports: Iterable[Report], held: Mapping[Ref, str], hap
         cancel=tuple(ref for ref in standing if state.jobs[ref.job].cancellation),
         stale=tuple(dict.fromkeys(ref for ref in named if ref not in known)),
         acknowledged=tuple(dict.fromkeys(good)),
+        drain=drain,
     )
 
 

@@ -74,6 +74,14 @@ class Cordon:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Drain:
+    """Give a worker no more tasks, and have it hand back those that it has."""
+
+    worker: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetAllowance:
     """Let a user or a project have so much."""
 
@@ -161,6 +169,7 @@ Command: TypeAlias = (
     | Repeat
     | Cancel
     | Cordon
+    | Drain
     | SetAllowance
     | Register
     | Report

@@ -173,12 +173,13 @@ class JobsRetired:
 
 @dataclass(frozen=True, slots=True)
 class WorkerCordoned:
-    """An operator decided whether a worker gets tasks."""
+    """An operator decided whether a worker gets tasks, and whether it hands back those that it has."""
 
     worker: str
     cordoned: bool
     by: str
     at: float
+    drained: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dpud.scheduler.model import Key, Party, TaskState
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dpud.scheduler.model import Job, State
+    from dpud.scheduler.model import Job, Session, State
 
 
 #: So many workers are named.
@@ -87,8 +87,7 @@ def _running(state: State, job: Job) -> Iterator[Wait]:
 def _of_queued(state: State, job: Job, queued: list[int]) -> Iterator[Wait]:
     open_to = [session for session in state.presence.sessions.values() if session.worker not in state.cordoned]
     if queued and not open_to:
-        cordoned = len(state.presence.sessions)
-        why = f"all {cordoned} workers are cordoned" if cordoned else "no worker is there"
+        why = _why_none(list(state.presence.sessions.values()))
         yield Wait(Reason.NO_WORKER, len(queued), f"waiting for a worker: {why}")
         return
     largest = max((session.memory_mib for session in open_to), default=0)
@@ -98,6 +97,15 @@ def _of_queued(state: State, job: Job, queued: list[int]) -> Iterator[Wait]:
         yield Wait(Reason.NO_MEMORY, len(too_large), message)
     if rest := len(queued) - len(too_large):
         yield _turn(state, job, rest)
+
+
+def _why_none(cordoned: list[Session]) -> str:
+    """Return why no worker takes tasks."""
+    if not cordoned:
+        return "no worker is there"
+    draining = sum(session.draining for session in cordoned)
+    are = "the only worker is" if len(cordoned) == 1 else f"all {len(cordoned)} workers are"
+    return f"{are} cordoned" + (f", and {draining} of them drained" if draining else "")
 
 
 def _turn(state: State, job: Job, tasks: int) -> Wait:

@@ -77,6 +77,7 @@ _DECIDERS: dict[type, Callable[[State, Any, float], list[events.Event]]] = {
     commands.Repeat: repeats.repeat,
     commands.Cancel: jobs.cancel,
     commands.Cordon: allowances.cordon,
+    commands.Drain: allowances.drain,
     commands.SetAllowance: allowances.set_allowance,
     commands.Register: dispatching.register,
     commands.Report: leases.report,

@@ -310,6 +310,8 @@ class Session:
     seen: float
     #: Nothing was heard of it since it registered: what it held before is not settled yet.
     fresh: bool = True
+    #: It is to hand back what it holds, and end.
+    draining: bool = False
 
 
 @dataclass(frozen=True, slots=True)

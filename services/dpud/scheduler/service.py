@@ -17,7 +17,7 @@ from dpud.hosting.caller import current_caller
 from dpud.scheduler import machine, wire
 from dpud.scheduler.answers import Answer, answer
 from dpud.scheduler.catalogue import MAX_TASKS
-from dpud.scheduler.commands import Claim, Cordon, Plan
+from dpud.scheduler.commands import Claim, Cordon, Drain, Plan
 from dpud.scheduler.directory import Directory, page_token, position_of
 from dpud.scheduler.dispatching import session_of
 from dpud.scheduler.events import JobCancelRequested
@@ -208,6 +208,13 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
         await self._loop.execute(Cordon(worker=request.name, cordoned=request.cordoned, by=current_caller().user))
         return scheduler_pb2.CordonWorkerResponse()
 
+    async def DrainWorker(
+        self, request: scheduler_pb2.DrainWorkerRequest, _context: ServicerContext[Any, Any]
+    ) -> scheduler_pb2.DrainWorkerResponse:
+        """Give a worker no more tasks, and have it hand back those that it has."""
+        await self._loop.execute(Drain(worker=request.name, by=current_caller().user))
+        return scheduler_pb2.DrainWorkerResponse()
+
     async def SetAllowance(
         self, request: scheduler_pb2.SetAllowanceRequest, _context: ServicerContext[Any, Any]
     ) -> scheduler_pb2.SetAllowanceResponse:
@@ -310,7 +317,9 @@ class DispatchService(dispatch_pb2_grpc.DispatchServiceServicer):
             commands = [*_claim(call)]
 
     def _answer(self, call: wire.WorkCall, happened: list[Event]) -> Answer:
-        return answer(self._loop.state, call.reports, call.renewal.held, happened)
+        session = self._loop.state.presence.sessions.get(call.renewal.session)
+        drain = session is not None and session.draining and not call.draining
+        return answer(self._loop.state, call.reports, call.renewal.held, happened, drain=drain)
 
     async def ReportPlan(
         self, requests: AsyncIterator[dispatch_pb2.ReportPlanRequest], _context: ServicerContext[Any, Any]

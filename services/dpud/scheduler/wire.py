@@ -191,6 +191,8 @@ class WorkCall:
     room: int
     memory_mib: int
     wait_s: float
+    #: It hands back what it holds already.
+    draining: bool
 
 
 def work(request: dispatch_pb2.WorkRequest) -> WorkCall:
@@ -201,6 +203,7 @@ def work(request: dispatch_pb2.WorkRequest) -> WorkCall:
         room=0 if request.draining else max(0, request.room),
         memory_mib=request.memory_mib,
         wait_s=min(MAX_WAIT_S, max(0.0, request.wait.ToNanoseconds() / 1e9)),
+        draining=request.draining,
     )
 
 
@@ -287,6 +290,7 @@ def workers(state: State) -> list[scheduler_pb2.Worker]:
             leases=leases[session.worker],
             cordoned=session.worker in state.cordoned,
             seen=_time(session.seen),
+            draining=session.draining,
         )
         for session in sorted(state.presence.sessions.values(), key=lambda session: session.worker)
     ]
@@ -340,6 +344,7 @@ def work_response(state: State, answer: Answer) -> dispatch_pb2.WorkResponse:
         cancel=map(_ref, answer.cancel),
         stale=map(_ref, answer.stale),
         acknowledged=map(_ref, answer.acknowledged),
+        drain=answer.drain,
     )
 
 

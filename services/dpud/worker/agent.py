@@ -84,6 +84,7 @@ class Agent:
 
         Raises NotAllowed, UsageError or VersionMismatch where the scheduler will not have this worker.
         """
+        self._stopping = stop
         async with asyncio.TaskGroup() as group:
             self._group = group
             draining = group.create_task(self._drain(stop, grace_s))
@@ -206,6 +207,9 @@ class Agent:
         for ref in answer.stale:
             self._stop(ref, Stop.STALE)
         self._leases.take(answer.leases)
+        if answer.drain and not self._stopping.is_set():
+            log.info("drained by an operator")
+            self._stopping.set()
         if self._draining:
             self._hand_back()
         self._start()
@@ -298,7 +302,7 @@ def _unstarted(lease: TaskLease, category: FailureCategory.ValueType, message: s
 
 
 def _says_nothing(answer: WorkResponse) -> bool:
-    return not (answer.leases or answer.cancel or answer.stale or answer.acknowledged)
+    return not (answer.leases or answer.cancel or answer.stale or answer.acknowledged or answer.drain)
 
 
 async def plan_chunks(session: str, report: TaskReport, plan: list[TaskSpec]) -> AsyncIterator[ReportPlanRequest]:
