@@ -64,8 +64,9 @@ protos: .venv/.dev ## Generate the contracts' code, lint them, compare them with
 	$(BIN)/python protos/generate.py
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf breaking --against released.binpb
 
-released: .venv/.dev ## Record the contracts of a release, which later ones must not break
+released: .venv/.dev ## Record a release, to which later ones are held: its contracts, and what it writes and says
 	cd protos && ../$(BIN)/buf build -o released.binpb
+	PYTHONPATH=tests $(BIN)/python -m recorded
 
 dashboards: .venv/.dev ## Write Grafana's dashboards and the operator's rules anew
 	$(BIN)/python deploy/grafana/dashboards.py
