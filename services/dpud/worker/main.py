@@ -22,12 +22,13 @@ from dpud.hosting.settings import Address, BadSetting, Environment, Peer
 from dpud.worker import confinement, landlock, sandbox
 from dpud.worker.agent import Agent, Worker
 from dpud.worker.attempt import GRACE_S, Attempt, Bench
-from dpud.worker.folders import remove
 from dpud.worker.frames import Frames
 from dpud.worker.logship import LogShipper
 from dpud.worker.metrics import WorkerMetrics
+from dpud.worker.next_door import NextDoor
 from dpud.worker.peers import PATIENCE_S, Channels
 from dpud.worker.pool import PRELOADED, Policy, Pool
+from dpud.worker.quarters import Here
 from dpud.worker.shift import Shift
 from dpud.worker.spool import Spool
 from dpud.worker.trees import Trees
@@ -63,6 +64,8 @@ class Settings:
     memory_mib: int
     #: Where the archive's files are, if worker and archive can read each other's files by their paths.
     in_place: Path | None = None
+    #: The folder that is shared with a container in which tasks run; None: they run in this one.
+    runner: Path | None = None
     #: As whom tasks run where the worker runs as root; None: as root.
     uids: Uids | None = field(default_factory=lambda: Uids.parse(UIDS))
     #: What tasks may read besides the system, the installed code, and what is theirs.
@@ -97,6 +100,7 @@ class Settings:
             slots=environment.get("DPU_WORKER_SLOTS", _positive, len(os.sched_getaffinity(0))),
             memory_mib=environment.get("DPU_WORKER_MEMORY_MIB", _positive, _machine_memory_mib()),
             in_place=environment.get("DPU_ARCHIVE_IN_PLACE", _place, None),
+            runner=environment.get("DPU_WORKER_RUNNER", _folder, None),
             uids=environment.get("DPU_WORKER_UIDS", Uids.parse, Uids.parse(UIDS)),
             readable=environment.get("DPU_WORKER_READABLE", _folders, ()),
             isolation_required=environment.get("DPU_WORKER_ISOLATION", _required, default=False),
@@ -145,18 +149,16 @@ def _machine_memory_mib() -> int:
 async def bench(settings: Settings) -> AsyncIterator[Bench]:
     """Give what attempts work with: the pool, the caches and the spool in the worker's own folder."""
     state = settings.state
-    processes = state / "processes"
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = _lock(state)
-    # Of processes that were killed together with their guards and their agent.
-    remove(processes)
-    processes.mkdir(mode=0o700)
+    quarters = Here(state) if settings.runner is None else NextDoor(settings.runner)
     archive, code = Channels(settings.archive), Channels(settings.code)
-    pool = Pool(processes, Policy(idle=settings.slots, preload=settings.preload), sandbox.resident_mib)
+    one_user = settings.runner is not None
+    pool = Pool(quarters, Policy(idle=settings.slots, preload=settings.preload, one_user=one_user))
     spool = Spool(state / "logs.spool")
     try:
         yield Bench(
-            caches=state / "caches",
+            quarters=quarters,
             walls=_walls(settings),
             pool=pool,
             trees=Trees(state / "code", settings.code_cache_mib * MIB, code, settings.patience_s),
@@ -188,8 +190,9 @@ def _walls(settings: Settings) -> Walls:
     """Return what keeps tasks in. Raises BadSetting where this machine has not all of it, and all is required."""
     frames = (settings.state / "frames", *filter(None, [settings.in_place]))
     # A uid of their own would only take from tasks what the list of files gives back to them.
-    uids = settings.uids if os.getuid() == 0 and landlock.version() else None
-    if missing := confinement.lacking(uids):
+    uids = settings.uids if os.getuid() == 0 and landlock.version() and settings.runner is None else None
+    # Next door, tasks have another uid than the worker by themselves.
+    if missing := confinement.lacking(settings.runner or uids):
         if settings.isolation_required:
             raise BadSetting(f"DPU_WORKER_ISOLATION='required': this machine lacks {'; '.join(missing)}")
         log.warning("tasks are not kept in by all that there is", lacking=missing)

@@ -12,10 +12,10 @@ from uuid import uuid4
 import structlog
 
 from dpud.worker.process import TaskProcess
+from dpud.worker.tenancy import Tenancy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from dpud.worker.quarters import Quarters
 
 log = structlog.get_logger(__name__)
 
@@ -46,21 +46,33 @@ class Policy:
     busy_s: float = 120.0
     #: A process that has grown by so much between its tasks is let go.
     growth_mib: float = 512.0
+    #: Whether all processes at any time are one user's: what they live in cannot keep two apart.
+    one_user: bool = False
 
 
 class Pool:
     """The processes that run nothing at the moment, and a spare one that belongs to nobody yet."""
 
-    def __init__(self, folder: Path, policy: Policy, memory_mib: Callable[[int], float]) -> None:
-        self._folder = folder
+    def __init__(self, quarters: Quarters, policy: Policy) -> None:
+        self._quarters = quarters
         self._policy = policy
-        self._memory_mib = memory_mib
+        self._tenancy = Tenancy(self._move_in)
         self._idle: list[tuple[Kind, TaskProcess]] = []
         self._spare: asyncio.Task[TaskProcess] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
     async def acquire(self, kind: Kind) -> TaskProcess:
         """Return a process for one task: a warm one of the same kind, else the spare, which is replaced."""
+        if self._policy.one_user:
+            await self._tenancy.enter(kind.user)
+            try:
+                return await self._acquire(kind)
+            except BaseException:
+                self._tenancy.leave()
+                raise
+        return await self._acquire(kind)
+
+    async def _acquire(self, kind: Kind) -> TaskProcess:
         for index in reversed(range(len(self._idle))):
             known, process = self._idle[index]
             if known == kind:
@@ -72,7 +84,14 @@ class Pool:
 
     async def release(self, kind: Kind, process: TaskProcess, unfit: str = "") -> None:
         """Take a process back after its task; it is closed where it is `unfit` (says why), used up, or one too many."""
-        if reason := unfit or self._used_up(process):
+        try:
+            await self._take_back(kind, process, unfit)
+        finally:
+            if self._policy.one_user:
+                self._tenancy.leave()
+
+    async def _take_back(self, kind: Kind, process: TaskProcess, unfit: str) -> None:
+        if reason := unfit or await self._used_up(process):
             log.info("task process closed", reason=reason, user=kind.user, tasks=process.tasks)
             await process.close()
             return
@@ -80,14 +99,14 @@ class Pool:
         while len(self._idle) > self._policy.idle:
             self._let_go(self._idle.pop(0)[1])
 
-    def _used_up(self, process: TaskProcess) -> str:
+    async def _used_up(self, process: TaskProcess) -> str:
         if not process.alive:
             return "it is gone"
         if process.tasks >= self._policy.tasks and process.busy_s >= self._policy.busy_s:
             return f"it has run {process.tasks} tasks"
         if process.weighed and process.tasks < process.weighed + WEIGHED_EVERY:
             return ""
-        memory_mib = self._memory_mib(process.pid)
+        memory_mib = await process.resident_mib()
         if not process.weighed:
             process.first_mib = memory_mib
         process.weighed = process.tasks
@@ -111,6 +130,14 @@ class Pool:
 
     async def close(self) -> None:
         """End all of them."""
+        await self._end_all()
+
+    async def _move_in(self, user: str) -> None:
+        """Have nothing left of another user: the processes that wait end, the spare one with them."""
+        await self._end_all()
+        await self._quarters.move_in(user)
+
+    async def _end_all(self) -> None:
         if self._spare is not None:
             with suppress(OSError):
                 self._let_go(await self._spare)
@@ -131,10 +158,13 @@ class Pool:
             return await self._start()
         process = await taken
         await self.prepare()
-        return process if process.alive else await self._start()
+        if process.alive:
+            return process
+        self._let_go(process)
+        return await self._start()
 
     async def _start(self) -> TaskProcess:
-        process = await TaskProcess.start(self._folder / uuid4().hex)
+        process = await TaskProcess.start(self._quarters.processes / uuid4().hex, self._quarters)
         await process.send({"do": "preload", "modules": self._policy.preload})
         return process
 

@@ -5,27 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import socket
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dpud.worker import channel, scratch
-from dpud.worker.folders import remove
 from dpud.worker.lines import Cutter, Level, Lines, Stream, escaped, now_us
-from dpud.worker.sandbox import process_environment
+from dpud.worker.quarters import Ends
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
     from typing import TypeAlias
 
+    from dpud.worker.quarters import Quarters, Started
+
     Take: TypeAlias = Callable[[Lines], Awaitable[None]]
 
-#: -P, -s: nothing of the working folder or of a home is importable.
-GUARD = (sys.executable, "-P", "-s", "-X", "faulthandler", "-m", "dpud.worker.guard")
 PIECE = 64 * 1024
 #: No pipe holds more: who reads so much has read what was there when it began.
 FULL_PIPE = 1024 * 1024
@@ -58,9 +54,7 @@ class Desk(Protocol):
 class TaskProcess:
     """One process; it runs one task at a time, and may be given several that it runs one after the other."""
 
-    def __init__(
-        self, folder: Path, guard: subprocess.Popen[bytes], pipes: list[_Pipe], tickets: channel.Tickets
-    ) -> None:
+    def __init__(self, folder: Path, guard: Started, pipes: list[_Pipe], tickets: channel.Tickets) -> None:
         self.folder = folder
         self.home = folder / scratch.HOME
         self.scratch = self.home / scratch.NAME
@@ -82,26 +76,25 @@ class TaskProcess:
         self._live.set()
 
     @classmethod
-    async def start(cls, folder: Path) -> TaskProcess:
-        """Start a process whose home is `folder`, made here and removed by its guard."""
-        os.mkdir(folder, mode=0o700)  # noqa: PTH102 (one system call: no reason to leave the loop)
+    async def start(cls, folder: Path, quarters: Quarters) -> TaskProcess:
+        """Start a process in `quarters` whose home is in `folder`, made for it and removed by its guard."""
         ours, theirs = socket.socketpair()
         lifeline, guards = socket.socketpair()
         giving, taking = socket.socketpair()
         outputs = [os.pipe(), os.pipe()]
         with theirs, guards:
-            guard = subprocess.Popen(  # noqa: ASYNC220, S603 (vfork and exec take a millisecond; our own program)
-                [*GUARD, *(str(each.fileno()) for each in (guards, theirs, taking)), str(folder)],
-                env=process_environment(folder),
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=outputs[0][1],
-                stderr=outputs[1][1],
-                pass_fds=(theirs.fileno(), guards.fileno(), taking.fileno()),
-                start_new_session=True,
-            )
-        for _, writing in outputs:
-            os.close(writing)
+            ends = Ends(guards.fileno(), theirs.fileno(), taking.fileno(), outputs[0][1], outputs[1][1])
+            try:
+                guard = await quarters.start(folder, ends)
+            except BaseException:
+                for each in (ours, lifeline, giving, taking):
+                    each.close()
+                for reading, _ in outputs:
+                    os.close(reading)
+                raise
+            finally:
+                for _, writing in outputs:
+                    os.close(writing)
         pipes = [
             _Pipe(reading, stream) for (reading, _), stream in zip(outputs, (Stream.STDOUT, Stream.STDERR), strict=True)
         ]
@@ -126,16 +119,17 @@ class TaskProcess:
                 elif word == "exit":
                     self._status = int(number)
         # Its last word said, it needs no time to end.
-        await asyncio.to_thread(self._guard.wait)
+        await self._guard.ended()
         if self._status == UNKNOWN:
-            await asyncio.to_thread(self._bury)
+            await self._guard.bury(self.pid)
 
-    def _bury(self) -> None:
-        """Do what the guard would have done, as far as it goes: somebody has killed it, and so its task's process."""
-        if self.pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
-        remove(self.folder)
+    async def memory_mib(self) -> float:
+        """Return what it and its descendants take, MiB."""
+        return await self._guard.memory_mib(self.pid)
+
+    async def resident_mib(self) -> float:
+        """Return what it alone takes, MiB: cheaper to know."""
+        return await self._guard.resident_mib(self.pid)
 
     async def send(self, order: dict[str, Any]) -> None:
         """Give an order. Where the process is gone, nothing happens here: who waits for an answer will see."""

@@ -93,7 +93,7 @@ def make_caches(caches: Path, everybodys: Path, uid: int | None = None) -> None:
 
 def make_scratch(scratch: Path, uid: int | None = None) -> None:
     """Make a task's folder, which belongs to `uid`."""
-    scratch.mkdir(mode=0o700)
+    scratch.mkdir(mode=0o750)
     if uid is not None:
         os.chown(scratch, uid, uid)
 

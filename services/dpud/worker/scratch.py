@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 #: Below a process's folder: what belongs to whom the process works as, and in it what the running task may fill.
 HOME = "home"
 NAME = "scratch"
-MODE = 0o700
+#: The agent reads what a task offers: where it is another user, by its group.
+MODE = 0o750
 
 
 class Scratch:

@@ -21,6 +21,7 @@ from dpud.worker import outcome, sandbox
 from dpud.worker.channel import BrokenChannel
 from dpud.worker.outcome import Stop
 from dpud.worker.pool import Kind
+from dpud.worker.quarters import Belongings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -109,15 +110,14 @@ class Shift:
     async def _in_process(self, kind: Kind, tree: Path | None) -> None:
         """Run in a process of the pool."""
         bench = self._bench
-        caches = sandbox.caches_of(bench.caches, kind.user, kind.code_digest)
+        caches = sandbox.caches_of(bench.quarters.caches, kind.user, kind.code_digest)
         process = self._process = await bench.pool.acquire(kind)
         self._unfit = "its task was broken off"
         try:
             order = self._order(process, tree, caches)
             if process.tasks == 0:
                 uid = bench.walls.uid_of(kind.user)
-                await asyncio.to_thread(sandbox.make_caches, caches, bench.caches, uid)
-                sandbox.make_scratch(process.home, uid)
+                await bench.quarters.furnish(Belongings(process.home, caches, uid))
                 order["confinement"] = bench.walls.around(kind.user, tree, process.folder, caches)
             now = time.monotonic()
             for attempt in self._attempts:
@@ -164,7 +164,7 @@ class Shift:
         """Take back what waits behind a task that lasts, or was stopped; note why the running one must be stopped."""
         head = self._attempts[0]
         if head.stopping is None:
-            self._limit(process, head)
+            await self._limit(process, head)
         lasts = len(self._attempts) > 1 and time.monotonic() - head.begun > SHORT_S
         if lasts or any(attempt.stopping for attempt in self._attempts):
             self._take_back()
@@ -177,12 +177,12 @@ class Shift:
         if len(self._attempts) == 1:
             process.listen()
 
-    def _limit(self, process: TaskProcess, head: Attempt) -> None:
+    async def _limit(self, process: TaskProcess, head: Attempt) -> None:
         """Stop the attempt that runs where it takes more than it may."""
         allowed = head.allowance
         if time.monotonic() > head.begun + allowed.time_s:
             head.stop(Stop.TIME)
-        used = sandbox.memory_mib(process.pid)
+        used = await process.memory_mib()
         head.peak_mib = max(head.peak_mib, used)
         if used > allowed.memory_mib:
             head.stop(Stop.MEMORY)

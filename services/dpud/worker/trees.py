@@ -46,7 +46,8 @@ class Trees:
         self._patience_s = patience_s
         self._building = 0
         for made in (self._blobs, self._trees):
-            made.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # Where tasks run in a container of their own, they read by their group.
+            made.mkdir(parents=True, exist_ok=True, mode=0o750)
         for broken in self._trees.glob(".*"):
             remove(broken)
         self._shelf = Shelf(capacity, self._forget, by_use(self._trees, "[0-9a-f]*", _size_of))
