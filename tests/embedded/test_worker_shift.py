@@ -28,6 +28,9 @@ def Spoil(options, archive, scratch, spec):
 def Die(options, archive, scratch, spec):
     os._exit(3)
 
+def Doze(options, archive, scratch, spec):
+    time.sleep(0.02)
+
 def Last(options, archive, scratch, spec):
     while not os.path.exists(options["gate"]):
         time.sleep(0.01)
@@ -66,6 +69,15 @@ async def test_each_task_has_its_own_lines_also_those_of_c_code(rig: Rig) -> Non
     assert failures(await together(rig, *leases)) == [0] * 6
     shown = [rig.logs.texts(lease.ref)[0].partition(" in ")[0] for lease in leases]
     assert shown == [f"{'raw of' if lease.recipe == 'Raw' else 'printed by'} {lease.spec.label}" for lease in leases]
+
+
+async def test_ends_that_are_heard_together_have_each_its_own_time(rig: Rig) -> None:
+    digest = rig.ship(RECIPES)
+    leases = [named(rig, recipe, digest) for recipe in ("Short", "Short", "Doze", "Short", "Short")]
+    reports = await together(rig, *leases)
+    assert failures(reports) == [0] * 5
+    assert reports[2].run_s >= 0.02
+    assert all(report.run_s > 0 for report in reports)
 
 
 async def test_the_next_task_finds_an_empty_folder(rig: Rig) -> None:

@@ -1,6 +1,7 @@
 import asyncio
 import socket
 import threading
+from typing import cast
 
 import pytest
 
@@ -24,9 +25,30 @@ async def test_the_agent_reads_the_same_messages() -> None:
     reader = asyncio.StreamReader()
     reader.feed_data(pack({"lines": ["\udcff"]}) + pack({"end": {}})[:-1])
     reader.feed_eof()
-    receiver = Receiver(reader)
+    receiver = Receiver(reader, asyncio.Transport())
     assert await receiver.receive() == [{"lines": ["\udcff"]}]
     assert await receiver.receive() == []
+
+
+async def test_what_comes_in_a_pause_is_read_afterwards_at_once() -> None:
+    theirs, ours = socket.socketpair()
+    with theirs:
+        reader, writer = await asyncio.open_connection(sock=ours)
+        receiver = Receiver(reader, cast("asyncio.Transport", writer.transport))
+        theirs.sendall(pack({"n": 1}))
+        assert await receiver.receive() == [{"n": 1}]
+        receiving = asyncio.create_task(receiver.receive())
+        pause = asyncio.create_task(receiver.pause(60))
+        await asyncio.sleep(0)
+        theirs.sendall(pack({"n": 2}))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        theirs.sendall(pack({"n": 3}))
+        # However it ends, what came is read.
+        pause.cancel()
+        assert await receiving == [{"n": 2}, {"n": 3}]
+        writer.close()
+        await writer.wait_closed()
 
 
 @pytest.mark.parametrize(
@@ -43,7 +65,7 @@ async def test_nonsense_is_refused(data: bytes, message: str) -> None:
     reader.feed_data(data)
     reader.feed_eof()
     with pytest.raises(BrokenChannel, match=message):
-        await Receiver(reader).receive()
+        await Receiver(reader, asyncio.Transport()).receive()
 
 
 def test_a_message_that_is_too_large_is_not_sent() -> None:

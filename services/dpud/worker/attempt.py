@@ -80,6 +80,8 @@ class Attempt:
         self.lease = lease
         self.allowance = allowance(lease, bench)
         self.begun = time.monotonic()
+        #: When its process said that it ended; 0 where it did not.
+        self.ended = 0.0
         #: Why it is to end before its time.
         self.stopping: Stop | None = None
         self.reason = ""
@@ -115,6 +117,8 @@ class Attempt:
     def said(self, end: dict[str, Any]) -> Failure | None:
         """Take what its process said of its end; return the failure, None where it ended normally."""
         self._cpu_s, self.peak_mib = end["cpu_s"], max(self.peak_mib, end["peak_mib"])
+        # Several ends are heard at once. What their process says of the times only shares out the time between them.
+        self.ended = min(max(end["ended"], self.begun), time.monotonic())
         return outcome.said(end, self.allowance)
 
     def died(self, status: int, *, kernel_killed: bool) -> Failure:
@@ -152,7 +156,7 @@ class Attempt:
             ref=self.lease.ref,
             token=self.lease.token,
             failure=failure,
-            run_s=time.monotonic() - self.begun,
+            run_s=(self.ended or time.monotonic()) - self.begun,
             cpu_s=self._cpu_s,
             peak_memory_mib=round(self.peak_mib),
             log_lines=self._log.count,

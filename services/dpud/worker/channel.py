@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import struct
@@ -10,7 +11,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Iterable
 
 HEADER = struct.Struct("!I")
@@ -56,8 +56,9 @@ def body_size(header: bytes | bytearray) -> int:
 class Receiver:
     """The agent's end, for reading: all that has come at once."""
 
-    def __init__(self, reader: asyncio.StreamReader) -> None:
+    def __init__(self, reader: asyncio.StreamReader, transport: asyncio.Transport) -> None:
         self._reader = reader
+        self._transport = transport
         self._rest = bytearray()
 
     async def receive(self) -> list[dict[str, Any]]:
@@ -71,6 +72,14 @@ class Receiver:
                 return []
             self._rest += data
         return messages
+
+    async def pause(self, seconds: float) -> None:
+        """Leave what comes where it is for a moment: much is read at once then, and the other side goes on."""
+        self._transport.pause_reading()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._transport.resume_reading()
 
     def _whole(self) -> list[dict[str, Any]]:
         """Take the whole messages from what was read."""

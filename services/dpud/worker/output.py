@@ -68,7 +68,6 @@ class Outlet:
     def flush(self) -> None:
         """Send what was gathered."""
         with self._lock:
-            self._waiting.clear()
             if self._lines and not self.forked:
                 # Under the lock, so that chunks cannot overtake each other.
                 self._channel.send({"lines": self._lines.to_message()})
@@ -78,7 +77,11 @@ class Outlet:
         while True:
             self._waiting.wait()
             time.sleep(CHUNK_S)
-            self.flush()
+            with self._lock:
+                # Woken once for a flood, not for each of its lines: that would cost more than the lines.
+                if not self._lines:
+                    self._waiting.clear()
+                self.flush()
 
     def _after_fork(self) -> None:
         """In a process that a recipe forked: the channel is its parent's, so its lines take the pipes."""

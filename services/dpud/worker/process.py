@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from dpud.worker import channel, scratch
 from dpud.worker.lines import Cutter, Level, Lines, Stream, escaped, now_us
@@ -27,6 +27,8 @@ PIECE = 64 * 1024
 FULL_PIPE = 1024 * 1024
 #: Status of a process whose guard did not live to tell.
 UNKNOWN = -1
+#: Tasks that are shorter are heard together, so long after each other.
+UNHEARD_S = 0.005
 #: After SIGKILL to everything: a process that is still there hangs in the kernel.
 KILLED_WITHIN_S = 30.0
 
@@ -46,8 +48,8 @@ class Desk(Protocol):
         """Take a part of its plan."""
         ...
 
-    async def end(self, end: dict[str, Any]) -> bool:
-        """Take how it ended; return whether another task goes on after it."""
+    async def end(self, end: dict[str, Any]) -> int:
+        """Take how it ended; return how many tasks go on after it."""
         ...
 
 
@@ -104,7 +106,7 @@ class TaskProcess:
 
     async def _connect(self, ours: socket.socket, lifeline: socket.socket) -> None:
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=channel.PIECE)
-        self._receiver = channel.Receiver(reader)
+        self._receiver = channel.Receiver(reader, cast("asyncio.Transport", self._writer.transport))
         self._heard, self._lifeline = await asyncio.open_connection(sock=lifeline)
         self._pumps = [asyncio.create_task(pipe.pump(self._print, self._live)) for pipe in self._pipes]
         self._watching = asyncio.create_task(self._watch())
@@ -148,6 +150,7 @@ class TaskProcess:
         begun = time.monotonic()
         self.tasks += len(numbers)
         self._desk = desk
+        self._left, self._pace = len(numbers), _Pace(begun)
         try:
             await self.send(order)
             self.tickets.give(numbers)
@@ -167,17 +170,21 @@ class TaskProcess:
         """Hear what the process says; return whether it has said how its last task ended."""
         try:
             while messages := await self._receiver.receive():
+                left = self._left
                 for message in messages:
-                    if await self._hear(message, desk):
+                    await self._hear(message, desk)
+                    if not self._left:
                         return True
+                if self._left < left and (pause_s := self._pace.pause_s(left - self._left, self._left)):
+                    await self._receiver.pause(pause_s)
         except (channel.BrokenChannel, ValueError, TypeError, KeyError) as error:
             broken = Lines()
             broken.add(f"the task's process was killed: {error}", Level.ERROR, Stream.WORKER, now_us())
             await desk.print(broken)
         return False
 
-    async def _hear(self, message: dict[str, Any], desk: Desk) -> bool:
-        """Do what one message is about; return whether it was the last one."""
+    async def _hear(self, message: dict[str, Any], desk: Desk) -> None:
+        """Do what one message is about."""
         match message:
             case {"lines": columns}:
                 await desk.print(Lines.from_message(columns))
@@ -188,10 +195,9 @@ class TaskProcess:
             case {"end": dict(end)}:
                 if self._live.is_set() or end["printed"]:
                     await self._drain()
-                return not await desk.end(end)
+                self._left = await desk.end(end)
             case _:
                 raise channel.BrokenChannel("a message is none of lines, ask, tasks, end")
-        return False
 
     def listen(self) -> None:
         """Take what comes through the pipes as soon as it comes: all of it is of the one task that runs.
@@ -251,6 +257,24 @@ class TaskProcess:
     def alive(self) -> bool:
         """Whether it can take an order."""
         return not self._watching.done() and not self._let_go
+
+
+class _Pace:
+    """How fast the tasks of an order follow each other, and how long their process may go unheard meanwhile.
+
+    Being woken for each line and each end of a task that does little costs both sides more than the task.
+    """
+
+    def __init__(self, begun: float) -> None:
+        self._begun = begun
+        self._ended = 0
+
+    def pause_s(self, ended: int, left: int) -> float:
+        """Return how long to wait before the next messages are read; 0 where somebody might wait for it."""
+        self._ended += ended
+        each_s = (time.monotonic() - self._begun) / self._ended
+        pause_s = min(UNHEARD_S, each_s * left / 2)
+        return pause_s if each_s < UNHEARD_S <= 2 * pause_s else 0.0
 
 
 class _Pipe:

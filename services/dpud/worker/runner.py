@@ -101,6 +101,7 @@ class TaskRunner:
             with suppress(OSError):
                 linux.flush_c_output()
         after_s, self._peak_mib = _used()
+        outcome["ended"] = time.monotonic()
         outcome["cpu_s"], outcome["peak_mib"] = after_s - used_s, self._peak_mib
         self._state = leftovers.state()
         outcome["leftovers"] = leftovers.differences(before, self._state)

@@ -23,6 +23,7 @@ class Scratch:
 
     def __init__(self, home: Path) -> None:
         self.path = home / NAME
+        self._name = str(self.path)
         self._made: tuple[int, int] | None = None
 
     def prepare(self) -> None:
@@ -44,8 +45,8 @@ class Scratch:
 
     def _untouched(self, made: tuple[int, int]) -> bool:
         try:
-            found = os.lstat(self.path)
-            with os.scandir(self.path) as entries:
+            found = os.lstat(self._name)
+            with os.scandir(self._name) as entries:
                 is_empty = next(entries, None) is None
         except OSError:
             return False

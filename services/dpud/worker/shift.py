@@ -258,8 +258,8 @@ class Shift:
         if self._attempts:
             self._attempts[0].plan(tasks)
 
-    async def end(self, end: dict[str, Any]) -> bool:
-        """Take the end of the task that ran; return whether another runs after it."""
+    async def end(self, end: dict[str, Any]) -> int:
+        """Take the end of the task that ran; return how many run after it."""
         attempt = self._attempts[0]
         failure = attempt.said(end)
         self._unfit = ", ".join(end["leftovers"])
@@ -268,8 +268,8 @@ class Shift:
             self._take_back()
         await self._finish(attempt, failure)
         if self._attempts:
-            self._attempts[0].begun = time.monotonic()
-        return bool(self._attempts)
+            self._attempts[0].begun = attempt.ended
+        return len(self._attempts)
 
 
 async def _cancelled(running: asyncio.Task[bool]) -> None:
