@@ -31,10 +31,10 @@ from dpu_api.v1 import (
     scheduler_pb2,
     scheduler_pb2_grpc,
 )
-from dpud.hosting.caller import token_row
 from dpud.hosting.children import send_signal
 from dpud.hosting.server import listening
 from dpud.hosting.settings import Address, Listening
+from dpud.hosting.tokens import token_row
 from fakes_house import ending, specs, submission, until_ended
 from fakes_network import proxied
 from fakes_scheduler import RecordingArchive, RecordingLogs, background, until

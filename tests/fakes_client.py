@@ -32,9 +32,10 @@ from dpu_api.v1 import (
     scheduler_pb2,
     scheduler_pb2_grpc,
 )
-from dpud.hosting.caller import current_caller, token_row
+from dpud.hosting.caller import current_caller
 from dpud.hosting.server import listening
 from dpud.hosting.settings import Address, Listening
+from dpud.hosting.tokens import token_row
 
 add_scheduler = scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server
 add_archive = archive_pb2_grpc.add_ArchiveServiceServicer_to_server

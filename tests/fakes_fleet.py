@@ -30,7 +30,7 @@ def free_port():
 class Fleet:
     """The services below `folder`, which should have a short path: a socket's has at most 107 bytes."""
 
-    def __init__(self, folder: Path, *, slots=2):
+    def __init__(self, folder: Path):
         self.folder = folder
         self.processes = {}
         self.metrics = {name: free_port() for name in SERVICES}
@@ -41,7 +41,6 @@ class Fleet:
             secret = hashlib.sha256(user.encode()).hexdigest()
             rows.append(f'[[token]]\nsha256 = "{secret}"\nuser = "{user}"\nprojects = ["*"]\nroles = ["{role}"]\n')
         (folder / "tokens.toml").write_text("\n".join(rows))
-        self._slots = slots
 
     def address(self, service):
         return f"unix:{self.folder / service}"
@@ -61,20 +60,17 @@ class Fleet:
             "DPU_CODE": self.address("codeship"),
             "DPU_ARCHIVE": self.address("archive"),
             "DPU_WORKER_NAME": "one",
-            "DPU_WORKER_SLOTS": str(self._slots),
+            "DPU_WORKER_SLOTS": "2",
             "DPU_WORKER_MEMORY_MIB": "2048",
             "DPU_WORKER_UIDS": "none",
         }
 
-    async def start(self, service, paths=()):
-        """Start a service, from the source trees at `paths` if there are any, and wait until it serves."""
+    async def start(self, service, python=sys.executable):
+        """Start a service by a Python that has it, and wait until it serves."""
         (self.folder / "state").mkdir(exist_ok=True)
-        environment = self.environment(service)
-        if paths:
-            environment["PYTHONPATH"] = os.pathsep.join(map(str, paths))
         with (self.folder / f"{service}.log").open("ab") as log:
             self.processes[service] = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "dpud", service), env=environment, stdout=log, stderr=log
+                *(python, "-m", "dpud", service), env=self.environment(service), stdout=log, stderr=log
             )
         await self._ready(service)
 
@@ -115,12 +111,12 @@ class Fleet:
 
 
 @asynccontextmanager
-async def sailing(folder, **particulars):
+async def sailing(folder, python=sys.executable):
     """Start all services; end them with the block."""
-    fleet = Fleet(folder, **particulars)
+    fleet = Fleet(folder)
     try:
         for service in SERVICES:
-            await fleet.start(service)
+            await fleet.start(service, python)
         yield fleet
     finally:
         fleet.kill()

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpu.channel import open_async_channel
-from dpud.hosting.caller import digest_of
 from dpud.hosting.server import listening
 from dpud.hosting.settings import Address, Listening
+from dpud.hosting.tokens import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence

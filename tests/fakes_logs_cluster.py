@@ -18,7 +18,7 @@ from dpu.channel import open_async_channel
 from dpu_api.v1.job_pb2 import JOB_STATE_FINISHED, TASK_STATE_SUCCEEDED, TaskRef
 from dpu_api.v1.logs_pb2 import CloseJobRequest, CloseTaskRequest, JobEnd, ReadRequest, TaskEnd
 from dpu_api.v1.logs_pb2_grpc import LogServiceStub
-from dpud.hosting.caller import token_row
+from dpud.hosting.tokens import token_row
 from fakes_worker import PROJECT, SECRET
 
 if TYPE_CHECKING:

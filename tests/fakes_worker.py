@@ -31,9 +31,10 @@ from dpu_api.v1 import (
     logs_pb2,
     logs_pb2_grpc,
 )
-from dpud.hosting.caller import current_caller, token_row
+from dpud.hosting.caller import current_caller
 from dpud.hosting.server import listening
 from dpud.hosting.settings import Address, Listening, Peer
+from dpud.hosting.tokens import token_row
 from dpud.worker.leases import Key, key_of
 from dpud.worker.main import Settings, run
 from dpud.worker.outcome import Stop

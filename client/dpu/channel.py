@@ -73,17 +73,18 @@ def metadata(token: str, project: str) -> Metadata:
     return (("authorization", f"Bearer {token}"), ("dpu-project", project))
 
 
-def open_channel(address: str, token: str, project: str) -> grpc.Channel:
+def open_channel(address: str, token: str | Callable[[], str], project: str) -> grpc.Channel:
     """Open a synchronous channel, for the client.
 
-    `address` is 'unix:/path' or 'host:port', or several of this machine with commas between them. Nothing is connected
-    yet, so nothing is raised.
+    `token` may be what gives it anew for each call. `address` is 'unix:/path' or 'host:port', or several of this
+    machine with commas between them. Nothing is connected yet, so nothing is raised.
     """
     if is_local(address):
         channel = grpc.insecure_channel(target(address), options=_options(address))
     else:
         channel = grpc.secure_channel(target(address), _credentials(), options=_options(address))
-    return grpc.intercept_channel(channel, _Signed(metadata(token, project)))
+    current = token if callable(token) else lambda: token
+    return grpc.intercept_channel(channel, _Signed(lambda: metadata(current(), project)))
 
 
 def open_async_channel(address: str, token: str, project: str = "") -> aio.Channel:
@@ -120,13 +121,13 @@ class _Signed(
 ):
     """Adds the caller's metadata to every call."""
 
-    def __init__(self, extra: Metadata) -> None:
+    def __init__(self, extra: Callable[[], Metadata]) -> None:
         self._extra = extra
 
     def _sign(
         self, continuation: Callable[[grpc.ClientCallDetails, Any], Any], client_call_details: Any, request: Any
     ) -> Any:
-        return continuation(_Details(client_call_details, self._extra), request)
+        return continuation(_Details(client_call_details, self._extra()), request)
 
     intercept_unary_unary: Any = _sign
     intercept_unary_stream: Any = _sign

@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, Any
 from dpu.errors import NotLoggedIn, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from dpu.oidc import Login
 
 #: The embedded DPU of this user on this machine: there without any configuration.
 LOCAL = "local"
 DEFAULT_PROJECT = "default"
+#: As whom this client is known to an OpenID provider.
+CLIENT_ID = "awe"
 #: What a session may change, with the variable and the file's key that say it first.
 PLACES = {
     "dpu_name": ("DPU_DPU_NAME", "default"),
@@ -37,8 +41,13 @@ class KnownDpu:
     archive: str = ""
     logs: str = ""
     code: str = ""
-    #: Holds the token; None for the embedded one.
+    #: Holds the token; None for the embedded one, and for one that has an OpenID provider.
     token_file: Path | None = None
+    #: The OpenID provider that says who we are, '' where a token does; and who this client is there.
+    issuer: str = ""
+    client_id: str = CLIENT_ID
+    #: Holds what that provider has given.
+    login_file: Path = Path()
 
     @property
     def is_local(self) -> bool:
@@ -50,8 +59,22 @@ class KnownDpu:
         """Where it is, for a person."""
         return "on this machine" if self.is_local else self.address
 
+    @property
+    def login(self) -> Login | None:
+        """The log-in at its OpenID provider; None where it has none."""
+        from dpu.oidc import Login, Provider
+
+        return Login(self.login_file, Provider(self.issuer, self.client_id)) if self.issuer else None
+
+    def credential(self) -> Callable[[], str]:
+        """Return what gives the token for each call. Raises NotLoggedIn."""
+        if self.login is not None:
+            return self.login.token
+        token = self.token()
+        return lambda: token
+
     def token(self) -> str:
-        """Return the token to call it with. Raises NotLoggedIn."""
+        """Return the token of its file. Raises NotLoggedIn."""
         if self.token_file is None:
             raise NotLoggedIn(f"no token_file is configured for DPU {self.name!r}: see docs/how-to/log-in.md")
         try:
@@ -80,12 +103,13 @@ class Config:
         path = _path_of(environ)
         table = _Table(path, _load(path, required="DPU_CONFIG" in environ))
         table.refuse_unknown(("default", "project", "username", "dpus"))
-        dpus = {LOCAL: KnownDpu(name=LOCAL)} | {name: _known(path, name, row) for name, row in table.tables("dpus")}
+        home = _home_of(environ)
+        dpus = {LOCAL: KnownDpu(name=LOCAL)} | {n: _known(path, home, n, row) for n, row in table.tables("dpus")}
         chosen = {name: table.choose(environ, *places) for name, places in PLACES.items()}
         origins = {name: origin for name, (_, origin) in chosen.items() if origin}
         config = cls(
-            home=_home_of(environ),
-            username=chosen["username"][0] or getpass.getuser(),
+            home=home,
+            username=chosen["username"][0] or _logged_in(dpus, chosen["dpu_name"][0]) or getpass.getuser(),
             project=chosen["project"][0] or DEFAULT_PROJECT,
             dpu_name=chosen["dpu_name"][0] or LOCAL,
             dpus=dpus,
@@ -143,11 +167,13 @@ class _Table:
                 raise UsageError(f"{self.path}: {self.prefix}{key} is unknown{hint}; known are {', '.join(known)}")
 
 
-def _known(path: Path, name: str, row: Mapping[str, Any]) -> KnownDpu:
+def _known(path: Path, home: Path, name: str, row: Mapping[str, Any]) -> KnownDpu:
     table = _Table(path, row, f"dpus.{name}.")
     if name == LOCAL:
         raise UsageError(f"{path}: [dpus.{LOCAL}]: this name is the embedded DPU's: choose another")
-    table.refuse_unknown(("address", "archive", "logs", "code", "token_file"))
+    table.refuse_unknown(("address", "archive", "logs", "code", "token_file", "issuer", "client_id"))
+    if table.text("issuer") and table.text("token_file"):
+        raise UsageError(f"{path}: dpus.{name}: issuer and token_file exclude each other")
     if not table.text("address"):
         raise UsageError(f"{path}: dpus.{name}.address is missing: 'host:port' or 'unix:/path'")
     _check_address(path, name, table.text("address"))
@@ -159,7 +185,18 @@ def _known(path: Path, name: str, row: Mapping[str, Any]) -> KnownDpu:
         logs=table.text("logs"),
         code=table.text("code"),
         token_file=path.parent / Path(token_file).expanduser() if token_file else None,
+        issuer=table.text("issuer"),
+        client_id=table.text("client_id") or CLIENT_ID,
+        login_file=home / "logins" / f"{name}.json" if table.text("issuer") else Path(),
     )
+
+
+def _logged_in(dpus: Mapping[str, KnownDpu], name: str) -> str:
+    """Return who is logged in to the DPU in use, '' where nobody is."""
+    from dpu.oidc import user_of
+
+    known = dpus.get(name)
+    return user_of(known.login_file) if known is not None and known.issuer else ""
 
 
 def _check_address(path: Path, name: str, address: str) -> None:

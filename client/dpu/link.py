@@ -43,9 +43,9 @@ LONGEST_PAUSE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the services of a DPU listen, and the token to call them with."""
+    """Where the services of a DPU listen, and the token to call them with, or what gives it for each call."""
 
-    token: str
+    token: str | Callable[[], str]
     scheduler: str
     archive: str
     logs: str
@@ -171,7 +171,7 @@ class Link:
             # It has just answered: one of its services that does not is on its way up.
             self._reached = True
             return Addresses(local.token, local.address, local.archive_address, local.address, local.address)
-        known, token = self._known, self._known.token()
+        known, token = self._known, self._known.credential()
         with open_channel(known.address, token, self._project) as channel:
             told = SchedulerServiceStub(channel).GetDpu(GetDpuRequest(), timeout=DEADLINE_S)
         self._compare(told.version)

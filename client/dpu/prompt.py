@@ -29,13 +29,21 @@ awe -c CODE                run CODE, with dpu
 awe FILE.py [ARGUMENT...]  run a file, with dpu
 awe plot JOBID [FILE]      save a picture of what a job has made
 awe env                    show the settings, and where each comes from
+awe login [DPU]            log in to a DPU that is not on this machine; awe logout [DPU]
 awe ingest PATH...         bring raw FITS files into the archive (awe ingest --help)
 awe demo                   reduce a night of calibrations on a DPU of its own (awe demo --help)
 
 exit codes: 0 well, 1 failed, 2 used wrongly, 4 the DPU cannot be reached"""
 
 #: What `awe WORD` runs: the `main` of a module. A file of such a name is run as ./WORD.
-COMMANDS = {"demo": "dpu.demo", "env": "dpu.env", "ingest": "dpu.ingest", "plot": "dpu.plot"}
+COMMANDS = {
+    "demo": "dpu.demo",
+    "env": "dpu.env",
+    "ingest": "dpu.ingest",
+    "login": "dpu.login",
+    "logout": "dpu.logout",
+    "plot": "dpu.plot",
+}
 
 WELCOME = """\
                  Welcome to the Astro-WISE Environment

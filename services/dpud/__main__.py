@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 import dpu
 from dpu import local
 from dpu.errors import DpuError
-from dpud.hosting.caller import Role, token_row
+from dpud.hosting.caller import Role
 from dpud.hosting.logsetup import set_up_logging
 from dpud.hosting.settings import BadSetting, Environment
+from dpud.hosting.tokens import token_row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -32,11 +32,11 @@ from dpu.errors import Conflict, Unreachable
 from dpu.local import KEPT, Home, Running
 from dpu_api.v1.scheduler_pb2 import GetDpuRequest
 from dpu_api.v1.scheduler_pb2_grpc import SchedulerServiceStub
-from dpud.hosting.caller import token_row
 from dpud.hosting.children import send_signal
 from dpud.hosting.interceptors import Activity
 from dpud.hosting.server import listening, until_stopped
 from dpud.hosting.settings import Environment, Listening
+from dpud.hosting.tokens import token_row
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

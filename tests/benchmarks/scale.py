@@ -20,7 +20,7 @@ import psutil
 
 from dpu.channel import open_channel
 from dpu_api.v1 import catalogue_pb2, dispatch_pb2, dispatch_pb2_grpc, job_pb2, scheduler_pb2, scheduler_pb2_grpc
-from dpud.hosting.caller import token_row
+from dpud.hosting.tokens import token_row
 from tests.benchmarks.figure import Figure
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from dpu.bundle import bundle, ship
 from dpu.channel import open_channel
 from dpu_api.v1.codeship_pb2_grpc import CodeServiceStub
-from dpud.hosting.caller import token_row
+from dpud.hosting.tokens import token_row
 from tests.benchmarks.figure import Figure, median_seconds
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dpu.channel import open_channel
 from dpu_api.v1 import catalogue_pb2, scheduler_pb2, scheduler_pb2_grpc
-from dpud.hosting.caller import token_row
+from dpud.hosting.tokens import token_row
 from fakes_network import proxied
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

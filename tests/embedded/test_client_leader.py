@@ -9,9 +9,9 @@ import pytest
 
 from dpu.channel import open_async_channel, open_channel
 from dpu_api.v1 import scheduler_pb2, scheduler_pb2_grpc
-from dpud.hosting.caller import token_row
 from dpud.hosting.server import listening
 from dpud.hosting.settings import Address, Listening
+from dpud.hosting.tokens import token_row
 
 NAME = "dpu_api.v1.SchedulerService"
 

@@ -7,17 +7,9 @@ import pytest
 
 import dpu_api.v1
 from dpu.errors import NotAllowed, NotLoggedIn
-from dpud.hosting.caller import (
-    PERMISSIONS,
-    Caller,
-    Identity,
-    Role,
-    Tokens,
-    allow,
-    digest_of,
-    identify,
-)
+from dpud.hosting.caller import PERMISSIONS, Caller, Identity, Role, allow
 from dpud.hosting.settings import BadSetting
+from dpud.hosting.tokens import Tokens, digest_of, identify
 
 
 def methods():
@@ -73,27 +65,27 @@ ANNA = Identity(user="anna", projects=frozenset({"KIDS", "VST"}), roles=frozense
 TOKENS = Tokens({digest_of("secret"): ANNA})
 
 
-def test_a_caller_is_known_by_token_and_project():
+async def test_a_caller_is_known_by_token_and_project():
     metadata = [("authorization", "Bearer secret"), ("dpu-project", "KIDS"), ("trace-bin", b"\0")]
-    assert identify(TOKENS, metadata) == caller(Role.USER)
+    assert await identify(TOKENS, metadata) == caller(Role.USER)
 
 
 @pytest.mark.parametrize(
     "header", ["", "secret", "Bearer", "Bearer ", "Bearer  secret", "Basic secret", "Bearer other"]
 )
-def test_a_wrong_token_is_not_logged_in(header):
+async def test_a_wrong_token_is_not_logged_in(header):
     with pytest.raises(NotLoggedIn, match="log in"):
-        identify(TOKENS, [("authorization", header), ("dpu-project", "KIDS")])
+        await identify(TOKENS, [("authorization", header), ("dpu-project", "KIDS")])
 
 
-def test_a_project_of_others_is_refused():
+async def test_a_project_of_others_is_refused():
     with pytest.raises(NotAllowed, match=r"anna is not a member of project 'OMEGA' \(member of: KIDS, VST\)"):
-        identify(TOKENS, [("authorization", "Bearer secret"), ("dpu-project", "OMEGA")])
+        await identify(TOKENS, [("authorization", "Bearer secret"), ("dpu-project", "OMEGA")])
 
 
-def test_without_a_project_it_is_the_default_one():
+async def test_without_a_project_it_is_the_default_one():
     with pytest.raises(NotAllowed, match="project 'default'"):
-        identify(TOKENS, [("authorization", "Bearer secret")])
+        await identify(TOKENS, [("authorization", "Bearer secret")])
 
 
 def test_a_star_is_any_project():
@@ -101,12 +93,12 @@ def test_a_star_is_any_project():
     assert identity.caller("anything").project == "anything"
 
 
-def test_tokens_are_read_from_a_file(tmp_path):
+async def test_tokens_are_read_from_a_file(tmp_path):
     path = tmp_path / "tokens.toml"
     path.write_text(
         f'[[token]]\nsha256 = "{digest_of("secret")}"\nuser = "anna"\nprojects = ["VST", "KIDS"]\nroles = ["user"]\n'
     )
-    assert Tokens.read(path).identify("Bearer secret") == ANNA
+    assert await Tokens.read(path).identify("Bearer secret") == ANNA
 
 
 @pytest.mark.parametrize(

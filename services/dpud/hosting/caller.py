@@ -1,20 +1,16 @@
-"""Who calls, and what they may: identities by token, roles, one table of permissions."""
+"""Who calls, and what they may: identities, roles, one table of permissions."""
 
 from __future__ import annotations
 
-import hashlib
-import tomllib
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from dpu.errors import NotAllowed, NotLoggedIn
-from dpud.hosting.settings import BadSetting
+from dpu.errors import NotAllowed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Mapping
 
 
 class Role(StrEnum):
@@ -53,58 +49,6 @@ class Identity:
             known = ", ".join(sorted(self.projects)) or "none"
             raise NotAllowed(f"{self.user} is not a member of project {project!r} (member of: {known})")
         return Caller(user=self.user, project=project, roles=self.roles)
-
-
-def digest_of(token: str) -> str:
-    """Return what is stored of a token: its SHA-256, hexadecimal."""
-    return hashlib.sha256(token.encode()).hexdigest()
-
-
-def token_row(secret: str, user: str, projects: Sequence[str], roles: Sequence[str]) -> str:
-    """Return the row of a tokens file that knows `secret`."""
-    quoted = ", ".join(f'"{project}"' for project in projects)
-    kinds = ", ".join(f'"{role}"' for role in roles)
-    return f'[[token]]\nsha256 = "{digest_of(secret)}"\nuser = "{user}"\nprojects = [{quoted}]\nroles = [{kinds}]\n'
-
-
-class Tokens:
-    """Identities by the digest of their token."""
-
-    def __init__(self, identities: Mapping[str, Identity]) -> None:
-        self._identities = dict(identities)
-
-    @classmethod
-    def read(cls, path: Path) -> Tokens:
-        """Read a TOML file of [[token]] tables: sha256, user, projects, roles. Raises BadSetting."""
-        try:
-            rows = tomllib.loads(path.read_text())["token"]
-            return cls(
-                {
-                    row["sha256"]: Identity(
-                        user=row["user"],
-                        projects=frozenset(row["projects"]),
-                        roles=frozenset(map(Role, row["roles"])),
-                    )
-                    for row in rows
-                }
-            )
-        except OSError as error:
-            raise BadSetting(f"DPU_TOKENS_FILE={str(path)!r}: cannot be read: {error.strerror}") from error
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadSetting(
-                f"DPU_TOKENS_FILE={str(path)!r}: must be [[token]] tables of sha256, user, projects, roles: {error}"
-            ) from error
-
-    def identify(self, authorization: str) -> Identity:
-        """Return whom an authorization header stands for. Raises NotLoggedIn."""
-        scheme, _, token = authorization.partition(" ")
-        if scheme != "Bearer" or not token:
-            raise NotLoggedIn("no token came with the call: log in first (docs/how-to/log-in.md)")
-        # Looked up by digest: no comparison of secrets whose time could tell anything.
-        identity = self._identities.get(digest_of(token))
-        if identity is None:
-            raise NotLoggedIn("the token is unknown to this DPU: log in again (docs/how-to/log-in.md)")
-        return identity
 
 
 _PEOPLE = frozenset({Role.USER, Role.OPERATOR})
@@ -205,10 +149,3 @@ def current_caller() -> Caller:
 def enter(caller: Caller) -> None:
     """Make `caller` the current one, for the task that handles the call."""
     _current.set(caller)
-
-
-def identify(tokens: Tokens, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
-    """Return who sent a call with this metadata. Raises NotLoggedIn or NotAllowed."""
-    values = {key: value for key, value in metadata if isinstance(value, str)}
-    identity = tokens.identify(values.get("authorization", ""))
-    return identity.caller(values.get("dpu-project", "") or "default")

@@ -14,9 +14,12 @@ from grpc_status import rpc_status
 from dpu.errors import DpuError, InternalError
 from dpu.status import to_status
 from dpud.hosting import caller, metrics
+from dpud.hosting.tokens import identify
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+
+    from dpud.hosting.tokens import Tokens
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +41,7 @@ class Activity:
 class CallInterceptor(aio.ServerInterceptor):
     """Authenticates, authorises, times, and turns errors into statuses."""
 
-    def __init__(self, tokens: caller.Tokens, activity: Activity | None = None) -> None:
+    def __init__(self, tokens: Tokens, activity: Activity | None = None) -> None:
         self._tokens = tokens
         self._activity = activity or Activity()
 
@@ -61,9 +64,9 @@ class CallInterceptor(aio.ServerInterceptor):
             wrapped = guard.unary(handler.stream_unary or handler.unary_unary)
         return _make(handler)(wrapped, handler.request_deserializer, handler.response_serializer)
 
-    def admit(self, method: str, metadata: Any) -> None:
+    async def admit(self, method: str, metadata: Any) -> None:
         """Make whoever sent `metadata` the current caller of `method`. Raises NotLoggedIn or NotAllowed."""
-        who = caller.identify(self._tokens, metadata)
+        who = await identify(self._tokens, metadata)
         caller.allow(who, method)
         caller.enter(who)
         if caller.Role.USER in who.roles:
@@ -91,14 +94,14 @@ class _Guard:
         self._metadata = metadata or ()
         self._owner = owner
 
-    def _enter(self) -> None:
-        self._owner.admit(self._method, self._metadata)
+    async def _enter(self) -> None:
+        await self._owner.admit(self._method, self._metadata)
 
     def unary(self, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def handle(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
             begun, code = self._meter.begin(), _LEFT
             try:
-                self._enter()
+                await self._enter()
                 answer = await behaviour(request, context)
                 code = "OK"
             except Exception as error:  # noqa: BLE001 (every fault becomes a status)
@@ -116,7 +119,7 @@ class _Guard:
         async def handle(request: Any, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             begun, code = self._meter.begin(), _LEFT
             try:
-                self._enter()
+                await self._enter()
                 # Closed here, not when the garbage is collected: a caller who left holds nothing.
                 async with aclosing(behaviour(request, context)) as answers:
                     async for answer in answers:

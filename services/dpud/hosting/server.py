@@ -15,10 +15,10 @@ from grpc_reflection.v1alpha import reflection
 
 from dpu.channel import KEEPALIVE_MS, LEADER, MAX_MESSAGE
 from dpud.hosting import metrics
-from dpud.hosting.caller import Tokens
 from dpud.hosting.interceptors import Activity, CallInterceptor
 from dpud.hosting.settings import Address, BadSetting, Listening
 from dpud.hosting.tls import Renewed
+from dpud.hosting.tokens import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

@@ -16,8 +16,8 @@ import grpc
 from dpu.channel import open_channel
 from dpu_api.v1.archive_pb2 import IngestFile, IngestRequest
 from dpu_api.v1.archive_pb2_grpc import ArchiveServiceStub
-from dpud.hosting.caller import token_row
 from dpud.hosting.settings import Address, Peer
+from dpud.hosting.tokens import token_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
