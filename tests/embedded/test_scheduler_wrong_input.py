@@ -144,6 +144,21 @@ async def test_a_job_of_more_tasks_than_one_may_have_is_refused(house):
             await fails(anna.SubmitJob(over), errors.Exhausted, "user anna would have 3 open tasks and may have 2")
 
 
+async def test_a_job_of_more_bytes_than_its_project_may_have_queued_is_refused(house):
+    async with house.open() as callers:
+        anna, ruth = callers.person(), callers.person("ruth")
+        await ruth.SetAllowance(scheduler_pb2.SetAllowanceRequest(project="kids", queued_bytes=1_000))
+        await anna.SubmitJob(submission(tasks=specs("a" * 300)))
+        async with unchanged(house):
+            over = submission(tasks=specs("b" * 300))
+            await fails(
+                anna.SubmitJob(over), errors.Exhausted, "bytes of options and tasks in open jobs and may have 1000"
+            )
+            less = scheduler_pb2.SetAllowanceRequest(project="kids", queued_bytes=-1)
+            await fails(ruth.SetAllowance(less), errors.UsageError, "from 0 up")
+        assert (await callers.person("anna", "atlas").SubmitJob(over)).job.id == 2
+
+
 async def test_a_plan_of_ten_million_tasks_is_refused_and_its_lease_stands(house):
     async with house.open() as callers:
         await callers.person().SubmitJob(submission())

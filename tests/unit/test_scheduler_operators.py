@@ -75,10 +75,34 @@ def test_more_open_tasks_than_allowed_are_refused_until_some_have_ended():
     assert trial.submit(tasks=plans("c", "d")) == 2
 
 
-@pytest.mark.parametrize("figures", [{"weight": 0.0}, {"weight": float("nan")}, {"running": -1}, {"queued": -1}])
+@pytest.mark.parametrize("party", [("user", "anna"), ("project", "kids")])
+def test_more_bytes_in_open_jobs_than_allowed_are_refused_until_some_have_ended(party):
+    trial = Trial()
+    trial.worker()
+    allow(trial, *party, queued_bytes=40)
+    trial.submit(options=b"options", tasks=plans("a"))
+    [lease] = trial.claim()
+    trial.submit(options=b"options")
+    before = trial.replayed()
+    with pytest.raises(Exhausted, match=f"{party[1]} would have 41 bytes of options and tasks in open jobs and may"):
+        trial.submit(options=b"options", tasks=plans("b"))
+    assert trial.state == before
+    # What a plan adds counts as well.
+    trial.plan(trial.claim()[0], "a")
+    with pytest.raises(Exhausted, match="would have 41 bytes"):
+        trial.submit(options=b"options")
+    trial.end(lease)
+    trial.deliver()
+    assert trial.submit(options=b"options", tasks=plans("b")) == 3
+    assert trial.replayed() == trial.state
+
+
+@pytest.mark.parametrize(
+    "figures", [{"weight": 0.0}, {"weight": float("nan")}, {"running": -1}, {"queued": -1}, {"queued_bytes": -1}]
+)
 def test_nonsense_is_no_allowance(figures):
     trial = Trial()
-    with pytest.raises(UsageError, match="must be above 0"):
+    with pytest.raises(UsageError, match="must be (above 0|from 0 up)"):
         allow(trial, "user", "anna", **figures)
     with pytest.raises(UsageError, match="name one of them"):
         allow(trial, "project", "", running=1)

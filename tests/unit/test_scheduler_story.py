@@ -55,7 +55,7 @@ class Story(RuleBasedStateMachine):
         try:
             job = self.trial.submit(**asked)
         except Exhausted:
-            assert any(allowance.queued for allowance in self.trial.state.allowances.values())
+            assert any(each.queued or each.queued_bytes for each in self.trial.state.allowances.values())
             return multiple()
         self.asked[job] = asked, self.trial.now
         return job
@@ -150,7 +150,7 @@ class Story(RuleBasedStateMachine):
         try:
             [taken] = self.trial.do(again)
         except Exhausted:
-            assert any(allowance.queued for allowance in self.trial.state.allowances.values())
+            assert any(each.queued or each.queued_bytes for each in self.trial.state.allowances.values())
         except UsageError:
             assert not known.state.ended or (only_failed and not known.counts.error and not known.counts.aborted)
         else:
@@ -174,9 +174,11 @@ class Story(RuleBasedStateMachine):
         party=st.sampled_from([Party("user", "anna"), Party("project", "kids")]),
         running=st.integers(0, 2),
         queued=st.sampled_from([0, 0, 9]),
+        queued_bytes=st.sampled_from([0, 0, 60]),
     )
-    def allow(self, party, running, queued):
-        self.trial.do(SetAllowance(party=party, allowance=Allowance(2.0, running, queued), by="ruth"))
+    def allow(self, party, running, queued, queued_bytes):
+        allowance = Allowance(2.0, running, queued, queued_bytes)
+        self.trial.do(SetAllowance(party=party, allowance=allowance, by="ruth"))
 
     @invariant()
     def nobody_was_just_given_more_than_allowed(self):

@@ -10,10 +10,10 @@ from dpud.scheduler.events import AllowanceSet, Event, WorkerCordoned
 from dpud.scheduler.model import Allowance, Party
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from dpud.scheduler.commands import Cordon, Drain, SetAllowance
-    from dpud.scheduler.model import Job, State
+    from dpud.scheduler.model import Job, State, TaskPlan
 
 #: What counts for whom nothing was set.
 DEFAULT = Allowance()
@@ -46,8 +46,10 @@ def set_allowance(state: State, command: SetAllowance, now: float) -> list[Event
     if not command.party.name:
         raise UsageError("an allowance is a user's or a project's: name one of them")
     wanted = command.allowance
-    if not (math.isfinite(wanted.weight) and wanted.weight > 0 and wanted.running >= 0 and wanted.queued >= 0):
-        raise UsageError(f"{wanted}: the weight must be above 0, and the numbers of tasks from 0 up (0: any number)")
+    if not (math.isfinite(wanted.weight) and wanted.weight > 0):
+        raise UsageError(f"{wanted}: the weight must be above 0")
+    if min(wanted.running, wanted.queued, wanted.queued_bytes) < 0:
+        raise UsageError(f"{wanted}: numbers of tasks and of bytes must be from 0 up (0: any number)")
     if of(state, command.party) == wanted:
         return []
     return [AllowanceSet(command.party, wanted, command.by, now)]
@@ -58,22 +60,30 @@ def of(state: State, party: Party) -> Allowance:
     return state.allowances.get(party, DEFAULT)
 
 
-def check_queued(state: State, user: str, project: str, more: int) -> None:
-    """Raise Exhausted where the user or the project would have more open tasks than it may."""
+def check_queued(state: State, user: str, project: str, options: bytes, tasks: Sequence[TaskPlan]) -> None:
+    """Raise Exhausted where the user or the project would have more open tasks, or bytes of open jobs, than it may."""
     for party in (Party("user", user), Party("project", project)):
-        limit = of(state, party).queued
-        if limit:
-            tasks = open_tasks(state, party) + max(1, more)
-            if tasks > limit:
-                raise Exhausted(
-                    f"{party.kind} {party.name} would have {tasks} open tasks and may have {limit}: "
-                    "try again when some have ended"
-                )
+        limit = of(state, party)
+        if limit.queued:
+            open_tasks = sum(job.counts.open for job in _open_jobs(state, party))
+            _check(party, open_tasks + max(1, len(tasks)), limit.queued, "open tasks")
+        if limit.queued_bytes:
+            size = len(options) + sum(task.size for task in tasks)
+            kept = sum(job.size for job in _open_jobs(state, party))
+            _check(party, kept + size, limit.queued_bytes, "bytes of options and tasks in open jobs")
 
 
-def open_tasks(state: State, party: Party) -> int:
-    """Return how many tasks of a user or a project have not ended."""
-    return sum(job.counts.open for job in state.jobs.values() if party in parties(job))
+def _check(party: Party, wanted: int, limit: int, of_what: str) -> None:
+    if wanted > limit:
+        raise Exhausted(
+            f"{party.kind} {party.name} would have {wanted} {of_what} and may have {limit}: "
+            "try again when some have ended"
+        )
+
+
+def _open_jobs(state: State, party: Party) -> Iterator[Job]:
+    """Yield the jobs of a user or a project that have not ended."""
+    return (job for job in state.jobs.values() if not job.state.ended and party in parties(job))
 
 
 def parties(job: Job) -> tuple[Party, Party]:

@@ -50,7 +50,7 @@ def submit(state: State, command: Submit, now: float) -> list[Event]:
     if was_taken(state, command, now):
         return []
     _check(command)
-    allowances.check_queued(state, command.user, command.project, len(command.tasks))
+    allowances.check_queued(state, command.user, command.project, command.options, command.tasks)
     stages = command.sequence.stages
     return [
         JobSubmitted(
@@ -216,6 +216,7 @@ def submitted(state: State, event: JobSubmitted) -> None:
         submitted=event.at,
         estimate_s=event.estimate_s,
         instrument=event.instrument,
+        size=len(event.options),
     )
     _add_tasks(state, job, event.tasks or (None,))
     ledger.touch(state, job)
@@ -241,6 +242,7 @@ def _add_tasks(state: State, job: Job, plans: Iterable[TaskPlan | None]) -> None
             declared_mib = plan.memory_mib or stage.memory_mib
             memory_mib = job.limits.memory_mib or experience.memory_of(state.experience, kind, declared_mib)
             task = Task(job.stage, False, plan.label, plan.spec, plan.seconds or seconds, memory_mib)
+            job.size += plan.size
         ledger.add(state, job, task)
 
 

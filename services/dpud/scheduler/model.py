@@ -124,6 +124,11 @@ class TaskPlan:
     seconds: float = 0.0
     memory_mib: int = 0
 
+    @property
+    def size(self) -> int:
+        """How many bytes are kept of it."""
+        return len(self.label) + len(self.spec)
+
 
 @dataclass(slots=True)
 class Counts:
@@ -231,6 +236,8 @@ class Job:
     outbox_open: int = 0
     #: As the options name it; '' where they do not.
     instrument: str = ""
+    #: Bytes of its options and tasks.
+    size: int = 0
 
     def kind(self, stage: int) -> Kind:
         """Return what the tasks of a stage are like."""
@@ -298,6 +305,8 @@ class Allowance:
     running: int = 0
     #: Open tasks when a job is submitted.
     queued: int = 0
+    #: Bytes of the options and tasks of open jobs when a job is submitted.
+    queued_bytes: int = 0
 
 
 @dataclass(slots=True)

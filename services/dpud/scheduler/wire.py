@@ -108,7 +108,7 @@ def set_allowance(request: scheduler_pb2.SetAllowanceRequest, caller: Caller) ->
     if request.user and request.project:
         raise UsageError(f"user {request.user!r} and project {request.project!r}: one of the two has the allowance")
     party = Party("user", request.user) if request.user else Party("project", request.project)
-    allowance = Allowance(request.weight or 1.0, request.running, request.queued)
+    allowance = Allowance(request.weight or 1.0, request.running, request.queued, request.queued_bytes)
     return SetAllowance(party=party, allowance=allowance, by=caller.user)
 
 
