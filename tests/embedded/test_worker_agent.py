@@ -117,6 +117,7 @@ async def test_a_task_sees_nothing_of_its_worker(rig: Rig, monkeypatch: pytest.M
         "MKL_NUM_THREADS",
         "MPLBACKEND",
         "NUMBA_CACHE_DIR",
+        "NUMBA_CACHE_LOCATOR_CLASSES",
         "NUMBA_NUM_THREADS",
         "NUMEXPR_NUM_THREADS",
         "OMP_NUM_THREADS",

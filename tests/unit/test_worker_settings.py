@@ -68,16 +68,18 @@ def test_a_bad_setting_names_its_key_and_its_value(given: dict[str, str], key: s
 def test_the_environment_of_a_task_is_built_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DPU_TOKEN_FILE", "/secret")
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
-    environment = process_environment(Path("/home")) | task_environment(Path("/scratch"), Path("/caches"))
+    environment = process_environment(Path("/home")) | task_environment(Path("/scratch"), Path("/c/user/tree"))
     assert not {key for key in environment if key.startswith("DPU")}
     assert "PYTHONPATH" not in environment
     assert environment["HOME"] == environment["TMPDIR"] == "/scratch"
     assert environment["OMP_NUM_THREADS"] == "1"
+    assert (environment["PYTHONPYCACHEPREFIX"], environment["NUMBA_CACHE_DIR"]) == ("/c/user/tree/pycache", "/c/user")
 
 
 def test_two_users_and_two_trees_share_no_compile_cache() -> None:
     folders = {caches_of(Path("/c"), user, digest) for user in ("a", "../a") for digest in ("", "ab" * 32)}
     assert len(folders) == 4
+    assert len({folder.parent for folder in folders}) == 2
     assert all(folder.is_relative_to("/c") and ".." not in folder.parts for folder in folders)
 
 

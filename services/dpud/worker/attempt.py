@@ -176,6 +176,10 @@ class Attempt:
         self._tail.extend(text[:500] for text in lines.texts[-TAIL:])
         await self._log.print(lines)
 
+    async def say(self, text: str) -> None:
+        """Add a line of the worker's own to its log."""
+        await self._log.say(text, Level.INFO)
+
     def plan(self, tasks: list[dict[str, Any]]) -> None:
         """Take a part of its plan."""
         self._planned += tasks

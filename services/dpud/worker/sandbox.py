@@ -17,8 +17,8 @@ MIB = 1024 * 1024
 #: What a process reserves beyond what it uses (interpreter, numpy, thread stacks): the watchdog counts what it uses.
 RESERVE_MIB = 256
 OPEN_FILES = 1024
-#: Pairs of a user and a tree of code whose compiled code is kept.
-CACHES = 128
+#: Folders of compiled code that are kept: of a user and a tree, or of a user and what kernels are made of.
+CACHES = 256
 #: One thread a task: slots, not libraries, share out the cores.
 SINGLE_THREADED = (
     "OMP_NUM_THREADS",
@@ -65,12 +65,16 @@ def process_environment(home: Path) -> dict[str, str]:
 
 
 def task_environment(scratch: Path, caches: Path) -> dict[str, str]:
-    """Return what changes in the environment with each task. `caches` is of one user and one tree of code."""
+    """Return what changes in the environment with each task. `caches` is of one user and one tree of code.
+
+    Kernels are kept beside it: they are the same in all trees that have what they are made of.
+    """
     return {
         "HOME": str(scratch),
         "TMPDIR": str(scratch),
         "PYTHONPYCACHEPREFIX": str(caches / "pycache"),
-        "NUMBA_CACHE_DIR": str(caches / "numba"),
+        "NUMBA_CACHE_DIR": str(caches.parent),
+        "NUMBA_CACHE_LOCATOR_CLASSES": "dpud.worker.kernels.TreeLocator,UserProvidedCacheLocator",
     }
 
 
@@ -81,12 +85,16 @@ def caches_of(folder: Path, user: str, code_digest: str) -> Path:
 
 
 def make_caches(caches: Path, everybodys: Path, uid: int | None = None) -> None:
-    """Make a folder of compile caches for `uid`, or mark it as used; of too many, those unused longest go."""
+    """Make a folder of compile caches for `uid`, or mark it as used; of too many, those unused longest go.
+
+    The folder around it is of its user too: kernels are kept there.
+    """
     caches.mkdir(parents=True, exist_ok=True, mode=0o700)
-    os.utime(caches)
-    if uid is not None and caches.stat().st_uid != uid:
-        _give(caches, uid)
-    by_use = sorted(everybodys.glob("*/*"), key=lambda folder: folder.stat().st_mtime)
+    # Its user can put links there.
+    os.utime(caches, follow_symlinks=False)
+    if uid is not None and {caches.lstat().st_uid, caches.parent.lstat().st_uid} != {uid}:
+        _give(caches.parent, uid)
+    by_use = sorted(everybodys.glob("*/*"), key=_used)
     for unused in by_use[:-CACHES]:
         remove(unused)
 
@@ -96,6 +104,12 @@ def make_scratch(scratch: Path, uid: int | None = None) -> None:
     scratch.mkdir(mode=0o750)
     if uid is not None:
         os.chown(scratch, uid, uid)
+
+
+def _used(folder: Path) -> float:
+    with suppress(FileNotFoundError):
+        return folder.lstat().st_mtime
+    return 0.0
 
 
 def _give(folder: Path, uid: int) -> None:

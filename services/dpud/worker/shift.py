@@ -102,6 +102,10 @@ class Shift:
             tree = None
             if lease.code_digest:
                 tree = await held.enter_async_context(self._bench.trees.holding(lease.code_digest, lease.project))
+                if lease.plan:
+                    # The first line of a job says by which code it is done.
+                    code = await self._bench.trees.description(lease.code_digest, lease.project)
+                    await self._attempts[0].say(f"Using the code {code}")
             for attempt in [attempt for attempt in self._attempts if attempt.stopping]:
                 await self._finish(attempt, attempt.stopped())
             if self._attempts:

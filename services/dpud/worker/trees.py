@@ -61,6 +61,12 @@ class Trees:
             os.utime(path)
             yield path
 
+    async def description(self, digest: str, project: str) -> str:
+        """Return what a tree was called when it was shipped last: 'digest, git commit + N changed files'."""
+        stub = CodeServiceStub(self._code.of(project))
+        tree = await patiently(lambda: self._tree(stub, digest), "code shipping", self._patience_s)
+        return tree.description or digest[:12]
+
     async def _fetch(self, digest: str, project: str) -> int:
         stub = CodeServiceStub(self._code.of(project))
         tree = await patiently(lambda: self._tree(stub, digest), "code shipping", self._patience_s)

@@ -29,10 +29,10 @@ class Walls:
         return None if self.uids is None else self.uids.of(user)
 
     def around(self, user: str, tree: Path | None, home: Path, caches: Path) -> dict[str, Any]:
-        """Return a new process's confinement, as it travels: its code to read, its home and its caches to write."""
+        """Return a new process's confinement, as it travels: its code to read, home and its user's caches to write."""
         return Confinement(
             uid=self.uid_of(user),
             readable=[*map(str, self.readable), *([] if tree is None else [str(tree)])],
             known=list(map(str, self.frames)),
-            writable=[str(home), str(caches)],
+            writable=[str(home), str(caches.parent)],
         ).to_message()
