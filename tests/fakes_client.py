@@ -250,10 +250,17 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         token = str(first + 1) if len(self.script.tasks) > first + 1 else ""
         return scheduler_pb2.ListTasksResponse(tasks=self.script.tasks[first : first + 1], next_page_token=token)
 
-    async def CancelJob(self, request, context):
-        self.script.note("CancelJob", request)
-        found = self.script.find(request.job_id)
-        return scheduler_pb2.CancelJobResponse(job=found, accepted=found.state not in ENDED)
+    async def CancelJobs(self, request, context):
+        self.script.note("CancelJobs", request)
+        wanted = [self.script.find(number) for number in request.job_ids] or [
+            found
+            for found in self.script.jobs.values()
+            if found.state not in ENDED and request.sequence in ("", found.sequence)
+        ]
+        for found in wanted:
+            if found.state not in ENDED:
+                found.cancellation.by = "osada"
+        return scheduler_pb2.CancelJobsResponse(jobs=wanted)
 
     async def RetryJob(self, request, context):
         self.script.note("RetryJob", request)

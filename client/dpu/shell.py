@@ -156,8 +156,7 @@ def _ended(state: str) -> int:
 
 
 def _cancel(processor: Processor, asked: argparse.Namespace) -> int:
-    for jobid in asked.jobids:
-        processor.cancel_job(jobid, asked.reason)
+    processor.cancel_job(asked.jobids or None, asked.reason, sequence=asked.sequence, all=asked.all)
     return WELL
 
 
@@ -253,7 +252,14 @@ VERBS = {
         (ANY_JOBS, (("-f", "--follow"), {"action": "store_true", "help": "while they are written"})),
     ),
     "cancel": Verb(
-        "cancel jobs, also while they run", _cancel, (JOBS, (("--reason",), {"default": "", "help": "for the record"}))
+        "cancel jobs, also while they run",
+        _cancel,
+        (
+            (("jobids",), {"type": int, "metavar": "JOBID", "nargs": "*"}),
+            (("--sequence",), {"default": "", "help": "yours of this sequence"}),
+            (("--all",), {"action": "store_true", "help": "all of yours"}),
+            (("--reason",), {"default": "", "help": "for the record"}),
+        ),
     ),
     "explain": Verb("say what a job waits for, or how it has ended", _explain, (JOB,)),
     "retry": Verb(

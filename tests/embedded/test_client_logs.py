@@ -158,7 +158,7 @@ def test_ctrl_c_leaves_following_and_nothing_else(dpu, script):
     assert text.endswith("ccd50: so far\n")
     goes_on = "dpu.wait(84820), dpu.get_logs(84820), dpu.cancel_job(84820)"
     assert printed(dpu)[-1] == f"[schmidt] 12:00:00 - Job 84820 goes on: {goes_on}"
-    assert not [method for method, _ in script.asked if method == "CancelJob"]
+    assert not [method for method, _ in script.asked if method == "CancelJobs"]
     # The connection is whole, and no thread of the reading is left.
     dpu.get_status(84820)
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("log of job")]

@@ -421,7 +421,7 @@ def test_ctrl_c_leaves_following_and_nothing_else(session):
     assert session.lines[-1] == (
         "[schmidt] 09:55:55 - Job 82382 goes on: dpu.wait(82382), dpu.get_logs(82382), dpu.cancel_job(82382)"
     )
-    assert session.asked("CancelJob") == []
+    assert session.asked("CancelJobs") == []
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("log of")] == []
 
 
@@ -446,9 +446,27 @@ def test_cancel_says_what_it_did(session):
         "[schmidt] 09:55:55 - Cancelling job 5",
         "[schmidt] 09:55:55 - Job 6 is not cancelled: it has ended as FINISHED",
     ]
-    assert [request.reason for request in session.asked("CancelJob")] == ["wrong night", ""]
+    assert [request.reason for request in session.asked("CancelJobs")] == ["wrong night", ""]
     with pytest.raises(NotFound):
         session.dpu.cancel_job(7)
+
+
+def test_several_jobs_are_cancelled_by_list_by_sequence_or_all(session):
+    running = {"state": job_pb2.JOB_STATE_RUNNING}
+    session.script.jobs = {number: job(number, **running) for number in (5, 6)}
+    session.script.jobs[7] = job(7, sequence="HotPixels", **running)
+    session.dpu.cancel_job([5, 6])
+    session.dpu.cancel_job(sequence="HotPixels")
+    session.dpu.cancel_job(all=True)
+    assert [line.split(" - ")[1] for line in session.lines] == [
+        f"Cancelling job {number}" for number in (5, 6, 7, 5, 6, 7)
+    ]
+    session.script.jobs.clear()
+    session.dpu.cancel_job(all=True)
+    assert session.lines[-1].endswith("No jobs to cancel")
+    for ways in ({}, {"all": True, "sequence": "Bias"}):
+        with pytest.raises(UsageError, match="name the jobs to cancel in one way"):
+            session.dpu.cancel_job(**ways)
 
 
 def product(chip: str, number: int, **changes: object) -> archive_pb2.Frame:

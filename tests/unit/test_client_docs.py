@@ -40,7 +40,7 @@ def test_every_key_and_variable_of_the_configuration_is_in_the_reference():
     )
     assert first_cells("configuration.md", "The file") == {
         *("default", "project", "username"),
-        *(f"dpus.NAME.{key}" for key in ("address", "token_file", "archive", "logs", "code")),
+        *(f"dpus.NAME.{key}" for key in ("address", "token_file", "issuer", "client_id", "archive", "logs", "code")),
     }
     variables = first_cells("configuration.md", "The environment")
     assert variables == {*re.findall(r"\"(DPU_[A-Z_]+)\"", read), "AWEPIPE"}
