@@ -120,7 +120,7 @@ def ref_of(lease):
     return Ref(lease.job, lease.task, lease.attempt)
 
 
-def report(lease, failure=None, *, run_s=10.0, log_lines=3, products=1):
+def report(lease, failure=None, *, run_s=10.0, log_lines=3, products=1, alone=False):
     return Report(
         ref=ref_of(lease),
         token=lease.token,
@@ -128,6 +128,7 @@ def report(lease, failure=None, *, run_s=10.0, log_lines=3, products=1):
         run_s=run_s,
         log_lines=log_lines,
         products=products,
+        alone=alone,
     )
 
 

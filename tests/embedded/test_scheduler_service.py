@@ -94,6 +94,17 @@ async def test_a_newer_call_answers_the_older_at_once(house):
         assert (await asyncio.wait_for(newer, 1)).leases
 
 
+async def test_a_task_that_crashed_beside_others_runs_alone_next(house):
+    async with house.open() as callers:
+        worker = await callers.worker()
+        await callers.person().SubmitJob(submission(tasks=specs("a")))
+        crash = job_pb2.Failure(category=job_pb2.FAILURE_CATEGORY_CRASH, message="signal 11")
+        [lease] = (await worker.work(room=1)).leases
+        await worker.work(ended=[ending(lease, crash)])
+        [again] = (await worker.work(room=1, wait=30)).leases
+        assert (lease.alone, again.alone, again.ref.attempt) == (False, True, 2)
+
+
 async def test_an_older_attempts_report_is_stale(house):
     async with house.open() as callers:
         worker = await callers.worker()

@@ -103,6 +103,17 @@ async def test_only_the_one_that_kills_its_process_has_crashed(rig: Rig) -> None
     assert failures(await together(rig, *leases)) == [0, crash, 0, crash, 0]
 
 
+async def test_a_suspect_runs_in_a_process_that_has_run_nothing_and_runs_nothing_else(rig: Rig) -> None:
+    digest = rig.ship(RECIPES)
+    leases = [named(rig, "Short", digest) for _ in range(4)]
+    leases[1].alone = leases[2].alone = True
+    reports = await together(rig, *leases)
+    assert failures(reports) == [0] * 4
+    assert [report.alone for report in reports] == [False, True, True, False]
+    processes = [rig.logs.texts(lease.ref)[0].rpartition(" ")[2] for lease in leases]
+    assert len(set(processes[:3])) == 3
+
+
 @pytest.mark.parametrize("why", ["cancel", "stale"])
 async def test_what_waits_behind_a_long_task_can_still_be_called_off(rig: Rig, why: str) -> None:
     digest, gate = rig.ship(RECIPES), rig.settings.state / "frames" / "gate"

@@ -278,13 +278,28 @@ def test_infrastructure_is_tried_again_after_growing_pauses(trial):
     assert trial.counts(1) == "0/1/0/0/0"
 
 
-def test_a_task_that_crashed_three_times_is_set_aside(trial):
+@pytest.mark.parametrize(("alone", "attempts"), [(True, 3), (False, 4)])
+def test_a_task_that_crashed_three_times_alone_is_set_aside(trial, alone, attempts):
     job = trial.submit(tasks=plans("a"))
-    for _ in range(3):
-        trial.end(trial.claim()[0], failure(FailureCategory.CRASH, "signal 11"))
+    for _ in range(attempts):
+        assert trial.counts(job) == "0/0/0/1/0"
+        trial.end(trial.claim()[0], failure(FailureCategory.CRASH, "signal 11"), alone=alone)
         trial.pass_time(5)
     assert trial.counts(job) == "0/1/0/0/0"
-    assert trial.state.jobs[job].failure == failure(FailureCategory.CRASH, "signal 11 (set aside after 3 crashes)")
+    message = "signal 11 (set aside after 3 crashes alone in a process)"
+    assert trial.state.jobs[job].failure == failure(FailureCategory.CRASH, message)
+
+
+def test_a_crash_beside_others_makes_a_suspect_and_is_charged_to_nobody(trial):
+    trial.submit(tasks=plans("a"))
+    trial.end(trial.claim()[0], failure(FailureCategory.CRASH))
+    task = trial.state.jobs[1].tasks[0]
+    assert (task.is_suspect, task.crashes) == (True, 0)
+    trial.pass_time(5)
+    [lease] = trial.claim()
+    assert task.is_suspect
+    trial.end(lease)
+    assert (task.is_suspect, trial.counts(1)) == (False, "1/0/0/0/0")
 
 
 def test_a_drained_worker_hands_back_without_a_charge(trial):

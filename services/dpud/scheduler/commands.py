@@ -111,6 +111,8 @@ class Report:
     run_s: float = 0.0
     log_lines: int = -1
     products: int = 0
+    #: Nothing else ran in its process.
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,7 +75,8 @@ def _failed(state: State, command: Report, failure: Failure, now: float, *, char
     job, task = state.jobs[command.ref.job], state.jobs[command.ref.job].tasks[command.ref.task]
     goes_on: retries.Retry | Failure = retries.Retry(0.0, task.memory_mib)
     if charged:
-        goes_on = retries.next_try(task, command.ref, failure, job.limits, state.presence.memory_mib)
+        failed = retries.Failed(command.ref, failure, alone=command.alone or task.is_suspect)
+        goes_on = retries.next_try(task, failed, job.limits, state.presence.memory_mib)
     if isinstance(goes_on, Failure):
         to = TaskState.CANCELLED if failure.category is FailureCategory.CANCELLED else TaskState.FAILED
         return _ended(command, to, goes_on, now)

@@ -193,6 +193,11 @@ class Task:
     failure: Failure | None = None
 
     @property
+    def is_suspect(self) -> bool:
+        """Whether its last attempt crashed: it runs alone now."""
+        return self.failure is not None and self.failure.category is FailureCategory.CRASH
+
+    @property
     def letter(self) -> str:
         """Return which of N/E/A/S/U counts it; empty for a plan that ended well."""
         if self.plan and self.state is TaskState.SUCCEEDED:

@@ -32,17 +32,31 @@ class Retry:
     losses: int = 0
 
 
-def next_try(task: Task, ref: Ref, failure: Failure, limits: Limits, largest_mib: int) -> Retry | Failure:
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An attempt that did not end normally."""
+
+    ref: Ref
+    failure: Failure
+    #: Nothing else ran in its process.
+    alone: bool
+
+
+def next_try(task: Task, failed: Failed, limits: Limits, largest_mib: int) -> Retry | Failure:
     """Return how the task goes on, or the failure that it ends with.
 
     `largest_mib` is the memory of the largest worker, 0 where none is known.
     """
+    ref, failure = failed.ref, failed.failure
     match failure.category:
         case FailureCategory.OUT_OF_MEMORY:
             return _more_memory(task, failure, limits, largest_mib)
         case FailureCategory.CRASH:
+            if not failed.alone:
+                # What ran before it in that process may have done it: the task is a suspect, and runs alone next.
+                return Retry(pause(ref, 0), task.memory_mib)
             if task.crashes + 1 >= CRASH_BUDGET:
-                return _given_up(failure, f"set aside after {CRASH_BUDGET} crashes")
+                return _given_up(failure, f"set aside after {CRASH_BUDGET} crashes alone in a process")
             return Retry(pause(ref, task.crashes), task.memory_mib, crashes=1)
         case FailureCategory.WORKER_LOST | FailureCategory.INFRASTRUCTURE:
             if task.losses >= LOSS_BUDGET:

@@ -216,6 +216,7 @@ def report(message: dispatch_pb2.TaskReport) -> Report:
         run_s=message.run_s,
         log_lines=message.log_lines,
         products=max(0, message.products),
+        alone=message.alone,
     )
 
 
@@ -369,6 +370,7 @@ def _lease(job: Job, event: TaskLeased) -> dispatch_pb2.TaskLease:
         commit=job.commit,
         spec=None if task.plan else job_pb2.TaskSpec.FromString(task.spec),
         estimate_s=task.seconds,
+        alone=task.is_suspect,
     )
 
 

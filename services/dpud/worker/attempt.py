@@ -84,6 +84,8 @@ class Attempt:
         self.ended = 0.0
         #: Why it is to end before its time.
         self.stopping: Stop | None = None
+        #: Whether its process runs, and ran, nothing else.
+        self.alone = False
         self.reason = ""
         self.peak_mib = 0.0
         self._bench = bench
@@ -161,6 +163,7 @@ class Attempt:
             peak_memory_mib=round(self.peak_mib),
             log_lines=self._log.count,
             products=self._proxy.products if self._proxy else 0,
+            alone=self.alone,
         )
 
     async def answer(self, call: str, arguments: dict[str, Any], scratch: Path) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def _alike(lease: TaskLease, other: TaskLease) -> bool:
     """Return whether two leases may run in one process, one after the other, without a word in between."""
     if lease is other:
         return True
-    return not (lease.plan or other.plan) and _kind(lease) == _kind(other)
+    return not (lease.plan or other.plan or lease.alone or other.alone) and _kind(lease) == _kind(other)
 
 
 def _kind(lease: TaskLease) -> tuple[str, str, str, int]:

@@ -61,19 +61,22 @@ class Pool:
         self._spare: asyncio.Task[TaskProcess] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def acquire(self, kind: Kind) -> TaskProcess:
-        """Return a process for one task: a warm one of the same kind, else the spare, which is replaced."""
+    async def acquire(self, kind: Kind, *, fresh: bool = False) -> TaskProcess:
+        """Return a process for one task: a warm one of the same kind, else the spare, which is replaced.
+
+        One that is to be `fresh` has run nothing before.
+        """
         if self._policy.one_user:
             await self._tenancy.enter(kind.user)
             try:
-                return await self._acquire(kind)
+                return await self._acquire(kind, fresh=fresh)
             except BaseException:
                 self._tenancy.leave()
                 raise
-        return await self._acquire(kind)
+        return await self._acquire(kind, fresh=fresh)
 
-    async def _acquire(self, kind: Kind) -> TaskProcess:
-        for index in reversed(range(len(self._idle))):
+    async def _acquire(self, kind: Kind, *, fresh: bool) -> TaskProcess:
+        for index in () if fresh else reversed(range(len(self._idle))):
             known, process = self._idle[index]
             if known == kind:
                 del self._idle[index]

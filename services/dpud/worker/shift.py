@@ -115,7 +115,7 @@ class Shift:
         """Run in a process of the pool."""
         bench = self._bench
         caches = sandbox.caches_of(bench.quarters.caches, kind.user, kind.code_digest)
-        process = self._process = await bench.pool.acquire(kind)
+        process = self._process = await bench.pool.acquire(kind, fresh=self._attempts[0].lease.alone)
         self._unfit = "its task was broken off"
         try:
             order = self._order(process, tree, caches)
@@ -126,6 +126,7 @@ class Shift:
             now = time.monotonic()
             for attempt in self._attempts:
                 attempt.begun = now
+                attempt.alone = process.tasks == 0 and len(self._attempts) == 1
             await self._supervise(process, order)
             if self._attempts:
                 await self._died(process)
