@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 #: Pixels of a picture of one chip, at most, along each side: more are not seen.
 MOST_PIXELS = 512
 #: What is drawn of a class that is only measured, with its unit.
-MEASURED = {"ReadNoise": ("READNOISE", "ADU")}
+MEASURED = {"ReadNoise": ("READNOISE", "ADU"), "GainLinearity": ("GAIN", "e-/ADU")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,11 +44,15 @@ def test_images_are_drawn_where_the_chips_are(dpu, tmp_path):
     assert 90 < low < 100 < high < 110
 
 
-def test_read_noise_is_drawn_against_time(dpu, script, tmp_path):
+@pytest.mark.parametrize(
+    ("frame_class", "name", "label"),
+    [("ReadNoise", "READNOISE", "READNOISE (ADU)"), ("GainLinearity", "GAIN", "GAIN (e-/ADU)")],
+)
+def test_what_is_only_measured_is_drawn_against_time(dpu, script, tmp_path, frame_class, name, label):
     from dpu import plot
 
     def measured(identifier: str, value: float, day: int) -> Frame:
-        made = product("ccd50", id=identifier, frame_class="ReadNoise", values=to_map({"READNOISE": value}))
+        made = product("ccd50", id=identifier, frame_class=frame_class, values=to_map({name: value}))
         made.date_obs.FromJsonString(f"2000-04-{day}T00:00:00Z")
         return made
 
@@ -58,7 +62,7 @@ def test_read_noise_is_drawn_against_time(dpu, script, tmp_path):
     axes = plot.against_time(script.frames, history).axes[0]
     line, mine = axes.lines
     assert (list(line.get_ydata()), list(mine.get_ydata())) == ([2.25, 2.5], [2.5])
-    assert axes.get_ylabel() == "READNOISE (ADU)"
+    assert axes.get_ylabel() == label
     assert dpu.plot(84820, tmp_path / "noise.png").read_bytes()[:8] == PNG
 
 
