@@ -1,4 +1,4 @@
-"""`Env` and `context` at the prompt: the session's settings, each with where it comes from."""
+"""`Env` at the prompt: the session's settings, each with where it comes from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from dpu.config import PLACES, Config
-from dpu.errors import NotAllowed, Unreachable, UsageError
+from dpu.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -65,38 +65,6 @@ class Env(MutableMapping[str, str]):
     def _ipython_key_completions_(self) -> list[str]:
         """Return what IPython offers behind `Env['`."""
         return list(SHOWN)
-
-
-class Context:
-    """The project in which you work."""
-
-    def __init__(self, processor: Processor) -> None:
-        self._processor = processor
-
-    def __repr__(self) -> str:
-        return f"<project {self._processor.config.project!r}: context.set_project(name) changes it>"
-
-    @property
-    def project(self) -> str:
-        """The project in which you work."""
-        return self._processor.config.project
-
-    def set_project(self, name: str) -> None:
-        """Work in another project from now on. Raises NotAllowed where you are no member of it.
-
-        A DPU that cannot be reached cannot refuse: its first answer will.
-        """
-        from dpu_api.v1.scheduler_pb2 import GetDpuRequest
-
-        before = self._processor.config
-        Env(self._processor)["project"] = name
-        try:
-            self._processor.link.ask(lambda services: services.scheduler.GetDpu, GetDpuRequest())
-        except NotAllowed:
-            self._processor.config = before
-            raise
-        except Unreachable:
-            pass
 
 
 def rows(config: Config) -> list[str]:

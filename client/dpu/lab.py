@@ -1,4 +1,4 @@
-"""Products as astropy objects. What needs the astronomy on the client is here, and loaded when it is asked for."""
+"""Products as astropy objects, and compared. What needs the astronomy on the client is here, loaded when asked for."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dpu.errors import UsageError
 from dpu.fetch import read
 
 try:
+    import numpy as np
     from astropy.io import fits
 except ImportError as error:
     raise UsageError("astropy is not installed here: pip install 'dpu[recipes]'") from error
@@ -27,6 +28,25 @@ def opened(link: Link, frames: Sequence[Frame]) -> list[Any]:
     Where the archive is on this machine its files are read in place, as they are needed; else they are brought here.
     """
     return [_opened(link, frame) for frame in frames]
+
+
+def compared(link: Link, one: Frame, other: Frame) -> tuple[int, int, float]:
+    """Return how many pixels two images have, in how many they differ, and the largest difference.
+
+    Raises UsageError where they are not of one size.
+    """
+    first, second = (_image(hdus) for hdus in opened(link, [one, other]))
+    if first.shape != second.shape:
+        raise UsageError(f"{one.file_name} has {first.shape} pixels (y, x), {other.file_name} {second.shape}")
+    differ = ~((first == second) | (np.isnan(first) & np.isnan(second)))
+    largest = float(np.nanmax(np.abs(first - second)[differ], initial=0.0))
+    return int(first.size), int(differ.sum()), largest
+
+
+def _image(hdus: Any) -> Any:
+    """Return the image of a file as float64, and close it."""
+    with hdus:
+        return np.asarray(hdus[0].data, dtype="float64")
 
 
 def _opened(link: Link, frame: Frame) -> Any:

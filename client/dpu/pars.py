@@ -93,19 +93,6 @@ class Pars(Group):
         return dict(self._changed)
 
 
-class ProductClass:
-    """A class of products, by its name."""
-
-
-def product_classes(catalogue: Catalogue) -> dict[str, type[ProductClass]]:
-    """Return a class for every product that the recipes make, by name: what `Pars(BiasFrame)` is called with."""
-    return {
-        stage.makes: type(stage.makes, (ProductClass,), {"__doc__": f"What {stage.recipe} makes."})
-        for sequence in catalogue.sequences
-        for stage in sequence.stages
-    }
-
-
 def _branches(tree: Tree, name: str, changed: dict[str, Plain], margin: str) -> Iterator[str]:
     """Yield the lines below a branch, sorted by name."""
     yield f"{margin}|"

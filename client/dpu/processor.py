@@ -9,24 +9,25 @@ from typing import TYPE_CHECKING
 
 from dpu import report
 from dpu.config import Config
-from dpu.errors import UsageError
+from dpu.jobids import one, only, several
 from dpu.report import Reporter
 from dpu.sessionlog import Logs, SessionLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any, TypeAlias
+    from typing import Any
 
+    from dpu.jobids import JobIds
     from dpu.jobview import JobView
+    from dpu.lineage import Lineage
     from dpu.link import Link
     from dpu.pars import Pars
     from dpu.products import Product
+    from dpu.reproduction import Reproduction
     from dpu.submission import Recipes
     from dpu_api.v1.archive_pb2 import Frame
     from dpu_api.v1.catalogue_pb2 import Catalogue, Sequence
     from dpu_api.v1.job_pb2 import Job
-
-    JobIds: TypeAlias = "int | Iterable[int] | None"
 
 
 class Processor:
@@ -102,7 +103,7 @@ class Processor:
         from dpu.screen import screen_for
 
         with screen_for(self._reporter) as screen:
-            return report.state_of(watch(self.link, _one(jobid), screen, timeout=timeout))
+            return report.state_of(watch(self.link, one(jobid), screen, timeout=timeout))
 
     def get_jobids(self, *, all: bool = False) -> list[int]:  # noqa: A002 (the prompt's own word)
         """Return the identifiers of your jobs: those that have not ended, of this session, and of the last 7 days.
@@ -118,7 +119,7 @@ class Processor:
         """
         from dpu.joblist import named
 
-        wanted = None if jobids is None else _several(jobids)
+        wanted = None if jobids is None else several(jobids)
         jobs = self._jobs() if wanted is None else named(self.link, wanted)
         found = {job.id for job in jobs}
         missing = [jobid for jobid in wanted or [] if jobid not in found]
@@ -154,9 +155,9 @@ class Processor:
 
         question = LogQuestion.of(tail=tail, grep=grep, chip=chip, level=level)
         if follow:
-            lines = lines_followed(self.link, _only(jobids), self._reporter, question)
+            lines = lines_followed(self.link, only(jobids), self._reporter, question)
         else:
-            wanted = self.get_jobids(all=all) if jobids is None else _several(jobids)
+            wanted = self.get_jobids(all=all) if jobids is None else several(jobids)
             lines = [line for jobid in wanted for line in blocks(self.link, jobid, self._reporter.clock(), question)]
             if lines:
                 self._reporter.show("\n".join(lines))
@@ -167,16 +168,22 @@ class Processor:
             self._log.append(text, self._reporter.say)
         return Logs(text)
 
-    def cancel_job(self, jobid: int, reason: str = "") -> None:
-        """Cancel a job, also while it runs. One that has ended stays as it is. Raises NotFound."""
-        from dpu_api.v1.scheduler_pb2 import CancelJobRequest
+    def cancel_job(
+        self,
+        jobids: JobIds = None,
+        reason: str = "",
+        *,
+        sequence: str = "",
+        all: bool = False,  # noqa: A002 (the prompt's own word)
+    ) -> None:
+        """Cancel a job or several, also while they run; or all of yours, or those of yours of one sequence.
 
-        request = CancelJobRequest(job_id=_one(jobid), reason=reason)
-        answer = self.link.ask(lambda services: services.scheduler.CancelJob, request)
-        if answer.accepted:
-            self._reporter.say(f"Cancelling job {jobid}")
-        else:
-            self._reporter.say(f"Job {jobid} is not cancelled: it has ended as {report.state_of(answer.job)}")
+        Jobs that have ended stay as they are. Raises NotFound, and nothing is cancelled; UsageError.
+        """
+        from dpu.cancel import cancelled
+
+        for line in cancelled(self.link, jobids, sequence=sequence, all=all, reason=reason):
+            self._reporter.say(line)
 
     def retry(self, jobid: int, only: str = "") -> int:
         """Do again what a job that has ended did, as a new job whose identifier is returned.
@@ -185,7 +192,7 @@ class Processor:
         """
         from dpu.explain import again
 
-        job = again(self.link, _one(jobid), only)
+        job = again(self.link, one(jobid), only)
         self._submitted.append(job.id)
         self._reporter.say(f"Sending job with identifier {job.id} to DPU, which does job {jobid} again")
         return job.id
@@ -194,7 +201,7 @@ class Processor:
         """Print what a job waits for, or how it has ended. Raises NotFound."""
         from dpu.explain import explained
 
-        for line in explained(self.link, _one(jobid)):
+        for line in explained(self.link, one(jobid)):
             self._reporter.say(line)
 
     def get_job_result(self, jobid: int) -> list[Product]:
@@ -204,13 +211,13 @@ class Processor:
         """
         from dpu.products import results
 
-        return results(self.link, _one(jobid))
+        return results(self.link, one(jobid))
 
     def job(self, jobid: int) -> JobView:
         """Return a job with its tasks as they stand; the prompt and notebooks show it as a table. Raises NotFound."""
         from dpu.jobview import look
 
-        return look(self.link, _one(jobid))
+        return look(self.link, one(jobid))
 
     def show(self, jobid: int) -> None:
         """Print a job's tasks as a table: chip, stage, state, attempt, worker, times, first error. Raises NotFound."""
@@ -251,16 +258,37 @@ class Processor:
         """
         from dpu import plot
 
-        path = plot.save(plot.plot(self.link, _one(jobid)), Path(file or f"job-{jobid}.png").expanduser())
+        path = plot.save(plot.plot(self.link, one(jobid)), Path(file or f"job-{jobid}.png").expanduser())
         self._reporter.say(f"Job {jobid} is drawn in {path}")
         self._reporter.picture(path)
         return path
+
+    def lineage(self, product: object, *, progeny: bool = False) -> Lineage:
+        """Return what a product was made from, back to raw frames, as a tree; with `progeny`, what was made from it.
+
+        `product` is one, its identifier or its file name. `.plot(file)` draws it. Raises NotFound.
+        """
+        from dpu.lineage import trace
+
+        return trace(self.link, product, progeny=progeny)
+
+    def reproduce(self, product: object) -> Reproduction:
+        """Make a product again with the same code and inputs, uncommitted; return how the two compare by pixel."""
+        from dpu.reproduction import reproduce
+
+        return reproduce(self.link, self.catalogue, product, self.wait)
+
+    def calibrations(self, frame: object) -> None:
+        """Print which calibrations a raw frame would be reduced with, and why these. Raises NotFound."""
+        from dpu.choices import explained
+
+        self._reporter.show("\n".join(explained(self.link, frame)))
 
     def _files(self, jobid: int) -> list[Frame]:
         from dpu.fetch import with_files
         from dpu.products import made
 
-        return with_files(made(self.link, _one(jobid)), jobid)
+        return with_files(made(self.link, one(jobid)), jobid)
 
     # Sequences
 
@@ -376,22 +404,3 @@ def _find_checkout(environ: Mapping[str, str]) -> Path | None:
     from dpu.bundle import find_checkout
 
     return find_checkout(environ)
-
-
-def _one(jobid: int) -> int:
-    if isinstance(jobid, bool) or not isinstance(jobid, int):
-        raise UsageError(f"jobid={jobid!r}: must be a job identifier, a whole number as `run` returns it")
-    return jobid
-
-
-def _only(jobids: JobIds) -> int:
-    wanted = _several(jobids)
-    if len(wanted) != 1:
-        raise UsageError(f"jobids={jobids!r}: one job at a time can be followed")
-    return wanted[0]
-
-
-def _several(jobids: JobIds) -> list[int]:
-    if jobids is None or isinstance(jobids, int) or not hasattr(jobids, "__iter__"):
-        jobids = [jobids]  # type: ignore[list-item]  # _one refuses None
-    return [_one(jobid) for jobid in jobids]

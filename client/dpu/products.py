@@ -1,15 +1,17 @@
-"""Products of jobs, as a user sees them."""
+"""Frames of the archive, as a user sees them; products of jobs above all."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpu.errors import NotFound, UsageError
 from dpu.joblog import tasks_of
 from dpu.values import Plain, from_map
-from dpu_api.v1.archive_pb2 import Frame, ListFramesRequest
+from dpu_api.v1.archive_pb2 import Frame, ListFramesRequest, Selection
 from dpu_api.v1.scheduler_pb2 import GetJobRequest
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
-    """An object that a job committed."""
+    """A frame of the archive: an object that a job committed, or a raw one."""
 
     #: Opaque: the archive's identifier.
     id: str = field(repr=False)
@@ -33,6 +35,9 @@ class Product:
     instrument: str
     chip: str
     filter: str = field(default="", repr=False)
+    object: str = field(default="", repr=False)
+    #: Start of the exposure, UTC; of a product, of its first input.
+    date_obs: datetime = field(default=EPOCH, repr=False)
     #: 'CCYY-MM-DD', the night that begins that evening.
     night: str = ""
     file_name: str = ""
@@ -51,6 +56,11 @@ class Product:
     inputs: tuple[str, ...] = field(default=(), repr=False)
     parameters: Mapping[str, Plain] = field(default_factory=dict, repr=False)
     code_digest: str = field(default="", repr=False)
+    #: Whose it is, how far it is seen (docs/reference/access.md), and the job that made it, 0 of a raw frame.
+    user: str = field(default="", repr=False)
+    project: str = field(default="", repr=False)
+    privileges: int = field(default=0, repr=False)
+    job: int = field(default=0, repr=False)
 
 
 def to_product(frame: Frame) -> Product:
@@ -61,6 +71,8 @@ def to_product(frame: Frame) -> Product:
         instrument=frame.instrument,
         chip=frame.chip,
         filter=frame.filter,
+        object=frame.object,
+        date_obs=_time(frame.date_obs),
         night=frame.night,
         file_name=frame.file_name,
         path=Path(frame.path) if frame.path else None,
@@ -73,6 +85,10 @@ def to_product(frame: Frame) -> Product:
         inputs=tuple(frame.inputs),
         parameters=from_map(frame.parameters),
         code_digest=frame.code_digest,
+        user=frame.user,
+        project=frame.project,
+        privileges=frame.privileges,
+        job=frame.ref.job_id,
     )
 
 
@@ -93,10 +109,40 @@ def made(link: Link, job_id: int) -> list[Frame]:
     return sorted(frames, key=lambda frame: (frame.chip, frame.file_name))
 
 
+def find_frame(link: Link, what: object) -> Frame:
+    """Return the frame that is meant by a product, an identifier or a file name. Raises NotFound and UsageError."""
+    if isinstance(what, Product):
+        (found,) = frames_of(link, ids=[what.id], job_id=what.job)
+        return found
+    if not isinstance(what, str) or not what:
+        raise UsageError(f"{what!r} is no frame: give a product, its identifier or its file name")
+    if _IDENTIFIER.fullmatch(what):
+        (found,) = frames_of(link, ids=[what])
+        return found
+    named = frames_of(link, selection=Selection(file_names=[what]))
+    if not named:
+        raise NotFound(f"no frame that you see has the file name {what!r}")
+    if len(named) > 1:
+        names = ", ".join(frame.file_name for frame in named[:_FEW])
+        raise UsageError(f"{what!r} names {len(named)} frames: give the name of one, as {names}")
+    return named[0]
+
+
+#: Of a product, and of a raw frame.
+_IDENTIFIER = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}")
+_FEW = 3
+
+
 def frames_of(link: Link, **asked: Any) -> list[Frame]:
     """Return all frames that fit the fields of a ListFramesRequest."""
+    return frames_asked(link, ListFramesRequest(**asked))
+
+
+def frames_asked(link: Link, asked: ListFramesRequest) -> list[Frame]:
+    """Return all frames that fit a request."""
     frames: list[Frame] = []
-    request = ListFramesRequest(**asked)
+    request = ListFramesRequest()
+    request.CopyFrom(asked)
     while True:
         page = link.ask(lambda services: services.archive.ListFrames, request)
         frames.extend(page.frames)

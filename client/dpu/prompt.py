@@ -31,6 +31,7 @@ awe plot JOBID [FILE]      save a picture of what a job has made
 awe env                    show the settings, and where each comes from
 awe login [DPU]            log in to a DPU that is not on this machine; awe logout [DPU]
 awe ingest PATH...         bring raw FITS files into the archive (awe ingest --help)
+awe query CLASS [WHAT...]  list frames of the archive (awe query --help)
 awe demo                   reduce a night of calibrations on a DPU of its own (awe demo --help)
 
 exit codes: 0 well, 1 failed, 2 used wrongly, 4 the DPU cannot be reached"""
@@ -43,6 +44,7 @@ COMMANDS = {
     "login": "dpu.login",
     "logout": "dpu.logout",
     "plot": "dpu.plot",
+    "query": "dpu.query",
 }
 
 WELCOME = """\
@@ -101,25 +103,27 @@ def exit_code(error: DpuError) -> int:
 
 def namespace() -> dict[str, Any]:
     """Return the names that are there at the prompt."""
-    from dpu.env import Context, Env
+    from dpu.context import Context
+    from dpu.env import Env
     from dpu.lpu import Lpu
     from dpu.processor import Processor
 
     processor = Processor()
     lpu = Lpu(processor.config.home / "lpu")
     names = {"dpu": processor, "lpu": lpu, "Env": Env(processor), "context": Context(processor), "Pars": processor.pars}
-    return _product_classes(processor.config) | names
+    return _frame_classes(processor) | names
 
 
-def _product_classes(config: Config) -> dict[str, Any]:
-    """Return the classes of products that the recipes installed here make, by name; none where none are installed."""
+def _frame_classes(processor: Processor) -> dict[str, Any]:
+    """Return the classes of raw frames, and of the products that the recipes installed here make, by name."""
     from dpu.catalogue import describe_installed
-    from dpu.pars import product_classes
+    from dpu.query import frame_classes
 
     try:
-        return {**product_classes(describe_installed(config.home / "cache" / "catalogues"))}
+        catalogue = describe_installed(processor.config.home / "cache" / "catalogues")
     except BadTree:
-        return {}
+        catalogue = None
+    return {**frame_classes(lambda: processor.link, catalogue)}
 
 
 def run_code(code: str, arguments: list[str]) -> int:

@@ -11,6 +11,7 @@ from dpu.errors import BadTree, Unreachable
 from dpu.options import DpuOptions, check, find_sequence
 from dpu.values import Plain, to_map
 from dpu_api.v1.archive_pb2 import PreviewRequest, Selection
+from dpu_api.v1.catalogue_pb2 import Sequence
 from dpu_api.v1.job_pb2 import Limits
 from dpu_api.v1.scheduler_pb2 import GetCatalogueRequest, SubmitJobRequest
 
@@ -20,13 +21,16 @@ if TYPE_CHECKING:
 
     from dpu.bundle import Bundle
     from dpu.link import Link
-    from dpu_api.v1.catalogue_pb2 import Catalogue, Sequence
+    from dpu_api.v1.catalogue_pb2 import Catalogue, Stage
     from dpu_api.v1.job_pb2 import Job
 
 #: Reading a night's headers, or writing a large job to the journal, may take its time.
 SLOW_S = 60.0
 #: Long names of options that give file names: they override the rest of a selection.
 FILE_OPTIONS = ("raw_filenames", "red_filenames", "reg_filenames")
+
+#: Makes missing inputs first, and for which stages; the second is ours to give.
+DEEP, TARGETS = "deep", "targets"
 
 #: Long names of options that the call which makes what is missing has in common with this one.
 KEPT = ("instrument", "date", "chip", "filter")
@@ -88,6 +92,9 @@ class Submission:
         Raises a UsageError for a wrong name or value, NothingSelected where no frame fits.
         """
         sequence = find_sequence(recipes.catalogue, name)
+        if given.get(DEEP):
+            sequence = deepened(recipes.catalogue, sequence)
+            given = {**given, TARGETS: [stage.recipe for stage in find_sequence(recipes.catalogue, name).stages]}
         options = check(sequence, given)
         preview(link, recipes.catalogue, sequence, options)
         return cls(sequence=sequence, options=options, dpu_options=DpuOptions.of(given), recipes=recipes)
@@ -121,14 +128,40 @@ class Submission:
         return shipped.digest
 
 
+def deepened(catalogue: Catalogue, sequence: Sequence) -> Sequence:
+    """Return a sequence with stages before its own that make what these may miss, each after what it needs itself.
+
+    What is there already is not made: their plans find out what is missing (dpu_recipes.deep).
+    """
+    makers = {stage.makes: stage for item in catalogue.sequences for stage in item.stages}
+    own = {stage.recipe for stage in sequence.stages}
+    before: dict[str, Stage] = {}
+
+    def need(stage: Stage) -> None:
+        for frame_class in (*stage.needs, stage.selects):
+            maker = makers.get(frame_class)
+            if maker is not None and maker.recipe not in own | set(before):
+                need(maker)
+                before[maker.recipe] = maker
+
+    for stage in sequence.stages:
+        need(stage)
+    whole = Sequence()
+    whole.CopyFrom(sequence)
+    del whole.stages[:]
+    whole.stages.extend([*before.values(), *sequence.stages])
+    return whole
+
+
 def preview(link: Link, catalogue: Catalogue, sequence: Sequence, options: Mapping[str, Plain]) -> None:
     """Ask the archive whether each stage has frames to start from. Raises what it answers when there are none.
 
-    Stages that start from what an earlier stage makes are not asked for.
+    Stages that start from what an earlier stage makes are not asked for, nor those that make what may be missing.
     """
     made: set[str] = set()
+    targets = options.get(TARGETS) or [stage.recipe for stage in sequence.stages]
     for stage in sequence.stages:
-        if stage.selects and stage.selects not in made:
+        if isinstance(targets, list) and stage.recipe in targets and stage.selects and stage.selects not in made:
             request = PreviewRequest(
                 frame_class=stage.selects,
                 selection=selection_of(options),

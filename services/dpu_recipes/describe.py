@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dpu_recipes
 from dpu_recipes import instrument as instruments
 from dpu_recipes import pars, registry
+from dpu_recipes.deep import NEEDS
 from dpu_recipes.sequences import SEQUENCES
 
 if TYPE_CHECKING:
@@ -26,10 +27,14 @@ def _sequence(sequence: Sequence) -> dict[str, Any]:
     return {
         "name": sequence.name,
         "summary": sequence.summary,
-        "options": [*map(_option, sequence.option_list()), _option(registry.FORCE) | {"unlisted": True}],
+        "options": [*map(_option, sequence.option_list()), *map(_unlisted, registry.UNLISTED)],
         "stages": [_stage(name) for name in sequence.stages],
         "one_of": sequence.one_of(),
     }
+
+
+def _unlisted(option: Option) -> dict[str, Any]:
+    return _option(option) | {"unlisted": True}
 
 
 def _option(option: Option) -> dict[str, Any]:
@@ -53,6 +58,7 @@ def _stage(name: str) -> dict[str, Any]:
         "seconds": recipe.seconds,
         "memory_mib": recipe.memory_mib,
         "partial": recipe.partial,
+        "needs": NEEDS.get(name, ()),
         "parameters": _map(pars.flat(recipe.makes, recipe.parameters)),
         "instrument_parameters": {name: _map(changed) for name, changed in _by_instrument(recipe).items()},
     }

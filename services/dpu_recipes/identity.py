@@ -17,23 +17,28 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from dpu_recipes.archive import Archive, ArchiveError, MissingCalibration, Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from dpu_recipes.frames import Frame
     from dpu_recipes.task import Recipe, Request, TaskSpec
 
 log = logging.getLogger(__name__)
 
+#: A question for a calibration: its class, the frame that it is for, overscan method, identifier of the answer or ''.
+Asked: TypeAlias = "tuple[str, str, int | None, str]"
+
 _PACKAGE: Final = __name__.partition(".")[0]
 #: Libraries whose version is part of a product.
 LIBRARIES: Final = ("numpy", "scipy", "astropy", "numba", "sep")
 #: Options that say which frames, which the task's inputs say better, or what becomes of the product.
-_ELSEWHERE: Final = frozenset({"instrument", "chip", "filter", "pars", "commit", "force"})
+_ELSEWHERE: Final = frozenset({"instrument", "chip", "filter", "pars", "commit", "force", "deep", "targets"})
+#: Options that say what becomes of a job.
+_OF_A_JOB: Final = frozenset({"commit", "force", "deep", "targets"})
 #: What of an instrument only ingest reads, and what the parameters hold already.
 _OF_INGEST: Final = frozenset({"recognise", "keys", "types", "modes", "skip", "source", "limits"})
 
@@ -55,6 +60,13 @@ def identity_of(recipe: Recipe, request: Request, spec: TaskSpec, selecting: fro
         "arguments": spec.arguments,
     }
     return hashlib.sha256(json.dumps(settled, sort_keys=True, default=_plain).encode()).hexdigest()
+
+
+def call_of(recipe: Recipe, request: Request, spec: TaskSpec) -> dict[str, Any]:
+    """Return what makes a task's product again: recipe, options, inputs, arguments."""
+    kept = {name: value for name, value in request.options.items() if name not in _OF_A_JOB}
+    options = {name: value for name, value in kept.items() if value not in ("", None, {}, [])}
+    return {"recipe": recipe.name, "options": options, "inputs": spec.inputs, "arguments": dict(spec.arguments)}
 
 
 def standing(recipe: Recipe, archive: Archive, identity: str) -> Frame | None:
@@ -82,11 +94,14 @@ class Witness(Archive):
     What a recipe asks of its own class compares a product with its past, and makes it from nothing.
     """
 
-    def __init__(self, archive: Archive, makes: str, identity: str) -> None:
+    def __init__(self, archive: Archive, makes: str, identity: str, call: Mapping[str, Any]) -> None:
+        """`call` is what was called: recipe, options, inputs, arguments."""
         self._archive = archive
         self._makes = makes
         self._identity = identity
-        self._consulted: list[tuple[str, str, int | None, str]] = []
+        self._call = call
+        self._consulted: list[Asked] = []
+        self._past: list[Asked] = []
 
     def select(self, frame_class: str, selection: Selection) -> list[Frame]:
         """Return the frames of a class."""
@@ -104,8 +119,9 @@ class Witness(Archive):
             answer = found.id
         finally:
             asked = (frame_class, frame.id, overscan, answer)
-            if frame_class != self._makes and asked not in self._consulted:
-                self._consulted.append(asked)
+            notes = self._past if frame_class == self._makes else self._consulted
+            if asked not in notes:
+                notes.append(asked)
         return found
 
     def open(self, frame: Frame) -> Path:
@@ -115,9 +131,48 @@ class Witness(Archive):
     def save(self, product: Frame, file: Path | None = None) -> Frame:
         """Stage a product that says what it was made of."""
         noted = product.evolve(
-            identity=self._identity, consulted=json.dumps(self._consulted) if self._consulted else ""
+            identity=self._identity,
+            consulted=json.dumps(self._consulted) if self._consulted else "",
+            making=json.dumps({**self._call, "past": self._past}, sort_keys=True),
         )
         return self._archive.save(noted, file)
+
+
+class Replay(Archive):
+    """An archive that answers about calibrations as it did when a product was made."""
+
+    def __init__(self, archive: Archive, product: Frame) -> None:
+        self._archive = archive
+        self._product = product
+        asked = [*json.loads(product.consulted or "[]"), *json.loads(product.making or "{}").get("past", [])]
+        self._answers = {(frame_class, frame_id, overscan): answer for frame_class, frame_id, overscan, answer in asked}
+
+    def select(self, frame_class: str, selection: Selection) -> list[Frame]:
+        """Return the frames of a class."""
+        return self._archive.select(frame_class, selection)
+
+    def find(self, frame_id: str) -> Frame:
+        """Return one frame by its identifier."""
+        return self._archive.find(frame_id)
+
+    def calibration(self, frame_class: str, frame: Frame, *, overscan: int | None = None) -> Frame:
+        """Return the calibration that was used. Raises MissingCalibration where none was, or another was asked for."""
+        answer = self._answers.get((frame_class, frame.id, overscan), "")
+        if not answer:
+            raise MissingCalibration(
+                f"{self._product.file_name} was made without a {frame_class} for {frame.file_name}"
+            )
+        found = self._archive.find(answer)
+        log.info("Using %s %s as before", frame_class, found.file_name)
+        return found
+
+    def open(self, frame: Frame) -> Path:
+        """Return the frame's file."""
+        return self._archive.open(frame)
+
+    def save(self, product: Frame, file: Path | None = None) -> Frame:
+        """Stage a product."""
+        return self._archive.save(product, file)
 
 
 @cache

@@ -8,20 +8,21 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from dpu_recipes import instrument as instruments
 from dpu_recipes import pars
-from dpu_recipes.identity import Witness, identity_of, standing
+from dpu_recipes.deep import Larder, plain
+from dpu_recipes.identity import Replay, Witness, call_of, identity_of, standing
 from dpu_recipes.night import BadNight, parse_night
 from dpu_recipes.sequences import SEQUENCES, Kind, Option, options_of
 from dpu_recipes.task import Recipe, RecipeError, Request, TaskSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from dpu_recipes.archive import Archive
@@ -39,6 +40,26 @@ FORCE = Option(
     minimum=0,
     maximum=1,
 )
+DEEP = Option(
+    short="deep",
+    long="deep",
+    kind=Kind.FLAG,
+    default=0,
+    help="1: make missing inputs first, by stages before",
+    minimum=0,
+    maximum=1,
+)
+TARGETS = Option(
+    short="targets",
+    long="targets",
+    kind=Kind.LIST,
+    default=[],
+    help="the stages for which the others make what is missing; `run` gives it",
+)
+UNLISTED = (FORCE, DEEP, TARGETS)
+
+#: Arguments of a task that say how it is called: with options of its own, or as a product was made.
+_OWN, _AGAIN = "own options", "as was made"
 
 
 def plan(
@@ -63,7 +84,52 @@ def plan(
     RecipeError, ArchiveError : what was asked cannot be done; one clear line.
     """
     chosen = find(recipe)
+    if options.get(DEEP.long) and recipe not in options.get(TARGETS.long, ()):
+        return list(_first(recipe, options, _Kitchen(archive, scratch, known)))
     return chosen.plan(_request(chosen, options, archive, scratch, known))
+
+
+def _first(recipe: str, options: Mapping[str, Any], kitchen: _Kitchen) -> Iterator[TaskSpec]:
+    """Give the tasks by which a recipe makes what those after it will miss."""
+    asked = {name: value for name, value in options.items() if name not in {item.long for item in UNLISTED}}
+    larder = Larder(kitchen, kitchen.archive)
+    missing = [item for target in options[TARGETS.long] for item in larder.missing(target, asked)]
+    for own in (own for name, own in missing if name == recipe):
+        try:
+            specs = kitchen.planned(recipe, own)
+        except RecipeError as error:
+            log.warning("%s is missing and cannot be made: %s", find(recipe).makes, error)
+            continue
+        yield from (replace(spec, arguments={**spec.arguments, _OWN: plain(own)}) for spec in specs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kitchen:
+    """The recipes, for dpu_recipes.deep."""
+
+    archive: Archive
+    scratch: Path
+    known: Instruments | None
+
+    def filled(self, recipe: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the options of a recipe with its defaults; what it does not have is left out."""
+        declared = options_of(recipe)
+        own = {name: value for name, value in options.items() if name in declared}
+        filled = _request(find(recipe), own, self.archive, self.scratch, self.known).options
+        return {name: value for name, value in filled.items() if name in declared}
+
+    def planned(self, recipe: str, options: Mapping[str, Any]) -> list[TaskSpec]:
+        """Return the tasks of a recipe."""
+        chosen = find(recipe)
+        return chosen.plan(_request(chosen, options, self.archive, self.scratch, self.known))
+
+    def starts_from(self, recipe: str) -> str:
+        """Return the class that a recipe starts from."""
+        return find(recipe).selects
+
+    def maker(self, frame_class: str) -> str:
+        """Return the recipe that makes a class, '' where none does."""
+        return next((name for name in names() if find(name).makes == frame_class), "")
 
 
 def run(
@@ -80,13 +146,18 @@ def run(
     Nothing is done where the product stands (dpu_recipes.identity) and the option `force` was not given.
     """
     chosen = find(recipe)
-    request = _request(chosen, options, archive, scratch, known)
+    how: dict[str, Any] = {name: spec.arguments[name] for name in (_OWN, _AGAIN) if name in spec.arguments}
+    spec = replace(spec, arguments={name: value for name, value in spec.arguments.items() if name not in how})
+    request = _request(chosen, how.get(_OWN, options), archive, scratch, known)
     selecting = frozenset(option.long for option in options_of(recipe).values() if option.selects)
     identity = identity_of(chosen, request, spec, selecting)
-    if not request.options["force"] and (made := standing(chosen, archive, identity)) is not None:
+    if _AGAIN in how:
+        archive = Replay(archive, archive.find(str(how[_AGAIN])))
+    elif not request.options["force"] and (made := standing(chosen, archive, identity)) is not None:
         log.info("%s %s exists, is valid and not outdated: it is not made again", made.frame_class, made.file_name)
         return
-    chosen.run(replace(request, archive=Witness(archive, chosen.makes, identity)), spec)
+    witness = Witness(archive, chosen.makes, identity, call_of(chosen, request, spec))
+    chosen.run(replace(request, archive=witness), spec)
 
 
 def find(recipe: str) -> Recipe:
@@ -116,7 +187,7 @@ def _request(
     recipe: Recipe, options: Mapping[str, Any], archive: Archive, scratch: Path, known: Instruments | None
 ) -> Request:
     """Return what a recipe is asked, checked and with every default filled in."""
-    declared = options_of(recipe.name) | {FORCE.long: FORCE}
+    declared = options_of(recipe.name) | {option.long: option for option in UNLISTED}
     _check_names(options, declared)
     given = {name: value for name, value in options.items() if value not in ("", None)}
     filled: dict[str, Any] = {name: given.get(name, option.default) for name, option in declared.items()}

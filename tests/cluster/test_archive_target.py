@@ -11,6 +11,7 @@ import pytest
 
 from dpu import local
 from dpu.config import Config
+from dpu.context import Context
 from dpu.ingest import find_files, ingest
 from dpu.processor import Processor
 from dpu.report import Reporter
@@ -72,3 +73,19 @@ def test_what_was_not_committed_is_no_reason_to_make_nothing(dpu: Processor) -> 
     assert run(dpu, "ReadNoise", C=1) == (2, 2)
     # What the project has stands for a job without commit too.
     assert run(dpu, "ReadNoise") == (2, 0)
+
+
+def test_after_a_bias_is_set_invalid_exactly_what_depends_on_it_is_remade(dpu: Processor) -> None:
+    assert [run(dpu, name, C=1) for name in CHAIN] == [(2, 2)] * 3
+    frames = dpu.link.ask(lambda s: s.archive.ListFrames, ListFramesRequest(frame_class="BiasFrame")).frames
+    mistrusted, stays = sorted(frames, key=lambda frame: frame.chip)
+    before = set(all_products(dpu))
+    Context(dpu).update_is_valid(mistrusted.file_name, 0)
+    # The read noise was no part of it; of bias and map the chip's own are made again.
+    assert [run(dpu, name, C=1) for name in CHAIN] == [(2, 0), (2, 1), (2, 1)]
+    lineages = [dpu.lineage(name) for name in all_products(dpu) if name not in before]
+    assert sorted(item.product.frame_class for item in lineages) == ["BiasFrame", "HotPixelMap"]
+    assert {item.product.chip for item in lineages} == {mistrusted.chip}
+    assert not any({mistrusted.id, stays.id} & set(item.frames) for item in lineages)
+    # And that stands.
+    assert [run(dpu, name, C=1) for name in CHAIN] == [(2, 0)] * 3

@@ -2,7 +2,8 @@
 
 import pytest
 
-from dpu.env import Context, Env, main
+from dpu.context import Context
+from dpu.env import Env, main
 from dpu.errors import NotAllowed, UsageError
 from dpu.processor import Processor
 from fakes_client import Script, configured, serving

@@ -46,9 +46,9 @@ def test_options_keep_their_order_kinds_and_defaults():
     assert list(hot_pixels.one_of) == ["date"]
 
 
-def test_every_sequence_can_be_forced_and_shows_no_option_for_it():
+def test_every_sequence_can_be_forced_and_go_deep_and_shows_no_option_for_it():
     for sequence in catalogue().sequences:
-        assert [option.long_name for option in sequence.options if option.unlisted] == ["force"]
+        assert [option.long_name for option in sequence.options if option.unlisted] == ["force", "deep", "targets"]
 
 
 def test_bounds_travel():
