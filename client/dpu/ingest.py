@@ -85,15 +85,17 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     return list(found)
 
 
-def ingest(link: Link, files: Sequence[Path], done: Callable[[Outcome], None]) -> Summary:
+def ingest(link: Link, files: Sequence[Path], done: Callable[[Outcome], None], *, instrument: str = "") -> Summary:
     """Bring files in; `done` hears of each as it is settled. A bad file is refused and the rest go in.
+
+    `instrument` names the one that took them; '': their headers say.
 
     Raises what is no fault of a file (Unreachable, StorageFull, NotLoggedIn): what went in before stays in.
     """
     outcomes: list[Outcome] = []
     pool = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="ingest")
     try:
-        for outcome in pool.map(lambda path: take(link, path), files):
+        for outcome in pool.map(lambda path: take(link, path, instrument), files):
             done(outcome)
             outcomes.append(outcome)
     except BaseException:
@@ -105,14 +107,16 @@ def ingest(link: Link, files: Sequence[Path], done: Callable[[Outcome], None]) -
     return Summary(tuple(outcomes))
 
 
-def take(link: Link, path: Path) -> Outcome:
+def take(link: Link, path: Path, instrument: str = "") -> Outcome:
     """Bring one file in. The embedded DPU reads it in place; to another its bytes travel."""
     try:
         with path.open("rb"):
             pass  # the reason is better told from here
         answer = link.attempt(
             # May be repeated: a file of the same content changes nothing.
-            lambda services: services.archive.Ingest(requests(path, in_place=link.is_local), timeout=DEADLINE_S)
+            lambda services: services.archive.Ingest(
+                requests(path, in_place=link.is_local, instrument=instrument), timeout=DEADLINE_S
+            )
         )
     except OSError as error:
         return Outcome(path=path, reason=f"cannot be read: {error.strerror}")
@@ -123,12 +127,12 @@ def take(link: Link, path: Path) -> Outcome:
     return Outcome(path=path, frames=len(answer.frames), already=answer.already)
 
 
-def requests(path: Path, *, in_place: bool) -> Iterator[IngestRequest]:
+def requests(path: Path, *, in_place: bool, instrument: str = "") -> Iterator[IngestRequest]:
     """Yield what says where a file is to be read, or what it holds in chunks."""
     if in_place:
-        yield IngestRequest(file=IngestFile(name=str(path), path=str(path.absolute())))
+        yield IngestRequest(file=IngestFile(name=str(path), path=str(path.absolute()), instrument=instrument))
         return
-    yield IngestRequest(file=IngestFile(name=str(path)))
+    yield IngestRequest(file=IngestFile(name=str(path), instrument=instrument))
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             yield IngestRequest(chunk=chunk)
@@ -158,11 +162,12 @@ def main(arguments: Sequence[str]) -> int:
     from dpu.processor import Processor
     from dpu.report import Reporter
 
-    files = find_files(_parser().parse_args(arguments).paths)
+    asked = _parser().parse_args(arguments)
+    files = find_files(asked.paths)
     reporter = Reporter()
     link = Processor(reporter=reporter).link
     with progress(len(files), reporter) as done:
-        summary = ingest(link, files, done)
+        summary = ingest(link, files, done, instrument=asked.instrument)
     for line in summary.lines():
         reporter.say(line)
     return 1 if summary.refused else 0
@@ -181,4 +186,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit codes: 0 all are in, 1 a file was refused, 2 used wrongly, 4 the DPU cannot be reached",
     )
     parser.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="a file, or a folder with FITS files")
+    parser.add_argument(
+        "--instrument", metavar="NAME", default="", help="the camera that took them, whatever their headers say"
+    )
     return parser

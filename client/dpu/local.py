@@ -36,6 +36,8 @@ LONGEST_SOCKET = 100
 NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "fuse.sshfs", "lustre", "gpfs", "beegfs", "ceph", "9p", "glusterfs"}
 )
+#: The folder in its home where a user's own instrument files are.
+INSTRUMENTS = "instruments"
 #: What the DPU keeps of its starter's environment: nothing that could change what a recipe computes.
 KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "XDG_RUNTIME_DIR", "SSL_CERT_FILE")
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from dpu_recipes.frames import Frame
+    from dpu_recipes.header import Header
     from dpu_recipes.instrument import Instrument, Instruments
 
 _BLOCK: Final = 2880
@@ -61,12 +62,14 @@ class BadExposure(Exception):
     """A file is no raw exposure of a known instrument; the message names it and says why, in one line."""
 
 
-def split(file: Path, name: str, instruments: Instruments, folder: Path) -> list[tuple[Frame, Path]]:
+def split(
+    file: Path, name: str, instruments: Instruments, folder: Path, *, instrument: str = ""
+) -> list[tuple[Frame, Path]]:
     """Split a raw FITS file into one uncompressed single-image FITS file a CCD in `folder`, and describe each.
 
     The same exposure always gives the same bytes, whether it came Rice-compressed or not, so a frame's identifier,
-    the digest of its file, is that of its content. `name` is what the user calls the file. One CCD is in memory at a
-    time.
+    the digest of its file, is that of its content. `name` is what the user calls the file; `instrument` names the one
+    that took it, '' lets its header say. One CCD is in memory at a time.
 
     Raises
     ------
@@ -77,7 +80,7 @@ def split(file: Path, name: str, instruments: Instruments, folder: Path) -> list
     """
     made: list[tuple[Frame, Path]] = []
     try:
-        with _named(name), closing(_described(file, folder, instruments)) as described:
+        with _named(name), closing(_described(file, folder, instruments, instrument)) as described:
             for frame, ccd in described:
                 path = folder / frame.file_name
                 made.append((frame, path))
@@ -89,6 +92,17 @@ def split(file: Path, name: str, instruments: Instruments, folder: Path) -> list
             path.unlink(missing_ok=True)
         raise
     return made
+
+
+def understand(
+    file: Path, name: str, instruments: Instruments, folder: Path, *, instrument: str = ""
+) -> list[tuple[Frame, Header]]:
+    """Return what `split` would make of a file, each record with the header that it came from; no pixel is written.
+
+    `folder` is for what a packed file unpacks to. Raises BadExposure.
+    """
+    with _named(name), closing(_described(file, folder, instruments, instrument)) as described:
+        return [(frame, ccd.cards.values) for frame, ccd in described]
 
 
 @contextmanager
@@ -110,7 +124,7 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _described(file: Path, folder: Path, instruments: Instruments) -> Generator[tuple[Frame, _Ccd]]:
+def _described(file: Path, folder: Path, instruments: Instruments, forced: str) -> Generator[tuple[Frame, _Ccd]]:
     """Yield record and image of each CCD of a file."""
     with _opened(file, folder) as (units, stream):
         primary = _Cards.of(units[0].header)
@@ -120,7 +134,7 @@ def _described(file: Path, folder: Path, instruments: Instruments) -> Generator[
             own = _Cards.of(unit.header)
             cards = own if unit is units[0] else own.over(primary)
             if instrument is None:
-                instrument = instruments.recognise(cards.values)
+                instrument = instruments.get(forced) if forced else instruments.recognise(cards.values)
                 _refuse_missing(instrument, units)
             if instrument.skips(cards.values):
                 continue

@@ -119,6 +119,8 @@ class Strips:
     overscan_x: int = 0
     prescan_y: int = 0
     overscan_y: int = 0
+    #: The first columns of the overscan in x, which have not settled yet: no method reads them.
+    skip: int = 0
 
     @classmethod
     def of(cls, frame: Frame) -> Self:
@@ -126,8 +128,9 @@ class Strips:
         return cls(**{name: int(frame.values.get(key, 0)) for name, key in _STRIP_KEYS.items()})  # type: ignore[arg-type]  # the archive keeps what to_values gave
 
     def to_values(self) -> dict[str, Plain]:
-        """Return the widths as a frame's values have them."""
-        return {key: getattr(self, name) for name, key in _STRIP_KEYS.items()}
+        """Return the widths as a frame's values have them; what is skipped, only where something is."""
+        widths = {key: getattr(self, name) for name, key in _STRIP_KEYS.items()}
+        return widths if self.skip else {key: width for key, width in widths.items() if key != _STRIP_KEYS["skip"]}
 
     def binned(self, x: int, y: int) -> Self:
         """Return the widths after binning x by y."""
@@ -137,6 +140,7 @@ class Strips:
             overscan_x=self.overscan_x // x,
             prescan_y=self.prescan_y // y,
             overscan_y=self.overscan_y // y,
+            skip=-(-self.skip // x),
         )
 
     def size(self, shape: tuple[int, int]) -> tuple[int, int]:
@@ -159,13 +163,19 @@ class Strips:
         return Regions(
             data=(rows, columns),
             prescan_x=(rows, slice(0, self.prescan_x)),
-            overscan_x=(rows, slice(width - self.overscan_x, width)),
+            overscan_x=(rows, slice(width - self.overscan_x + min(self.skip, self.overscan_x), width)),
             prescan_y=(slice(0, self.prescan_y), columns),
             overscan_y=(slice(height - self.overscan_y, height), columns),
         )
 
 
-_STRIP_KEYS = {"prescan_x": "PRESCANX", "overscan_x": "OVSCANX", "prescan_y": "PRESCANY", "overscan_y": "OVSCANY"}
+_STRIP_KEYS = {
+    "prescan_x": "PRESCANX",
+    "overscan_x": "OVSCANX",
+    "prescan_y": "PRESCANY",
+    "overscan_y": "OVSCANY",
+    "skip": "OVSCSKIP",
+}
 
 
 def regions(frame: Frame, shape: tuple[int, int]) -> Regions:

@@ -24,8 +24,10 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "filter": ("FILTER",),
     "object": ("OBJECT",),
     "chip": ("EXTNAME",),
+    "image_type": ("IMAGETYP", "OBSTYPE"),
     "longitude": (),
     "data_section": (),
+    "trim_section": (),
     "binning": (),
     "binning_x": (),
     "binning_y": (),
@@ -185,6 +187,8 @@ def _strips(table: _Table) -> Strips:
     for name, width in widths.items():
         if width < 0:
             table.refuse(name, width, "a width is not negative")
+    if widths["overscan_x"] and widths["skip"] >= widths["overscan_x"]:
+        table.refuse("skip", widths["skip"], f"that leaves nothing of overscan_x = {widths['overscan_x']}")
     table.done()
     return Strips(**widths)
 

@@ -33,7 +33,7 @@ def translate(instrument: Instrument, header: Header, shape: tuple[int, int]) ->
     """
     chip = _chip(instrument, header)
     binning = _binning(instrument, header)
-    strips = _strips(instrument, header, binning)
+    strips = _strips(instrument, header, shape, binning)
     size = _size(instrument, header, strips, shape, binning)
     date_obs = _date_obs(instrument, header)
     exptime = _exptime(instrument, header)
@@ -125,16 +125,30 @@ def _binning(instrument: Instrument, header: Header) -> tuple[int, int]:
     return x, y
 
 
-def _strips(instrument: Instrument, header: Header, binning: tuple[int, int]) -> Strips:
+def _strips(instrument: Instrument, header: Header, shape: tuple[int, int], binning: tuple[int, int]) -> Strips:
     """Return the widths in pixels of the frame: from its header where it says them, else from the TOML."""
     known = instrument.strips.binned(*binning)
+    key, section = headers.find(header, instrument.keys["trim_section"])
+    if section is not None:
+        return _around(key, section, shape, known.skip)
     widths = {
         name: headers.whole(header, instrument.keys[name], getattr(known, name))
         for name in ("prescan_x", "overscan_x", "prescan_y", "overscan_y")
     }
     if min(widths.values()) < 0:
         raise HeaderError(f"has a strip of negative width: {widths}")
-    return Strips(**widths)
+    return Strips(**widths, skip=known.skip)
+
+
+def _around(key: str, section: Any, shape: tuple[int, int], skip: int) -> Strips:
+    """Return what lies around the data that a header names."""
+    left, right, bottom, top = _section(key, section)
+    height, width = shape
+    if not (1 <= left <= right <= width and 1 <= bottom <= top <= height):
+        raise HeaderError(f"contradicts itself: {key}={section!r} is no part of {width} x {height} pixels")
+    return Strips(
+        prescan_x=left - 1, overscan_x=width - right, prescan_y=bottom - 1, overscan_y=height - top, skip=skip
+    )
 
 
 def _size(
@@ -155,11 +169,17 @@ def _size(
 
 
 def _section_size(key: str, section: Any) -> tuple[int, int]:
+    left, right, bottom, top = _section(key, section)
+    return right - left + 1, top - bottom + 1
+
+
+def _section(key: str, section: Any) -> tuple[int, int, int, int]:
+    """Return first and last column and row, counted from 1. Raises HeaderError."""
     found = re.fullmatch(r"\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]", str(section))
     if not found:
         raise HeaderError(f"{key}={section!r} is no section such as '[1:1024,1:1024]'")
     left, right, bottom, top = map(int, found.groups())
-    return right - left + 1, top - bottom + 1
+    return left, right, bottom, top
 
 
 def _readout(instrument: Instrument, header: Header, binning: tuple[int, int], size: tuple[int, int]) -> str:

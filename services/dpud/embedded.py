@@ -29,7 +29,7 @@ import dpud.logs.main as logs
 import dpud.scheduler.main as scheduler
 from dpu.channel import open_async_channel
 from dpu.errors import Conflict, Unreachable
-from dpu.local import KEPT, Home, Running
+from dpu.local import INSTRUMENTS, KEPT, Home, Running
 from dpu_api.v1.scheduler_pb2 import GetDpuRequest
 from dpu_api.v1.scheduler_pb2_grpc import SchedulerServiceStub
 from dpud.hosting.children import send_signal
@@ -75,7 +75,9 @@ class Settings:
         home = self.home.folder
         role = {"worker": "worker", "archive": "worker"}.get(service, "service")
         memory = psutil.virtual_memory().total // 2**20
+        own = home / INSTRUMENTS
         return {
+            **({"DPU_INSTRUMENTS": str(own)} if own.is_dir() else {}),
             "DPU_NAME": "local",
             "DPU_LISTEN": self.archive_address if service == "archive" else self.address,
             "DPU_TOKENS_FILE": str(home / "tokens.toml"),

@@ -170,7 +170,7 @@ async def test_a_parser_that_fails_costs_its_own_file(tmp_path, code, reason):
     try:
         for _ in range(2):
             with pytest.raises(errors.BadFrame) as caught:
-                await splitter.split(tmp_path / "r.fits", "r.fits", tmp_path)
+                await splitter.split(tmp_path / "r.fits", "r.fits", folder=tmp_path)
             assert caught.value.message == reason
     finally:
         await splitter.close()
@@ -180,7 +180,7 @@ async def test_a_parser_that_finds_the_disk_full_says_so(tmp_path):
     splitter = scripted("""print('{"errno": 28, "bad": "r.fits: No space left on device"}', flush=True)""")
     try:
         with pytest.raises(errors.StorageFull, match=f"{tmp_path.parent} takes nothing more: r.fits: No space left"):
-            await splitter.split(tmp_path / "r.fits", "r.fits", tmp_path)
+            await splitter.split(tmp_path / "r.fits", "r.fits", folder=tmp_path)
     finally:
         await splitter.close()
 
@@ -255,8 +255,16 @@ async def test_a_preview_counts_by_chip(desk, tmp_path):
 
 THERE_ARE = "There are such frames with nights: 2000-04-28; filters: #842; chips: ccd50, ccd51; objects: BIAS"
 REFUSED = (
-    ({"instrument": "WFO"}, errors.UnknownInstrument, "instrument 'WFO' is not one of NICKEL, OMEGACAM, WFI"),
-    ({"instrument": ""}, errors.UnknownInstrument, "instrument '' is not one of NICKEL, OMEGACAM, WFI"),
+    (
+        {"instrument": "WFO"},
+        errors.UnknownInstrument,
+        "instrument 'WFO' is not one of DECAM, GENERIC, LCO, NICKEL, OMEGACAM, WFC, WFI",
+    ),
+    (
+        {"instrument": ""},
+        errors.UnknownInstrument,
+        "instrument '' is not one of DECAM, GENERIC, LCO, NICKEL, OMEGACAM, WFC, WFI",
+    ),
     (
         {"chips": ["ccd50", "ccd58"]},
         errors.UnknownChip,

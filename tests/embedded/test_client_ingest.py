@@ -12,6 +12,7 @@ from dpu.link import Link
 from dpu.prompt import main
 from dpu_api.v1.archive_pb2 import IngestFile, IngestRequest
 from fakes_client import Script, configured, serving
+from fakes_instruments import write_wfi
 
 MIB = 1024 * 1024
 
@@ -132,6 +133,24 @@ def test_awe_ingest_tells_by_its_exit_code(awe, night, capsys, tmp_path):
     errors = capsys.readouterr().err.splitlines()
     assert errors[0] == f"awe: {str(night / 'none')!r} does not exist"
     assert errors[-1].startswith("awe: DPU 'x' cannot be reached: ")
+
+
+def test_the_camera_that_was_asked_for_is_told(night, served, link):
+    script, _ = served
+    ingest(link, [night / "b.fits"], hear, instrument="GENERIC")
+    assert [message.file.instrument for message in requests(night / "b.fits", in_place=True, instrument="X")] == ["X"]
+    assert [asked.instrument for call, asked in script.asked if call == "Ingest"] == ["GENERIC"]
+
+
+def test_awe_instrument_check_tells_by_its_exit_code(tmp_path, capfd):
+    good, bad = write_wfi(tmp_path / "good.fits"), tmp_path / "bad.fits"
+    bad.write_bytes(b"")
+    assert main(["instrument", "check", str(good)]) == 0
+    assert capfd.readouterr().out.startswith("good.fits: WFI (WFI.toml), by INSTRUME='WFI'")
+    assert main(["instrument", "check", str(bad)]) == 1
+    (tmp_path / "camera.toml").write_text("name = 3")
+    assert main(["instrument", "check", "--instruments", str(tmp_path), str(good)]) == 2
+    assert "files cannot be understood here: camera.toml: detector.gain is missing" in capfd.readouterr().err
 
 
 def test_a_dpu_is_known_to_be_local_by_its_name_alone():

@@ -330,8 +330,14 @@ def _split_or_refuse(file: Path, folder: Path) -> None:
 
 
 HEADERS: list[tuple[dict[str, Any], str]] = [
-    ({"INSTRUME": "STE3 CCD"}, "INSTRUME='STE3 CCD' is of no known instrument (NICKEL, OMEGACAM, WFI)"),
-    ({"INSTRUME": None}, "its header has no INSTRUME and is of no known instrument (NICKEL, OMEGACAM, WFI)"),
+    (
+        {"INSTRUME": "STE3 CCD"},
+        "INSTRUME='STE3 CCD' is of no known instrument (DECAM, GENERIC, LCO, NICKEL, OMEGACAM, WFC, WFI)",
+    ),
+    (
+        {"INSTRUME": None},
+        "its header has no INSTRUME and is of no known instrument (DECAM, GENERIC, LCO, NICKEL, OMEGACAM, WFC, WFI)",
+    ),
     ({"DATE_OBS": None}, "image 1: has no start of the exposure: none of DATE-OBS, DATE-BEG"),
     ({"DATE_OBS": "NaN"}, "image 1: DATE-OBS='NaN' is not a date such as '2000-04-28T23:15:00.123'"),
     ({"DATE_OBS": "2000-04-28"}, "image 1: DATE-OBS='2000-04-28' is a date without a time of day"),

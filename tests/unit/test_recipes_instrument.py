@@ -41,7 +41,7 @@ def camera(folder: Path, *changes: tuple[str, str]) -> Path:
 
 
 def test_the_cameras_that_ship_are_known() -> None:
-    assert INSTRUMENTS.names() == ("NICKEL", "OMEGACAM", "WFI")
+    assert INSTRUMENTS.names() == ("DECAM", "GENERIC", "LCO", "NICKEL", "OMEGACAM", "WFC", "WFI")
 
 
 def test_the_mosaics_have_all_their_chips_each_at_a_place_of_its_own() -> None:
@@ -52,8 +52,9 @@ def test_the_mosaics_have_all_their_chips_each_at_a_place_of_its_own() -> None:
     assert sorted((chip.column, chip.row) for chip in omegacam.chips) == [(x, y) for x in range(8) for y in range(4)]
 
 
-def test_the_overscan_method_is_6_but_10_for_the_nickel() -> None:
-    assert [INSTRUMENTS.get(name).overscan_method for name in INSTRUMENTS.names()] == [10, 6, 6]
+def test_the_overscan_method_is_6_unless_the_camera_has_a_better_one() -> None:
+    others = {name: item.overscan_method for name, item in INSTRUMENTS.items() if item.overscan_method != 6}
+    assert others == {"NICKEL": 10, "WFC": 5, "LCO": 0, "GENERIC": 0}
 
 
 def test_minima_are_those_of_the_science_unless_the_file_says_otherwise(tmp_path: Path) -> None:
@@ -79,8 +80,10 @@ def test_limits_are_those_of_the_file(tmp_path: Path) -> None:
 
 
 def test_an_unknown_instrument_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(InstrumentError, match="^instrument 'WFC' is not one of NICKEL, OMEGACAM, WFI$"):
-        INSTRUMENTS.get("WFC")
+    with pytest.raises(
+        InstrumentError, match="^instrument 'WFO' is not one of DECAM, GENERIC, LCO, NICKEL, OMEGACAM, WFC, WFI$"
+    ):
+        INSTRUMENTS.get("WFO")
 
 
 def test_an_unknown_chip_is_refused_with_the_known_ones() -> None:
@@ -96,8 +99,11 @@ def test_a_header_is_recognised_by_its_instrument() -> None:
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ({"INSTRUME": "STE3 CCD"}, "INSTRUME='STE3 CCD' is of no known instrument (NICKEL, OMEGACAM, WFI)"),
-        ({}, "its header has no INSTRUME and is of no known instrument (NICKEL, OMEGACAM, WFI)"),
+        (
+            {"INSTRUME": "STE3 CCD"},
+            "INSTRUME='STE3 CCD' is of no known instrument (DECAM, GENERIC, LCO, NICKEL, OMEGACAM, WFC, WFI)",
+        ),
+        ({}, f"its header has no INSTRUME and is of no known instrument ({', '.join(INSTRUMENTS)})"),
     ],
 )
 def test_a_header_of_no_known_instrument_is_refused(header: dict[str, str], message: str) -> None:
@@ -115,7 +121,7 @@ def test_a_header_that_fits_two_instruments_is_refused() -> None:
 
 def test_a_camera_comes_in_by_a_file_of_its_own(tmp_path: Path) -> None:
     found = load(camera(tmp_path))
-    assert found.names() == ("NICKEL", "OMEGACAM", "TESTCAM", "WFI")
+    assert found.names() == ("DECAM", "GENERIC", "LCO", "NICKEL", "OMEGACAM", "TESTCAM", "WFC", "WFI")
     assert found.recognise({"INSTRUME": "TestCam"}).longitude_deg == 20.8
 
 
@@ -136,6 +142,11 @@ BAD_FILES = [
         "gain = 1.0",
         "gain = 1.0\nstrips = { overscan_x = -1 }",
         "detector.strips.overscan_x = -1: a width is not negative",
+    ),
+    (
+        "gain = 1.0",
+        "gain = 1.0\nstrips = { overscan_x = 4, skip = 4 }",
+        "detector.strips.skip = 4: that leaves nothing of overscan_x = 4",
     ),
     ("[detector]", "[minima]\nBiasFrame = 0\n[detector]", "minima.BiasFrame = 0: at least one frame is needed"),
     ("[detector]", '[keys]\nfliter = "F"\n[detector]', "keys.fliter = 'F': there is no such key"),
@@ -178,6 +189,18 @@ def test_strips_leave_the_data_area_of_a_frame_of_any_scale() -> None:
 def test_strips_shrink_with_the_binning() -> None:
     expected = Strips(prescan_x=24, overscan_x=23, prescan_y=0, overscan_y=16)
     assert INSTRUMENTS.get("WFI").strips.binned(2, 2) == expected
+
+
+def test_columns_of_the_overscan_that_have_not_settled_are_skipped() -> None:
+    strips = Strips(prescan_x=4, overscan_x=20, skip=3)
+    regions = strips.regions((10, 124))
+    assert (regions.data, regions.overscan_x) == (
+        (slice(0, 10), slice(4, 104)),
+        (slice(0, 10), slice(107, 124)),
+    )
+    assert strips.binned(2, 1) == Strips(prescan_x=2, overscan_x=10, skip=2)
+    assert strips.to_values()["OVSCSKIP"] == 3
+    assert "OVSCSKIP" not in Strips(overscan_x=20).to_values()
 
 
 def test_strips_that_leave_no_data_are_refused() -> None:

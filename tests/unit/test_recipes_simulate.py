@@ -516,7 +516,10 @@ def test_the_command_says_where_the_night_is(tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--instrument", "WFC"], "simulate: instrument 'WFC' is not one of NICKEL, OMEGACAM, WFI\n"),
+        (
+            ["--instrument", "WFO"],
+            "simulate: instrument 'WFO' is not one of DECAM, GENERIC, LCO, NICKEL, OMEGACAM, WFC, WFI\n",
+        ),
         (["--chips", "9"], "simulate: 9 chips were asked for: WFI has 8\n"),
         (["--night", "28 April"], "simulate: '28 April' is not a night: write it as 'CCYY-MM-DD', e.g. '2000-04-28'\n"),
         (

@@ -31,6 +31,15 @@ _PACKED = frozenset({".fz", ".gz"})
 _CHIPS = 10_000
 
 
+class Offered(NamedTuple):
+    """What a caller says of a file."""
+
+    #: For messages.
+    name: str
+    #: The one that took it; '': its header says.
+    instrument: str = ""
+
+
 class Ingested(NamedTuple):
     """The frames of an exposure, and whether the archive had all of them before."""
 
@@ -49,32 +58,35 @@ class Intake:
     reception: Reception
     clock: Callable[[], datetime]
 
-    async def read(self, caller: Caller, name: str, path: Path) -> Ingested:
+    async def read(self, caller: Caller, offered: Offered, path: Path) -> Ingested:
         """Ingest a file in place. Raises BadFrame and StorageFull; nothing is left then."""
         await asyncio.to_thread(check, path)
         async with self.reception.room() as room:
             if path.suffix in _PACKED:
-                return await self._ingest(caller, name, await asyncio.to_thread(examine, path), room)
+                return await self._ingest(caller, offered, await asyncio.to_thread(examine, path), room)
             # Hashed once, a chip at a time: its frames tell almost as soon that it was here before.
-            return await self._keep(caller, name, "", await self.splitter.split(path, name, room))
+            return await self._keep(caller, offered, "", await self.splitter.split(path, *offered, folder=room))
 
-    async def receive(self, caller: Caller, name: str, chunks: AsyncIterator[bytes]) -> Ingested:
+    async def receive(self, caller: Caller, offered: Offered, chunks: AsyncIterator[bytes]) -> Ingested:
         """Ingest a stream of bytes. Raises BadFrame and StorageFull; nothing is left then."""
         async with self.reception.room() as room:
-            return await self._ingest(caller, name, await self.reception.receive(chunks, room / "exposure"), room)
+            return await self._ingest(caller, offered, await self.reception.receive(chunks, room / "exposure"), room)
 
-    async def _ingest(self, caller: Caller, name: str, exposure: Received, room: Path) -> Ingested:
+    async def _ingest(self, caller: Caller, offered: Offered, exposure: Received, room: Path) -> Ingested:
         """Ingest a file whose digest is known, which saves unpacking it a second time."""
         before = Query(view=View(caller.project), source=exposure.digest)
         if known := await asyncio.to_thread(self.catalogue.select, before, limit=_CHIPS):
             return Ingested(known, already=True)
-        return await self._keep(caller, name, exposure.digest, await self.splitter.split(exposure.file, name, room))
+        pairs = await self.splitter.split(exposure.file, *offered, folder=room)
+        return await self._keep(caller, offered, exposure.digest, pairs)
 
-    async def _keep(self, caller: Caller, name: str, source: str, pairs: list[tuple[Frame, Path]]) -> Ingested:
+    async def _keep(self, caller: Caller, offered: Offered, source: str, pairs: list[tuple[Frame, Path]]) -> Ingested:
         files = {frame.digest: file for frame, file in pairs}
         records = [self._record(caller, source, frame) for frame, _ in pairs]
         added = await self.holdings.keep(files, lambda: self.ledger.add(records), ours=True)
-        log.info("ingested", name=name, frames=len(records), added=added, project=caller.project, user=caller.user)
+        log.info(
+            "ingested", name=offered.name, frames=len(records), added=added, project=caller.project, user=caller.user
+        )
         view, ids = View(caller.project), [record.frame.id for record in records]
         stored = await asyncio.to_thread(self.catalogue.find, view, ids)
         return Ingested(sorted(stored, key=lambda record: record.sequence), already=added == 0)

@@ -38,7 +38,8 @@ def _answer(answers: IO[str], answer: dict[str, Any]) -> None:
 def _split(request: dict[str, str], instruments: instrument.Instruments) -> dict[str, Any]:
     name = request["name"]
     try:
-        pairs = split(Path(request["file"]), name, instruments, Path(request["folder"]))
+        file, folder = Path(request["file"]), Path(request["folder"])
+        pairs = split(file, name, instruments, folder, instrument=request["instrument"])
     except BadExposure as error:
         return {"bad": str(error)}
     except OSError as error:

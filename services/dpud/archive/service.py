@@ -12,6 +12,7 @@ from dpu_api.v1 import archive_pb2 as pb
 from dpu_api.v1.archive_pb2_grpc import ArchiveServiceServicer
 from dpud.archive import wire
 from dpud.archive.choices import Choice, Choices
+from dpud.archive.ingest import Offered
 from dpud.archive.metrics import ArchiveMetrics
 from dpud.archive.preview import Previews, check_night
 from dpud.archive.records import Query, Record, View, position
@@ -76,10 +77,11 @@ class ArchiveService(ArchiveServiceServicer):
         if first is None or first.WhichOneof("item") != "file":
             raise BadFrame("the first message must say which file comes")
         name = first.file.name or first.file.path
+        exposure = Offered(name, first.file.instrument)
         if not first.file.path:
-            ingested = await self._intake.receive(current_caller(), name, _chunks(messages))
+            ingested = await self._intake.receive(current_caller(), exposure, _chunks(messages))
         elif context.peer().startswith("unix:"):
-            ingested = await self._intake.read(current_caller(), name, Path(first.file.path))
+            ingested = await self._intake.read(current_caller(), exposure, Path(first.file.path))
         else:
             raise NotAllowed(f"{name}: the archive reads files in place only for callers on its Unix socket: send it")
         self.metrics.ingested(ingested.records, already=ingested.already)

@@ -47,12 +47,13 @@ class Splitter:
         await parser.start()
         self._idle.put_nowait(parser)
 
-    async def split(self, file: Path, name: str, folder: Path) -> list[tuple[Frame, Path]]:
+    async def split(self, file: Path, name: str, instrument: str = "", *, folder: Path) -> list[tuple[Frame, Path]]:
         """Return the frames of an exposure, each with its file in `folder`. Raises BadFrame and StorageFull."""
+        request = {"file": str(file), "name": name, "instrument": instrument, "folder": str(folder)}
         parser = await self._idle.get()
         try:
             async with asyncio.timeout(self._limit_s):
-                answer = await parser.ask({"file": str(file), "name": name, "folder": str(folder)})
+                answer = await parser.ask(request)
         except TimeoutError:
             raise BadFrame(f"{name}: taking it apart took longer than {self._limit_s:.0f} s") from None
         finally:

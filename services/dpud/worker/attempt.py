@@ -63,6 +63,8 @@ class Bench:
     #: From SIGTERM to SIGKILL, by reason.
     grace_s: dict[Stop, float]
     patience_s: float
+    #: A folder of further instruments, as the archive has it.
+    instruments: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

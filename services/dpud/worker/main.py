@@ -70,6 +70,8 @@ class Settings:
     uids: Uids | None = field(default_factory=lambda: Uids.parse(UIDS))
     #: What tasks may read besides the system, the installed code, and what is theirs.
     readable: tuple[Path, ...] = ()
+    #: A folder of further instruments, as the archive has it.
+    instruments: Path | None = None
     #: Whether a worker starts where the machine cannot keep tasks apart by everything that there is.
     isolation_required: bool = False
     #: What one task may write, and what the caches of code and of frames may keep.
@@ -103,6 +105,7 @@ class Settings:
             runner=environment.get("DPU_WORKER_RUNNER", _folder, None),
             uids=environment.get("DPU_WORKER_UIDS", Uids.parse, Uids.parse(UIDS)),
             readable=environment.get("DPU_WORKER_READABLE", _folders, ()),
+            instruments=environment.get("DPU_INSTRUMENTS", _folder, None),
             isolation_required=environment.get("DPU_WORKER_ISOLATION", _required, default=False),
             scratch_mib=environment.get("DPU_WORKER_SCRATCH_MIB", _positive, 16 * 1024),
             code_cache_mib=environment.get("DPU_WORKER_CODE_CACHE_MIB", _positive, 1024),
@@ -177,6 +180,7 @@ async def bench(settings: Settings) -> AsyncIterator[Bench]:
             scratch_mib=settings.scratch_mib,
             grace_s=settings.stop_grace_s,
             patience_s=settings.patience_s,
+            instruments=settings.instruments,
         )
     finally:
         await pool.close()
@@ -196,7 +200,8 @@ def _walls(settings: Settings) -> Walls:
         if settings.isolation_required:
             raise BadSetting(f"DPU_WORKER_ISOLATION='required': this machine lacks {'; '.join(missing)}")
         log.warning("tasks are not kept in by all that there is", lacking=missing)
-    return Walls(uids=uids, readable=settings.readable, frames=frames)
+    readable = (*settings.readable, *filter(None, [settings.instruments]))
+    return Walls(uids=uids, readable=readable, frames=frames)
 
 
 def _lock(state: Path) -> int:

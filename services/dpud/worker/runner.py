@@ -16,6 +16,7 @@ import time
 import traceback
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpud.worker import leftovers, linux, scratch
@@ -25,7 +26,6 @@ from dpud.worker.output import Captured, Outlet, has_printed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 #: Longest message, and longest end of a traceback, of a failure.
 MESSAGE = 500
@@ -86,6 +86,7 @@ class TaskRunner:
         self._high_water = high_water
         self._captured = Captured(Outlet(channel))
         self._tree: str | None = None
+        self._instruments: str | None = None
         self._environment: dict[str, str] = {}
         # How the last task left this process: as it found it, and so the next one finds it.
         self._state: leftovers.State | None = None
@@ -111,6 +112,7 @@ class TaskRunner:
     def _settle(self, order: dict[str, Any]) -> None:
         """Make this process ready for a task."""
         self._scratch.prepare()
+        self._instruments = order["instruments"]
         tempfile.tempdir = None
         for name, soft in order["limits"].items():
             kind = getattr(resource, name)
@@ -136,12 +138,18 @@ class TaskRunner:
 
         archive, folder = ChannelArchive(self._channel), self._scratch.path
         if task["plan"]:
-            specs = registry.plan(task["recipe"], task["options"], archive, folder)
+            specs = registry.plan(task["recipe"], task["options"], archive, folder, **self._known())
             self._send_plan([spec.to_dict() for spec in specs])
         else:
             module = importlib.import_module("dpu_recipes.task")
             spec = module.TaskSpec.from_dict(task["spec"])
-            registry.run(task["recipe"], task["options"], archive, folder, spec)
+            registry.run(task["recipe"], task["options"], archive, folder, spec, **self._known())
+
+    def _known(self) -> dict[str, Any]:
+        """Return the instruments, as what is asked of the recipes, where there are more than ship with them."""
+        if self._instruments is None:
+            return {}
+        return {"known": importlib.import_module("dpu_recipes.instrument").load(Path(self._instruments))}
 
     def _send_plan(self, tasks: list[dict[str, Any]]) -> None:
         for start in range(0, len(tasks), PLANNED):
