@@ -4,6 +4,8 @@ import asyncio
 import time
 from contextlib import closing
 
+import sqlalchemy as sa
+
 from dpu.config import KnownDpu
 from dpu.link import Link
 from dpu_api.v1 import job_pb2, scheduler_pb2
@@ -61,6 +63,24 @@ async def test_client_and_worker_find_the_leader_and_the_one_that_takes_over(tmp
     assert published == {(job.id, number, 1) for number in range(TASKS)}
     assert worker.starts == 1
     assert said == ["The connection to DPU 'far' is lost: trying again for 20 seconds"]
+
+
+async def test_a_scheduler_that_is_started_again_need_not_wait_for_its_own_time_to_end(tmp_path_factory, postgres):
+    folder = tmp_path_factory.mktemp("l")
+    others, database = Others(folder), postgres.database()
+    first, second = (Scheduler(folder, name, others.address, database) for name in "ab")
+    async with background(first.run()):
+        await _leads(first)
+        # Whoever waits for the end of this time waits for longer than this test may take.
+        engine = sa.create_engine(database)
+        with engine.begin() as connection:
+            connection.execute(sa.text("UPDATE writer SET expires = expires + 3600"))
+        first.kill()
+        async with background(second.run()):
+            await until(lambda: first.starts == 2, first.log.read_text, WAIT_S)
+            await _leads(first)
+            assert not await second.leads()
+        engine.dispose()
 
 
 async def _leads(scheduler):

@@ -416,6 +416,17 @@ def test_nobody_takes_over_before_the_writers_time_is_up(engines):
         assert list(second.replay()) == [GROUPS[0]]
 
 
+def test_a_writer_need_not_wait_for_the_end_of_its_own_earlier_time(engines):
+    with closing(SqlJournal(engines())) as before, closing(SqlJournal(engines())) as after:
+        before.begin(by_force=False)
+        with pytest.raises(epoch.Taken):
+            after.begin(by_force=False, own=before.epoch - 1)
+        after.begin(by_force=False, own=before.epoch)
+        with pytest.raises(Superseded):
+            before.append(GROUPS[0])
+        after.append(GROUPS[0])
+
+
 def test_a_journal_of_another_format_is_refused(tmp_path):
     path = tmp_path / "journal.sqlite"
     SqlJournal.open_file(path, 1024).close()

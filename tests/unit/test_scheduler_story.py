@@ -111,10 +111,15 @@ class Story(RuleBasedStateMachine):
         self.tokens |= {lease.token for lease in leased}
         return multiple(*leased)
 
-    @rule(lease=leases, category=st.sampled_from([None, *FailureCategory]), products=st.integers(0, 1))
-    def end(self, lease, category, products):
+    @rule(
+        lease=leases,
+        category=st.sampled_from([None, *FailureCategory]),
+        products=st.integers(0, 1),
+        alone=st.booleans(),
+    )
+    def end(self, lease, category, products, alone):
         stood = self.trial.state.holds(report(lease).ref, lease.token)
-        happened = self.trial.end(lease, failure(category) if category else None, products=products)
+        happened = self.trial.end(lease, failure(category) if category else None, products=products, alone=alone)
         assert bool(happened) == stood
         if stood and products and self.trial.state.find(ref_of(lease).key).state is TaskState.SUCCEEDED:
             assert self.taken.setdefault(ref_of(lease).key, lease.attempt) == lease.attempt
@@ -252,7 +257,7 @@ class Story(RuleBasedStateMachine):
                 if trial.state.jobs[lease.job].tasks[lease.task].plan:
                     trial.plan(lease, "z")
                 else:
-                    self.end(lease, None, 1)
+                    self.end(lease, None, 1, alone=False)
             self.of_a_task_one_attempt_takes_effect()
             trial.deliver()
             trial.worker("last", slots=100)

@@ -26,10 +26,11 @@ class Taken(Exception):
     """Another scheduler writes the journal, and its time is not up."""
 
 
-def take(connection: sa.Connection, now: TextClause, *, by_force: bool) -> int:
+def take(connection: sa.Connection, now: TextClause, *, by_force: bool, own: int = 0) -> int:
     """Return the new epoch: from now on no older writer can append.
 
-    Raises Taken where another's time is not up, unless `by_force`; and UnreadableJournal.
+    Raises Taken where another's time is not up, unless `by_force`, or that epoch was the `own` one; and
+    UnreadableJournal.
     """
     found = connection.execute(sa.select(writer.c.epoch, writer.c.format).with_for_update()).one_or_none()
     if found is None:
@@ -43,7 +44,8 @@ def take(connection: sa.Connection, now: TextClause, *, by_force: bool) -> int:
         )
     ours = sa.update(writer).values(epoch=writer.c.epoch + 1, expires=_end(connection, now))
     if not by_force:
-        ours = ours.where(writer.c.expires <= connection.scalar(sa.select(now)))
+        is_over = writer.c.expires <= connection.scalar(sa.select(now))
+        ours = ours.where(sa.or_(is_over, writer.c.epoch == own))
     if not connection.execute(ours).rowcount:
         raise Taken
     return int(found.epoch) + 1

@@ -70,16 +70,17 @@ class SqlJournal:
             raise
         return journal
 
-    def begin(self, *, by_force: bool = True) -> None:
+    def begin(self, *, by_force: bool = True, own: int = 0) -> None:
         """Bring the tables up to date and become the writer.
 
-        Raises epoch.Taken where another is, unless `by_force`; UnreadableJournal; AppendFailed.
+        Raises epoch.Taken where another is, unless `by_force`, or that one was our `own`; UnreadableJournal;
+        AppendFailed.
         """
         try:
             with self._engine.begin() as connection:
                 self._lock_tables(connection)
                 migrate(connection)
-                self._epoch = epoch.take(connection, self._now, by_force=by_force)
+                self._epoch = epoch.take(connection, self._now, by_force=by_force, own=own)
                 self._next = 1 + max(newest(connection), connection.scalar(_LAST) or 0)
         except DBAPIError as error:
             raise AppendFailed(f"the journal cannot be opened: {error.orig}") from error

@@ -25,8 +25,8 @@ ASK_S = 0.5
 class Seat(Protocol):
     """What only one of several can hold: a journal, as its writers see it."""
 
-    def begin(self, *, by_force: bool) -> None:
-        """Take it. Raises Taken where another holds it, and AppendFailed where nobody can tell."""
+    def begin(self, *, by_force: bool, own: int) -> None:
+        """Take it. Raises Taken where another holds it than `own`, and AppendFailed where nobody can tell."""
 
     def renew(self) -> None:
         """Hold it for one more term. Raises Superseded or AppendFailed."""
@@ -35,12 +35,12 @@ class Seat(Protocol):
         """Give it up. Raises Superseded or AppendFailed."""
 
 
-async def elected(seat: Seat) -> None:
-    """Return when the seat is ours."""
+async def elected(seat: Seat, own: int = 0) -> None:
+    """Return when the seat is ours; that of a process which was ours, and is gone, need not become free first."""
     log.info("standing by")
     while True:
         try:
-            await asyncio.to_thread(seat.begin, by_force=False)
+            await asyncio.to_thread(seat.begin, by_force=False, own=own)
         except Taken:
             pass
         except AppendFailed as error:

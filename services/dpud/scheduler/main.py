@@ -12,7 +12,7 @@ from dpu_api.v1 import dispatch_pb2_grpc, scheduler_pb2_grpc
 from dpud.hosting.metrics import DiskMetrics, showing
 from dpud.hosting.server import listening, until_stopped
 from dpud.hosting.settings import Address, Environment, Listening, Peer
-from dpud.scheduler import scaler
+from dpud.scheduler import scaler, tenure
 from dpud.scheduler.database import postgres_engine
 from dpud.scheduler.directory import Directory
 from dpud.scheduler.journal_sql import SqlJournal
@@ -126,9 +126,9 @@ async def main(environment: Environment) -> None:
         async with built(settings) as services, listening(settings.listening, services):
             await until_stopped()
         return
-    with closing(SqlJournal(settings.database)) as journal:
+    with closing(SqlJournal(settings.database)) as journal, tenure.held(settings.state, journal.url) as own:
         stopped = asyncio.create_task(until_stopped())
-        if await _elected(journal, settings, stopped):
+        if await _elected(journal, own, settings, stopped):
             async with (
                 leading(journal),
                 _served(journal, settings) as services,
@@ -137,13 +137,14 @@ async def main(environment: Environment) -> None:
                 await stopped
 
 
-async def _elected(journal: SqlJournal, settings: Settings, stopped: asyncio.Task[None]) -> bool:
+async def _elected(journal: SqlJournal, own: tenure.Tenure, settings: Settings, stopped: asyncio.Task[None]) -> bool:
     """Stand by; return whether this scheduler is to lead, and was not stopped before."""
     async with listening(settings.listening, refusing(NAMES), serving=False):
-        election = asyncio.create_task(elected(journal))
+        election = asyncio.create_task(elected(journal, own.last))
         await asyncio.wait([election, stopped], return_when=asyncio.FIRST_COMPLETED)
         if stopped.done():
             election.cancel()
             return False
         await election
+        own.note(journal.epoch)
         return True
