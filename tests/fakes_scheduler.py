@@ -141,6 +141,8 @@ class RecordingArchive(archive_pb2_grpc.ArchiveServiceServicer):
 
     def __init__(self):
         self.told = []
+        #: The highest job that it says it knows.
+        self.highest = 0
 
     async def Publish(self, request, _context):  # noqa: N802 (gRPC's name)
         self.told.append(("publish", *key(request.ref), request.commit))
@@ -150,17 +152,25 @@ class RecordingArchive(archive_pb2_grpc.ArchiveServiceServicer):
         self.told.append(("discard", *key(request.ref)))
         return archive_pb2.DiscardResponse()
 
+    async def GetHighestJob(self, _request, _context):  # noqa: N802 (gRPC's name)
+        return archive_pb2.GetHighestJobResponse(job_id=self.highest)
+
 
 class RecordingLogs(logs_pb2_grpc.LogServiceServicer):
     """The logs' side of the outbox."""
 
     def __init__(self):
         self.told = []
+        #: The highest job that it says it knows.
+        self.highest = 0
 
     async def CloseTasks(self, request, _context):  # noqa: N802 (gRPC's name)
         self.told += [("close_task", *key(task.ref), task.state, task.lines) for task in request.tasks]
         self.told += [("close_job", job.job_id, job.state) for job in request.jobs]
         return logs_pb2.CloseTasksResponse()
+
+    async def GetHighestJobWithLogs(self, _request, _context):  # noqa: N802 (gRPC's name)
+        return logs_pb2.GetHighestJobWithLogsResponse(job_id=self.highest)
 
 
 def key(ref):

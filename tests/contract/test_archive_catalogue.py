@@ -214,6 +214,13 @@ def test_publishing_twice_is_publishing_once(catalogue):
     assert catalogue.publish(Attempt(1, 1, 1), commit=True) == first
 
 
+def test_the_highest_job_is_that_of_any_attempt_it_has_heard_of(catalogue):
+    assert catalogue.highest_job() == 0
+    catalogue.stage(a_product(Attempt(7, 1, 1)))
+    catalogue.discard(Attempt(9, 3, 2))
+    assert catalogue.highest_job() == 9
+
+
 def test_without_commit_products_stay_the_jobs_own(catalogue):
     catalogue.stage(a_product())
     assert len(catalogue.publish(Attempt(1, 1, 1), commit=False).records) == 1

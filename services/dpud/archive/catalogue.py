@@ -97,6 +97,14 @@ class Ledger(Protocol):
         ...
 
 
+class Memory(Protocol):
+    """What is known of the jobs there were."""
+
+    def highest_job(self) -> int:
+        """Return the highest job of which an attempt was heard; 0 without any."""
+        ...
+
+
 class Amendments(Protocol):
     """What people may say of a frame after it came. Durable when the call returns."""
 
@@ -252,6 +260,10 @@ class MemoryCatalogue:
         with self._lock:
             old = [record for record in self._records if not record.published and record.frame.creation_date < before]
             return Change(old, self._forget(old))
+
+    def highest_job(self) -> int:
+        """Return the highest job."""
+        return max((job for job, _ in self._fences), default=0)
 
     def amend(self, record: Record) -> Record:
         """Take over the validity and the level of a frame."""

@@ -177,6 +177,11 @@ class SqlCatalogue:
             gone = [record_of(row) for row in connection.execute(sa.select(FRAMES).where(old))]
             return Change(gone, _forget(connection, old))
 
+    def highest_job(self) -> int:
+        """Return the highest job."""
+        with self._database.reading() as connection:
+            return connection.scalar(sa.select(sa.func.max(FENCES.c.job))) or 0
+
     def amend(self, record: Record) -> Record:
         """Take over the validity and the level of a frame."""
         said = {"is_valid": record.frame.is_valid, "timestamp_end": record.frame.timestamp_end}

@@ -94,6 +94,7 @@ async def built(settings: Settings) -> AsyncIterator[list[tuple[str, Callable[[a
                 store=store,
                 intake=intake,
                 products=products,
+                memory=catalogue,
                 corrections=Corrections(amendments=catalogue, holdings=holdings),
             )
             async with asyncio.TaskGroup() as group:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from grpc import aio
 
     from dpu_recipes.instrument import Instruments
-    from dpud.archive.catalogue import Catalogue, Lineages
+    from dpud.archive.catalogue import Catalogue, Lineages, Memory
     from dpud.archive.corrections import Corrections
     from dpud.archive.ingest import Intake
     from dpud.archive.products import Products
@@ -50,6 +50,7 @@ class ArchiveService(ArchiveServiceServicer):
         intake: Intake,
         products: Products,
         corrections: Corrections,
+        memory: Memory,
     ) -> None:
         self._instruments = instruments
         self._catalogue = catalogue
@@ -58,6 +59,7 @@ class ArchiveService(ArchiveServiceServicer):
         self._intake = intake
         self._products = products
         self._corrections = corrections
+        self._memory = memory
         self._previews = Previews(catalogue, instruments)
         self._choices = Choices(catalogue)
         self.metrics = ArchiveMetrics()
@@ -230,6 +232,10 @@ class ArchiveService(ArchiveServiceServicer):
         await self._products.discard(wire.to_attempt(request.ref))
         self.metrics.discarded()
         return pb.DiscardResponse()
+
+    async def GetHighestJob(self, _request: pb.GetHighestJobRequest, _context: Context) -> pb.GetHighestJobResponse:
+        """Name the highest job."""
+        return pb.GetHighestJobResponse(job_id=await asyncio.to_thread(self._memory.highest_job))
 
     async def _find(self, view: View, ids: Sequence[str]) -> list[Record]:
         """Return the records in the order of `ids`. Raises NotFound for one that the view does not show."""

@@ -94,6 +94,7 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {
             "CloseTasks": _SERVICES,
             "CloseJob": _SERVICES,
             "DeleteJobLogs": _PEOPLE,
+            "GetHighestJobWithLogs": _SERVICES,
         },
     ),
     **_permit(
@@ -123,6 +124,7 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {
             "StageProduct": _WORKERS,
             "Publish": _SERVICES,
             "Discard": _SERVICES,
+            "GetHighestJob": _SERVICES,
         },
     ),
 }

@@ -142,6 +142,10 @@ class Aggregator:
         """Return records of the job from `offset` on."""
         return await self._store.read(job.id, offset, budget)
 
+    async def highest_job(self) -> int:
+        """Return the highest job of which something is kept; 0 without any."""
+        return max(await self._store.jobs(), default=0)
+
     async def delete(self, job_id: int, project: str, user: str) -> None:
         """Delete the lines of a job that has ended; its end and who deleted them stay. Raises Conflict."""
         async with self.holding(job_id) as job:

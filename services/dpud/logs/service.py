@@ -62,6 +62,14 @@ class LogServicer(logs_pb2_grpc.LogServiceServicer):
                 async for item in items:
                     yield wire.response(job.id, item)
 
+    async def GetHighestJobWithLogs(
+        self,
+        request: logs_pb2.GetHighestJobWithLogsRequest,  # noqa: ARG002 (gRPC passes it)
+        context: aio.ServicerContext[logs_pb2.GetHighestJobWithLogsRequest, logs_pb2.GetHighestJobWithLogsResponse],  # noqa: ARG002 (gRPC passes it)
+    ) -> logs_pb2.GetHighestJobWithLogsResponse:
+        """Name the highest job."""
+        return logs_pb2.GetHighestJobWithLogsResponse(job_id=await self._aggregator.highest_job())
+
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[None]:
         self.metrics.readers += 1

@@ -150,6 +150,13 @@ class Acknowledge:
 
 
 @dataclass(frozen=True, slots=True)
+class Pass:
+    """Give no job an identifier up to this one."""
+
+    highest: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """See what lapsed and what is due."""
 
@@ -179,6 +186,7 @@ Command: TypeAlias = (
     | Renew
     | Claim
     | Acknowledge
+    | Pass
     | Tick
     | Retire
     | Resume

@@ -222,6 +222,13 @@ class LeasesExtended:
 
 
 @dataclass(frozen=True, slots=True)
+class NumbersTaken:
+    """Others know jobs up to this one: a journal from a backup may not."""
+
+    highest: int
+
+
+@dataclass(frozen=True, slots=True)
 class SessionClosed:
     """A session was silent for too long."""
 
@@ -247,6 +254,7 @@ Event: TypeAlias = (
     | WorkerRegistered
     | LeasesRenewed
     | LeasesExtended
+    | NumbersTaken
     | SessionClosed
 )
 

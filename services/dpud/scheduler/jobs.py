@@ -54,7 +54,7 @@ def submit(state: State, command: Submit, now: float) -> list[Event]:
     stages = command.sequence.stages
     return [
         JobSubmitted(
-            job=state.next_job,
+            job=state.free_number,
             at=now,
             request_id=command.request_id,
             digest=command.digest,

@@ -68,6 +68,14 @@ def _tick(state: State, _command: commands.Tick, now: float) -> list[events.Even
     ]
 
 
+def _pass(state: State, command: commands.Pass, _now: float) -> list[events.Event]:
+    return [events.NumbersTaken(command.highest)] if command.highest >= state.free_number else []
+
+
+def _taken(state: State, event: events.NumbersTaken) -> None:
+    state.presence.highest_job = event.highest
+
+
 def _resume(state: State, _command: commands.Resume, now: float) -> list[events.Event]:
     return dispatching.resume(state, now)
 
@@ -85,6 +93,7 @@ _DECIDERS: dict[type, Callable[[State, Any, float], list[events.Event]]] = {
     commands.Renew: dispatching.renew,
     commands.Claim: dispatching.claim,
     commands.Acknowledge: jobs.acknowledge,
+    commands.Pass: _pass,
     commands.Tick: _tick,
     commands.Retire: jobs.retire,
     commands.Resume: _resume,
@@ -109,5 +118,6 @@ _APPLIERS: dict[type, Callable[[State, Any], None]] = {
     events.WorkerRegistered: dispatching.registered,
     events.LeasesRenewed: dispatching.renewed,
     events.LeasesExtended: dispatching.extended,
+    events.NumbersTaken: _taken,
     events.SessionClosed: dispatching.closed,
 }

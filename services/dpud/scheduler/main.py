@@ -19,6 +19,7 @@ from dpud.scheduler.journal_sql import SqlJournal
 from dpud.scheduler.leadership import elected, leading
 from dpud.scheduler.loop import Loop
 from dpud.scheduler.metrics import SchedulerMetrics
+from dpud.scheduler.numbers import Numbers
 from dpud.scheduler.outbox import Outbox
 from dpud.scheduler.peers import GrpcPeers
 from dpud.scheduler.service import DispatchService, Identity, SchedulerService
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from grpc import aio
 
-    from dpud.scheduler.outbox import Peers
 
 NAMES = ("dpu_api.v1.SchedulerService", "dpu_api.v1.DispatchService")
 
@@ -93,7 +93,7 @@ async def _served(journal: SqlJournal, settings: Settings) -> AsyncIterator[Serv
 
 @asynccontextmanager
 async def running(
-    journal: SqlJournal, peers: Peers, identity: Identity, asked: scaler.Settings | None = None
+    journal: SqlJournal, peers: GrpcPeers, identity: Identity, asked: scaler.Settings | None = None
 ) -> AsyncIterator[Services]:
     """Run the loop and the outbox within the block; what one of them raises ends the block. Yield the services.
 
@@ -101,7 +101,7 @@ async def running(
     """
     # Beside this thread, where a leader goes on to renew: a long journal takes a while.
     loop = await asyncio.to_thread(Loop, journal)
-    scheduler = SchedulerService(loop, Directory(loop.state, journal), identity)
+    scheduler = SchedulerService(loop, Directory(loop.state, journal), identity, Numbers(loop, peers.highest_job))
     dispatch = DispatchService(loop)
     async with asyncio.TaskGroup() as group:
         background = (loop, Outbox(loop, peers), Snapshooter(loop, journal))

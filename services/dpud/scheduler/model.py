@@ -344,6 +344,8 @@ class Presence:
     deadlines: dict[Key, Deadline] = field(default_factory=dict)
     #: A serialised Catalogue: what the worker that registered last can do.
     catalogue: bytes = b""
+    #: The highest job that others know.
+    highest_job: int = 0
 
     @property
     def slots(self) -> int:
@@ -405,6 +407,11 @@ class State:
                 token,
             )
         )
+
+    @property
+    def free_number(self) -> int:
+        """The identifier of the next job."""
+        return max(self.next_job, self.presence.highest_job + 1)
 
     @property
     def open_jobs(self) -> int:

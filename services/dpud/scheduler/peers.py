@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from dpu.channel import open_async_channel
+from dpu.errors import VersionMismatch
 from dpu.status import from_rpc
 from dpu_api.v1 import archive_pb2, archive_pb2_grpc, job_pb2, logs_pb2, logs_pb2_grpc
 from dpud.scheduler.model import Errand
@@ -53,6 +54,23 @@ class GrpcPeers:
             jobs=[_close_job(entry) for entry in entries if entry.errand is Errand.CLOSE_JOB],
         )
         await _heard(self._logs.CloseTasks(request, timeout=DEADLINE_S), "the log service")
+
+
+    async def highest_job(self) -> int:
+        """Return the highest job that the archive or the logs know; 0 where they are of a release that cannot say."""
+        archive = self._archive.GetHighestJob(archive_pb2.GetHighestJobRequest(), timeout=DEADLINE_S)
+        logs = self._logs.GetHighestJobWithLogs(logs_pb2.GetHighestJobWithLogsRequest(), timeout=DEADLINE_S)
+        return max(await _number(archive, "the archive"), await _number(logs, "the log service"))
+
+
+async def _number(call: Awaitable[Any], service: str) -> int:
+    try:
+        return int((await call).job_id)
+    except grpc.RpcError as error:
+        reason = from_rpc(error, service)
+        if isinstance(reason, VersionMismatch):
+            return 0
+        raise reason from error
 
 
 def _close_task(entry: Entry) -> logs_pb2.CloseTaskRequest:

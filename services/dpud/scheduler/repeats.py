@@ -27,7 +27,7 @@ def repeat(state: State, command: Repeat, now: float) -> list[Event]:
     stages = old.stages[stage:]
     return [
         JobSubmitted(
-            job=state.next_job,
+            job=state.free_number,
             at=now,
             request_id=command.request_id,
             digest=command.digest,

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from dpud.scheduler.commands import Command, Repeat, Submit
     from dpud.scheduler.events import Event
     from dpud.scheduler.model import Job, TaskPlan
+    from dpud.scheduler.numbers import Numbers
 
 MAX_PAGE = 1_000
 JOBS_PAGE = 100
@@ -57,8 +58,9 @@ class Identity:
 class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
     """What people ask."""
 
-    def __init__(self, loop: Loop, directory: Directory, identity: Identity) -> None:
+    def __init__(self, loop: Loop, directory: Directory, identity: Identity, numbers: Numbers) -> None:
         self._loop = loop
+        self._numbers = numbers
         self._directory = directory
         self._identity = identity
 
@@ -101,6 +103,7 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
 
     async def _taken(self, command: Submit | Repeat) -> Job:
         """Return the job that was taken for a request, now or before."""
+        await self._numbers.secure()
         await self._loop.execute(command)
         taken = self._loop.state.requests[command.project, command.user, command.request_id]
         return self._directory.job(taken.job, command.project)
