@@ -183,14 +183,25 @@ def _compared(before, after, path, learned):
         if field.is_repeated and field.message_type and field.message_type.GetOptions().map_entry:
             yield from _of_map(value, other, where, learned)
         elif field.is_repeated:
-            if len(value) != len(other):
-                yield f"{where} has {len(other)} items, not {len(value)}"
-            for index, pair in enumerate(zip(value, other, strict=False)):
-                yield from _of_field(field, *pair, f"{where}[{index}]", learned)
+            yield from _of_list(field, value, other, where, learned)
         elif field.has_presence and not after.HasField(field.name):
             yield f"{where} is not set"
         else:
             yield from _of_field(field, value, other, where, learned)
+
+
+def _of_list(field, value, other, where, learned):
+    """Yield where a list lacks or changes items; to those that have names, others may have come."""
+    if field.message_type is not None and "name" in field.message_type.fields_by_name:
+        named = {each.name: each for each in other}
+        yield from (f"{where} has no {each.name!r} any more" for each in value if each.name not in named)
+        pairs = [(each, named[each.name]) for each in value if each.name in named]
+    else:
+        pairs = list(zip(value, other, strict=False))
+        if len(value) != len(other):
+            yield f"{where} has {len(other)} items, not {len(value)}"
+    for index, pair in enumerate(pairs):
+        yield from _of_field(field, *pair, f"{where}[{index}]", learned)
 
 
 def _of_map(value, other, where, learned):
