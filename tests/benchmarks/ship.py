@@ -1,11 +1,13 @@
-"""How long code takes to the service: a checkout of 500 files, cold, unchanged, one file changed."""
+"""How long code takes to the service, a checkout of 500 files: cold, unchanged, one file changed; and to its effect."""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import itertools
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,11 +26,17 @@ from tests.benchmarks.figure import Figure, median_seconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+# What the tests make a checkout of the recipes with.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from fakes_checkout import Session, a_dpu_with_biases, change, checkout
+
 FILES = 500
 FOLDERS = 25
 LINES = 120
 TOKEN = "of-the-benchmark"  # noqa: S105 (the benchmark's own)
 READY_S = 30.0
+CHANGES = 5
 PEER = "zip and HTTP upload of all"
 BARS = {"cold_ms": "", "unchanged_ms": "at most 30 ms", "one_file_ms": "at most 60 ms"}
 
@@ -54,30 +62,57 @@ server.serve_forever()
 
 
 def figures() -> Iterator[Figure]:
+    """Measure shipping, and how long it takes from a saved line to the end of the job that it changed."""
+    yield from _shipping()
+    yield _changed_to_done()
+
+
+def _shipping() -> Iterator[Figure]:
     """Measure bundling and shipping together, as `dpu.run` does both, with the service in a process of its own."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        checkout = _checkout(folder / "checkout")
+        files = _files(folder / "checkout")
         count = itertools.count()
         # As a session at the prompt keeps it.
         there: set[str] = set()
 
         def change_all() -> None:
             version = next(count)
-            for file in (checkout / "recipes/awe").rglob("*.py"):
+            for file in (files / "recipes/awe").rglob("*.py"):
                 file.write_text(_source(f"{file.name} {version}"))
 
         def change_one() -> None:
-            (checkout / "recipes/awe/part0/step0.py").write_text(_source(f"changed {next(count)}"))
+            (files / "recipes/awe/part0/step0.py").write_text(_source(f"changed {next(count)}"))
 
         with _service(folder) as stub, _receiver(folder) as port:
             for figure, change in (("cold_ms", change_all), ("unchanged_ms", None), ("one_file_ms", change_one)):
                 # What changed is known only after looking: the peer sends all of it every time.
-                ours = _milliseconds(lambda: ship(bundle(checkout), stub, there), change)
-                peers = _milliseconds(lambda: _send_zip(checkout, port), change)
+                ours = _milliseconds(lambda: ship(bundle(files), stub, there), change)
+                peers = _milliseconds(lambda: _send_zip(files, port), change)
                 yield Figure(
                     bench="ship", figure=figure, value=ours, unit="ms", peer=PEER, peer_value=peers, bar=BARS[figure]
                 )
+
+
+def _changed_to_done() -> Figure:
+    """Measure `dpu.run` of a recipe that was changed, with a compiled kernel in it, to the end of the job.
+
+    The job is a plan and one task; the frames are small, so that nearly nothing of the time is computing.
+    """
+    seconds = []
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name), a_dpu_with_biases(Path(name)) as home:
+        mine = checkout(Path(name) / "mine", more=0)
+        session = Session(home, mine)
+        session.run("ReadNoise")
+        session.run("Bias")
+        for version in range(CHANGES):
+            change(mine, before=version, after=version + 1)
+            begun = time.perf_counter()
+            session.run("Bias")
+            seconds.append(time.perf_counter() - begun)
+        session.dpu.close()
+    value = statistics.median(seconds) * 1e3
+    return Figure(bench="ship", figure="changed_to_done_ms", value=value, unit="ms", bar="at most 3000 ms")
 
 
 def _milliseconds(run: Callable[[], object], change: Callable[[], None] | None) -> float:
@@ -98,7 +133,7 @@ def _source(text: str) -> str:
     return "".join(f"value_{number} = {number * 7919}  # of {text}\n" for number in range(LINES))
 
 
-def _checkout(folder: Path) -> Path:
+def _files(folder: Path) -> Path:
     """Make a checkout under git, like one that somebody works in."""
     for number in range(FILES):
         file = folder / f"recipes/awe/part{number % FOLDERS}/step{number}.py"

@@ -34,15 +34,18 @@ def stars(residual: NDArray[np.float32]) -> NDArray[np.bool_]:
     over = ndimage.gaussian_filter(residual - smooth_background(residual, mesh=MESH), SMOOTHING)
     low, high = np.percentile(over, (15.87, 84.13))
     sigma = (high - low) / 2
-    labels, number = ndimage.label(over > SKIRT * sigma, structure=np.ones((3, 3), bool))
-    peaks = np.asarray(ndimage.maximum(over, labels, np.arange(1, number + 1)))
+    everywhere = np.ones((3, 3), bool)
+    groups, number = ndimage.label(over > SKIRT * sigma, structure=everywhere)
+    bright = np.zeros(number + 1, bool)
+    bright[groups[over > CORE * sigma]] = True
+    # Noise has made most of the groups: what is done a group is done for stars alone.
+    labels, number = ndimage.label(bright[groups], structure=everywhere)
     areas = np.bincount(labels.ravel(), minlength=number + 1)[1:]
-    boxes = ndimage.find_objects(labels)
     found = np.zeros(residual.shape, bool)
-    for place in np.flatnonzero(peaks > CORE * sigma):
+    for place, box in enumerate(ndimage.find_objects(labels)):
         reach = HALO * math.sqrt(areas[place] / math.pi) + RIM
         margin = math.ceil(reach)
-        around = tuple(slice(max(side.start - margin, 0), side.stop + margin) for side in boxes[place])
+        around = tuple(slice(max(side.start - margin, 0), side.stop + margin) for side in box)
         found[around] |= ndimage.distance_transform_edt(labels[around] != place + 1) <= reach
     return found
 

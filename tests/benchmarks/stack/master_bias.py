@@ -22,9 +22,9 @@ from tests.benchmarks.figure import Figure
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PEER = ROOT / "build" / "peers" / "ccdproc"
-SCRIPT = Path(__file__).parent / "peers" / "ccdproc_combine.py"
+SCRIPT = Path(__file__).parents[1] / "peers" / "ccdproc_combine.py"
 SHAPE = (4096, 2048)
 FRAMES, MANY = 10, 100
 #: ADU.
