@@ -85,7 +85,8 @@ class Processor:
         self._reporter.say(report.calling(sequence, self.config.project, options))
         job = submission.submit(link, self._reporter.say)
         if submission.dpu_options.dpu_dryrun:
-            self._reporter.say("Dry run: all is well, and nothing was submitted")
+            for line in submission.forecast(job):
+                self._reporter.say(line)
             return 0
         self._submitted.append(job.id)
         self._reporter.say(report.estimate(job.estimate_s))

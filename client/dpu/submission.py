@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from dpu.catalogue import PACKAGE, describe, describe_installed
 from dpu.errors import BadTree, Unreachable
 from dpu.options import DpuOptions, check, find_sequence
+from dpu.report import estimate
 from dpu.values import Plain, to_map
 from dpu_api.v1.archive_pb2 import PreviewRequest, Selection
 from dpu_api.v1.catalogue_pb2 import Sequence
@@ -16,7 +17,7 @@ from dpu_api.v1.job_pb2 import Limits
 from dpu_api.v1.scheduler_pb2 import GetCatalogueRequest, SubmitJobRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from dpu.bundle import Bundle
@@ -84,6 +85,8 @@ class Submission:
     options: Mapping[str, Plain]
     dpu_options: DpuOptions
     recipes: Recipes
+    #: How many frames of each chip there are for a stage, by its recipe; of stages that start from frames that exist.
+    frames: Mapping[str, Mapping[str, int]]
 
     @classmethod
     def checked(cls, link: Link, recipes: Recipes, name: str, given: Mapping[str, object]) -> Submission:
@@ -96,8 +99,21 @@ class Submission:
             sequence = deepened(recipes.catalogue, sequence)
             given = {**given, TARGETS: [stage.recipe for stage in find_sequence(recipes.catalogue, name).stages]}
         options = check(sequence, given)
-        preview(link, recipes.catalogue, sequence, options)
-        return cls(sequence=sequence, options=options, dpu_options=DpuOptions.of(given), recipes=recipes)
+        frames = preview(link, recipes.catalogue, sequence, options)
+        own = DpuOptions.of(given)
+        return cls(sequence=sequence, options=options, dpu_options=own, recipes=recipes, frames=frames)
+
+    def forecast(self, job: Job) -> Iterator[str]:
+        """Yield what a dry run says of the job that was not submitted: what each stage would start from, how long."""
+        for stage in self.sequence.stages:
+            counts = self.frames.get(stage.recipe)
+            if counts is None:
+                yield f"{stage.recipe} would go on with what came before"
+            else:
+                chips = ", ".join(f"{number} of {chip}" for chip, number in sorted(counts.items()))
+                yield f"{stage.recipe} would start from {sum(counts.values())} {stage.selects}: {chips}"
+        yield estimate(job.estimate_s)
+        yield "Dry run: all is well, and nothing was submitted"
 
     def submit(self, link: Link, say: Callable[[str], None]) -> Job:
         """Ship the code, submit, and return the job; of a dry run, one without an identifier."""
@@ -153,12 +169,15 @@ def deepened(catalogue: Catalogue, sequence: Sequence) -> Sequence:
     return whole
 
 
-def preview(link: Link, catalogue: Catalogue, sequence: Sequence, options: Mapping[str, Plain]) -> None:
-    """Ask the archive whether each stage has frames to start from. Raises what it answers when there are none.
+def preview(
+    link: Link, catalogue: Catalogue, sequence: Sequence, options: Mapping[str, Plain]
+) -> dict[str, Mapping[str, int]]:
+    """Return how many frames of each chip each stage starts from. Raises what the archive answers when there are none.
 
     Stages that start from what an earlier stage makes are not asked for, nor those that make what may be missing.
     """
     made: set[str] = set()
+    found: dict[str, Mapping[str, int]] = {}
     targets = options.get(TARGETS) or [stage.recipe for stage in sequence.stages]
     for stage in sequence.stages:
         if isinstance(targets, list) and stage.recipe in targets and stage.selects and stage.selects not in made:
@@ -167,8 +186,10 @@ def preview(link: Link, catalogue: Catalogue, sequence: Sequence, options: Mappi
                 selection=selection_of(options),
                 makers=maker_of(catalogue, stage.selects, options),
             )
-            link.ask(lambda services: services.archive.Preview, request, deadline=SLOW_S)
+            answer = link.ask(lambda services: services.archive.Preview, request, deadline=SLOW_S)
+            found[stage.recipe] = answer.frames_by_chip
         made |= {stage.selects, stage.makes}
+    return found
 
 
 def selection_of(options: Mapping[str, Plain]) -> Selection:

@@ -117,9 +117,17 @@ def test_a_stage_that_starts_from_what_an_earlier_one_makes_is_not_looked_for(se
     assert [request.frame_class for request in session.asked("Preview")] == ["RawBiasFrame"]
 
 
-def test_a_dry_run_is_checked_by_the_dpu_and_submits_nothing(session):
-    assert run(session, i="WFI", d="2000-04-28", dpu_dryrun=True) == 0
-    assert session.lines[1:] == ["[schmidt] 09:55:55 - Dry run: all is well, and nothing was submitted"]
+def test_a_dry_run_is_checked_by_the_dpu_says_what_would_run_and_submits_nothing(session):
+    bias, hot = CATALOGUE.sequences[1], CATALOGUE.sequences[0]
+    chain = catalogue_pb2.Sequence(name="Bias>HotPixels", options=hot.options, stages=[*bias.stages, *hot.stages])
+    session.script.catalogue = catalogue_pb2.Catalogue(sequences=[chain])
+    assert run(session, "Bias>HotPixels", i="WFI", d="2000-04-28", dpu_dryrun=True) == 0
+    assert [line.split(" - ")[1] for line in session.lines[1:]] == [
+        "Bias would start from 10 RawBiasFrame: 5 of ccd50, 5 of ccd51",
+        "HotPixels would go on with what came before",
+        "Estimated process time : 10 seconds",
+        "Dry run: all is well, and nothing was submitted",
+    ]
     assert session.script.submitted == []
 
 
