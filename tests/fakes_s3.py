@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import obstore
@@ -40,10 +40,10 @@ class LocalS3:
         urllib.request.urlopen(request, timeout=10).close()  # noqa: S310 (as above)
         return name
 
-    def store(self, bucket: str) -> S3Store:
+    def store(self, bucket: str, **options: Any) -> S3Store:
         """Return the way to a bucket."""
         settings = {key.lower(): value for key, value in self.environment.items() if key != "AWS_ALLOW_HTTP"}
-        return S3Store(bucket, config=settings, client_options={"allow_http": True})
+        return S3Store(bucket, config=settings, client_options={"allow_http": True}, **options)
 
 
 @contextmanager

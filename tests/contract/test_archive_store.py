@@ -1,4 +1,4 @@
-"""One suite that every store passes, in memory and in a folder."""
+"""One suite that every store passes, in memory, in a folder and in a bucket."""
 
 import errno
 import hashlib
@@ -6,17 +6,42 @@ import os
 import resource
 import signal
 from contextlib import contextmanager
+from datetime import timedelta
 
+import obstore
 import pytest
 
-from dpu.errors import BadFrame, NotFound, StorageFull
+import fakes_s3
+from dpu.errors import BadFrame, NotFound, StorageFull, Unreachable
 from dpud.archive.store import MemoryStore
 from dpud.archive.store_files import FolderStore, refusing
+from dpud.archive.store_s3 import YOUNG, BucketLabel, BucketStore
+
+#: Nothing is young: an S3's clock counts whole seconds.
+OLD = timedelta(seconds=-2)
 
 
-@pytest.fixture(params=["memory", "folder"])
+@pytest.fixture(scope="module")
+def s3():
+    pytest.importorskip("moto", reason="no moto[server]: no S3 for tests")
+    with fakes_s3.running() as server:
+        yield server
+
+
+@pytest.fixture
+def objects(s3):
+    return s3.store(s3.bucket())
+
+
+@pytest.fixture(params=["memory", "folder", "bucket"])
 def store(request, tmp_path):
-    return MemoryStore() if request.param == "memory" else FolderStore(tmp_path / "files")
+    match request.param:
+        case "memory":
+            return MemoryStore()
+        case "folder":
+            return FolderStore(tmp_path / "files")
+        case _:
+            return BucketStore(request.getfixturevalue("objects"))
 
 
 @pytest.fixture
@@ -153,3 +178,71 @@ def test_another_fault_of_the_disk_stays_what_it_is(tmp_path):
 
     with pytest.raises(IsADirectoryError):
         fail()
+
+
+# --- in a bucket
+
+
+def test_a_file_in_a_bucket_has_no_path_and_lies_under_its_digest(objects, tmp_path):
+    file, digest = a_file(tmp_path)
+    store = BucketStore(objects)
+    store.put(file, digest)
+    assert store.path(digest) is None
+    assert fakes_s3.objects(objects) == [f"files/{digest[:2]}/{digest}"]
+
+
+def test_a_large_file_goes_up_in_parts_and_comes_back(objects, tmp_path):
+    file, digest = a_file(tmp_path, os.urandom(12 << 20))
+    store = BucketStore(objects)
+    store.put(file, digest)
+    with store.open(digest) as reading:
+        assert hashlib.file_digest(reading, "sha256").hexdigest() == digest
+
+
+def test_what_is_young_is_not_swept_as_another_archive_may_be_taking_it_in(objects, tmp_path):
+    file, digest = a_file(tmp_path)
+    BucketStore(objects).put(file, digest)
+    assert list(BucketStore(objects, young=YOUNG).digests(settled=True)) == []
+    assert list(BucketStore(objects, young=OLD).digests(settled=True)) == [digest]
+    assert list(BucketStore(objects).digests()) == [digest]
+
+
+def test_what_a_killed_process_was_sending_is_removed_when_it_is_old(objects):
+    obstore.put(objects, "partial/half", b"half")
+    BucketStore(objects)
+    assert fakes_s3.objects(objects) == ["partial/half"]
+    BucketStore(objects, young=OLD)
+    assert fakes_s3.objects(objects) == []
+
+
+def test_a_refused_file_leaves_nothing_in_the_bucket(objects, tmp_path):
+    file, _ = a_file(tmp_path)
+    with pytest.raises(BadFrame):
+        BucketStore(objects).put(file, "0" * 64)
+    assert fakes_s3.objects(objects) == []
+
+
+def test_a_bucket_that_is_away_is_unreachable_and_nothing_is_lost(objects, tmp_path):
+    store = BucketStore(objects)
+    file, digest = a_file(tmp_path)
+    store._objects = fakes_s3.LocalS3(9).store("nobody-listens", retry_config={"max_retries": 0})
+    for call in (
+        lambda: store.put(file, digest, ours=True),
+        lambda: store.put(file, digest),
+        lambda: store.open(digest),
+        lambda: store.remove(digest),
+        lambda: list(store.digests()),
+    ):
+        with pytest.raises(Unreachable, match="the bucket of the archive: .*cannot be"):
+            call()
+    store._objects = objects
+    store.put(file, digest, ours=True)
+    assert fakes_s3.objects(objects) == [f"files/{digest[:2]}/{digest}"]
+
+
+def test_the_mark_of_a_catalogue_lies_in_the_bucket(objects):
+    label = BucketLabel(objects, "s3://frames")
+    assert label.read() == ""
+    label.write("m1")
+    assert BucketLabel(objects, "s3://frames").read() == "m1"
+    assert list(BucketStore(objects).digests()) == []

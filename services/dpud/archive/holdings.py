@@ -50,7 +50,7 @@ class Holdings:
     async def sweep(self) -> int:
         """Remove every file that no record names, and return how many: what a killed process left behind."""
         removed = 0
-        digests = self._store.digests()
+        digests = self._store.digests(settled=True)
         while batch := await asyncio.to_thread(lambda: list(islice(digests, _BATCH))):
             async with self._removing:
                 free = {digest for digest in batch if not self._coming[digest]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from dpud.archive.corrections import Corrections
 from dpud.archive.database import parse_url
 from dpud.archive.holdings import Holdings
 from dpud.archive.ingest import Intake
-from dpud.archive.pairing import pair
+from dpud.archive.pairing import FolderLabel, Label, pair
 from dpud.archive.products import Products
 from dpud.archive.reception import Reception
 from dpud.archive.service import ArchiveService
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from grpc import aio
     from sqlalchemy import URL
 
+    from dpud.archive.store import Store
+
 NAME = "dpu_api.v1.ArchiveService"
 
 
@@ -48,15 +51,18 @@ class Settings:
     instruments: Path | None
     #: The catalogue's database; None: a SQLite file in `state`.
     database: URL | None = None
+    #: 's3://name/prefix' of the bucket that holds the files; '': `state` does.
+    files: str = ""
 
     @classmethod
     def read(cls, environment: Environment) -> Self:
-        """Read DPU_STATE, DPU_INSTRUMENTS and DPU_DATABASE, and what every service that listens is told."""
+        """Read DPU_STATE, DPU_INSTRUMENTS, DPU_DATABASE and DPU_FILES, and what every service that listens is told."""
         return cls(
             listening=Listening.read(environment),
             state=environment.get("DPU_STATE", Path),
             instruments=environment.get("DPU_INSTRUMENTS", Path, None),
             database=environment.get("DPU_DATABASE", parse_url, None),
+            files=environment.get("DPU_FILES", _bucket, ""),
         )
 
 
@@ -69,11 +75,12 @@ async def built(settings: Settings) -> AsyncIterator[list[tuple[str, Callable[[a
         raise BadSetting(f"DPU_INSTRUMENTS={str(settings.instruments or '')!r}: {error}") from error
     splitter = Splitter.of(settings.instruments)
     with _locked(settings.state):
-        store, reception = FolderStore(settings.state / "files"), Reception(settings.state / "incoming")
+        store, label = _files(settings)
+        reception = Reception(settings.state / "incoming")
         catalogue = _opened(settings)
         holdings = Holdings(store, catalogue)
         try:
-            pair(catalogue, store, settings.state, lambda: uuid4().hex)
+            pair(catalogue, store, label, lambda: uuid4().hex)
             await holdings.sweep()
             await splitter.start()
             products = Products(
@@ -118,6 +125,23 @@ def _opened(settings: Settings) -> SqlCatalogue:
     if settings.database is None:
         return SqlCatalogue.on_file(settings.state / "catalogue.sqlite")
     return SqlCatalogue(settings.database)
+
+
+def _files(settings: Settings) -> tuple[Store, Label]:
+    """Return where the files are, and what is written beside them. Raises Unreachable and BadSetting."""
+    if not settings.files:
+        return FolderStore(settings.state / "files"), FolderLabel(settings.state)
+    try:
+        from dpud.archive.store_s3 import open_bucket
+    except ImportError as error:
+        raise BadSetting(f"DPU_FILES={settings.files!r}: {error}: install it with pip install 'dpu[s3]'") from error
+    return open_bucket(settings.files)
+
+
+def _bucket(text: str) -> str:
+    if not re.fullmatch(r"s3://[^/]+(/.*)?", text):
+        raise ValueError("must be 's3://bucket' or 's3://bucket/prefix'")
+    return text
 
 
 def _locked(state: Path) -> IO[str]:

@@ -30,28 +30,59 @@ class Marked(Protocol):
         ...
 
 
-def pair(catalogue: Marked, store: Store, state: Path, new_mark: Callable[[], str]) -> None:
+class Label(Protocol):
+    """What is written beside files: the mark of their catalogue."""
+
+    #: Which setting says where they are, and its value, for messages.
+    setting: str
+
+    def read(self) -> str:
+        """Return the mark, '' where there is none."""
+        ...
+
+    def write(self, mark: str) -> None:
+        """Write the mark, durably."""
+        ...
+
+
+class FolderLabel:
+    """The mark as a file of the archive's own folder."""
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+        self._file = state / "catalogue.mark"
+        self.setting = f"DPU_STATE={str(state)!r}"
+
+    def read(self) -> str:
+        """Return the mark."""
+        return self._file.read_text().strip() if self._file.exists() else ""
+
+    def write(self, mark: str) -> None:
+        """Write the mark."""
+        with refusing(self._state):
+            write_durably(self._file, mark.encode() + b"\n")
+
+
+def pair(catalogue: Marked, store: Store, label: Label, new_mark: Callable[[], str]) -> None:
     """Return if catalogue and files carry the same mark, or neither has anything to lose: then both get a new one.
 
     Raises BadSetting.
     """
-    file = state / "catalogue.mark"
-    of_files = file.read_text().strip() if file.exists() else ""
-    of_catalogue = catalogue.mark()
+    of_files, of_catalogue = label.read(), catalogue.mark()
     if of_files == of_catalogue != "":
         return
     if of_files or of_catalogue or catalogue.is_empty():
-        _refuse_strangers(catalogue, store, state)
+        _refuse_strangers(catalogue, store, label)
     # Else the catalogue is from before there were marks, and lies among its files.
     mark = new_mark()
     catalogue.set_mark(mark)
-    with refusing(state):
-        write_durably(file, mark.encode() + b"\n")
+    label.write(mark)
 
 
-def _refuse_strangers(catalogue: Marked, store: Store, state: Path) -> None:
+def _refuse_strangers(catalogue: Marked, store: Store, label: Label) -> None:
     if next(store.digests(), None) is not None or not catalogue.is_empty():
         raise BadSetting(
-            f"DPU_STATE={str(state)!r}: its files are not those of this catalogue, and would be taken for orphans: "
-            "set DPU_DATABASE and DPU_STATE as they were together, or begin with an empty database in an empty folder"
+            f"{label.setting}: its files are not those of this catalogue, and would be taken for orphans: "
+            "set DPU_DATABASE and DPU_STATE (or DPU_FILES) as they were together, or begin with an empty database "
+            "in an empty place"
         )

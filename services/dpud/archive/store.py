@@ -42,8 +42,11 @@ class Store(Protocol):
         """Remove a file; one that is not there is gone already."""
         ...
 
-    def digests(self) -> Iterator[str]:
-        """Give the digest of every file, in no order."""
+    def digests(self, *, settled: bool = False) -> Iterator[str]:
+        """Give the digest of every file, in no order; `settled`: only of those that nobody can be taking in any more.
+
+        One process knows what it takes in itself: that concerns a store that several may use.
+        """
         ...
 
 
@@ -91,6 +94,6 @@ class MemoryStore:
         """Remove a file."""
         self._files.pop(digest, None)
 
-    def digests(self) -> Iterator[str]:
+    def digests(self, *, settled: bool = False) -> Iterator[str]:  # noqa: ARG002 (it is one process's own)
         """Give every digest."""
         yield from list(self._files)

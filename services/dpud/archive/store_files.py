@@ -72,7 +72,7 @@ class FolderStore:
         """Remove a file."""
         self._place(digest).unlink(missing_ok=True)
 
-    def digests(self) -> Iterator[str]:
+    def digests(self, *, settled: bool = False) -> Iterator[str]:  # noqa: ARG002 (it is one process's own)
         """Give every digest."""
         for file in self._folder.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*"):
             if _DIGEST.fullmatch(file.name):
