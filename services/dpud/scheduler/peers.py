@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import structlog
 from google.protobuf.duration_pb2 import Duration
 
 from dpu.channel import open_async_channel
-from dpu.errors import VersionMismatch
+from dpu.errors import Conflict, VersionMismatch
 from dpu.status import from_rpc
 from dpu_api.v1 import archive_pb2, archive_pb2_grpc, job_pb2, logs_pb2, logs_pb2_grpc
 from dpud.scheduler.model import Errand
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from dpud.hosting.settings import Peer
     from dpud.scheduler.model import Entry, Ref
+
+log = structlog.get_logger(__name__)
 
 DEADLINE_S = 30.0
 #: How long the logs wait for lines that have not arrived.
@@ -43,9 +46,15 @@ class GrpcPeers:
         await _heard(self._archive.Publish(request, timeout=DEADLINE_S), "the archive")
 
     async def discard(self, entry: Entry) -> None:
-        """Have an attempt's products removed."""
+        """Have an attempt's products removed; those that the archive has published stay.
+
+        It has only where the journal came from a backup, and was told the end of the attempt in the time that is lost.
+        """
         request = archive_pb2.DiscardRequest(ref=_ref(entry.ref))
-        await _heard(self._archive.Discard(request, timeout=DEADLINE_S), "the archive")
+        try:
+            await _heard(self._archive.Discard(request, timeout=DEADLINE_S), "the archive")
+        except Conflict as error:
+            log.warning("products stay that the journal knows nothing of", ref=entry.ref, why=error.message)
 
     async def close_logs(self, entries: Sequence[Entry]) -> None:
         """Have logs of attempts closed, then logs of jobs."""
