@@ -1,7 +1,7 @@
 """Every console and awe block of the documentation runs, a page at a time, in an empty folder with a DPU of its own.
 
-What is printed is compared with what the page shows; `...` stands for anything, as in doctest. A block that is not
-meant to run is a ```text block.
+What is printed is compared with what the page shows; `...` stands for anything, as in doctest. A ```python block with a
+title is written to the file that the title names. A block that is not meant to run is a ```text block.
 """
 
 import doctest
@@ -18,7 +18,7 @@ import pytest
 from dpu import local
 
 ROOT = Path(__file__).parents[2]
-BLOCK = re.compile(r"^```(console|awe)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r'^```(console|awe|python title="[^"]+")\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 PROMPTS = {"console": "$ ", "awe": "awe> "}
 PAGES = [page for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))] if BLOCK.search(page.read_text())]
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -47,7 +47,18 @@ class Page:
 
     def run(self, examples: list[Example]) -> None:
         for kind, group in itertools.groupby(examples, key=lambda example: example.kind):
-            (self.shell if kind == "console" else self.prompt)(list(group))
+            match kind:
+                case "console":
+                    self.shell(list(group))
+                case "awe":
+                    self.prompt(list(group))
+                case _:
+                    self.write(self.folder / kind.split('"')[1], next(group).source)
+
+    def write(self, file: Path, text: str) -> None:
+        """Write a new file into a folder that is there."""
+        with file.open("x") as new:
+            new.write(text)
 
     def shell(self, examples: list[Example]) -> None:
         """All in one shell, so that variables and background processes live on."""
@@ -79,6 +90,9 @@ class Page:
 def examples_of(page: Path) -> list[Example]:
     found: list[Example] = []
     for kind, text in BLOCK.findall(page.read_text()):
+        if kind not in PROMPTS:
+            found.append(Example(kind, text))
+            continue
         for line in text.splitlines():
             if line.startswith(PROMPTS[kind]):
                 found.append(Example(kind, line.removeprefix(PROMPTS[kind])))
