@@ -163,8 +163,12 @@ def main(arguments: Sequence[str]) -> int:
     from dpu.report import Reporter
 
     asked = _parser().parse_args(arguments)
-    files = find_files(asked.paths)
     reporter = Reporter()
+    if asked.watch:
+        from dpu.watch import watch
+
+        return watch(Processor(reporter=reporter).link, asked.paths, reporter, instrument=asked.instrument)
+    files = find_files(asked.paths)
     link = Processor(reporter=reporter).link
     with progress(len(files), reporter) as done:
         summary = ingest(link, files, done, instrument=asked.instrument)
@@ -186,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit codes: 0 all are in, 1 a file was refused, 2 used wrongly, 4 the DPU cannot be reached",
     )
     parser.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="a file, or a folder with FITS files")
+    parser.add_argument("--watch", action="store_true", help="go on until Ctrl-C with what appears in the folders")
     parser.add_argument(
         "--instrument", metavar="NAME", default="", help="the camera that took them, whatever their headers say"
     )
