@@ -39,7 +39,6 @@ _PATIENCE_S = 30.0
 _BYTES_PER_S = 100_000
 #: Open a file, and nothing that it may have become since it was looked at: no link, no pipe to wait for.
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +118,7 @@ class _Upload:
     def __init__(self, bundled: Bundle, stub: CodeServiceStub) -> None:
         self._bundled = bundled
         self._stub = stub
-        self._paths = {entry.digest: entry.path for entry in bundled.tree.entries}
+        self._entries = {entry.digest: entry for entry in bundled.tree.entries}
         self._packer = zstandard.ZstdCompressor()
         self.files = 0
         self.bytes = 0
@@ -140,8 +139,7 @@ class _Upload:
         if (second := next(messages, None)) is None:
             self._check()
             return self.name(first)
-        sizes = {entry.digest: entry.size for entry in self._bundled.tree.entries}
-        seconds = _PATIENCE_S + sum(sizes[digest] for digest in digests) / _BYTES_PER_S
+        seconds = _PATIENCE_S + sum(self._entries[digest].size for digest in digests) / _BYTES_PER_S
         requests = (UploadBlobsRequest(chunk=head, more=more) for head, *more in chain([first, second], messages))
         self._stub.UploadBlobs(requests, timeout=seconds)
         self._check()
@@ -180,9 +178,10 @@ class _Upload:
                 yield BlobChunk(digest=digest, size=len(content), zstd=part, last=last)
 
     def _content(self, digest: str) -> bytes:
-        content = _read(self._bundled.blobs[digest], self._paths[digest])
+        entry = self._entries[digest]
+        content = _read(self._bundled.blobs[digest], entry.path, entry.size)
         if hashlib.sha256(content).hexdigest() != digest:
-            raise BadTree(f"{self._paths[digest]!r} was changed while it was being shipped: run it again")
+            raise BadTree(f"{entry.path!r} was changed while it was being shipped: run it again")
         return content
 
 
@@ -288,7 +287,7 @@ def _kind(mode: int) -> str:
     return next((name for is_kind, name in kinds if is_kind(mode)), "something else")
 
 
-def _read(real: str, path: str, size: int = _PIECE) -> bytes:
+def _read(real: str, path: str, size: int) -> bytes:
     """Return a file's content, which has about `size` bytes."""
     try:
         # System calls: with hundreds of small files, making a file object of each takes longer than reading it; and

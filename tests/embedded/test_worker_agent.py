@@ -124,7 +124,6 @@ async def test_a_task_sees_nothing_of_its_worker(rig: Rig, monkeypatch: pytest.M
         "OPENBLAS_NUM_THREADS",
         "PATH",
         "PYTHONHASHSEED",
-        "PYTHONPYCACHEPREFIX",
         "TMPDIR",
         "TZ",
         "VECLIB_MAXIMUM_THREADS",

@@ -73,7 +73,7 @@ def test_the_environment_of_a_task_is_built_from_nothing(monkeypatch: pytest.Mon
     assert "PYTHONPATH" not in environment
     assert environment["HOME"] == environment["TMPDIR"] == "/scratch"
     assert environment["OMP_NUM_THREADS"] == "1"
-    assert (environment["PYTHONPYCACHEPREFIX"], environment["NUMBA_CACHE_DIR"]) == ("/c/user/tree/pycache", "/c/user")
+    assert environment["NUMBA_CACHE_DIR"] == "/c/user"
 
 
 def test_two_users_and_two_trees_share_no_compile_cache() -> None:

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpud.worker import leftovers, linux, scratch
+from dpud.worker import bytecode, leftovers, linux, scratch
 from dpud.worker.channel import Channel, Turn
 from dpud.worker.confinement import Confinement
 from dpud.worker.output import Captured, Outlet, has_printed
@@ -126,10 +126,10 @@ class TaskRunner:
         if self._environment != order["environment"]:
             self._environment, self._state = order["environment"], None
             os.environ.update(self._environment)
-            sys.pycache_prefix = self._environment["PYTHONPYCACHEPREFIX"]
         if self._tree is None:
             self._tree, self._state = order["tree"], None
             if self._tree:
+                bytecode.keep(self._tree, order["bytecode"])
                 sys.path.insert(0, self._tree)
 
     def _work(self, task: dict[str, Any]) -> None:

@@ -72,7 +72,6 @@ def task_environment(scratch: Path, caches: Path) -> dict[str, str]:
     return {
         "HOME": str(scratch),
         "TMPDIR": str(scratch),
-        "PYTHONPYCACHEPREFIX": str(caches / "pycache"),
         "NUMBA_CACHE_DIR": str(caches.parent),
         "NUMBA_CACHE_LOCATOR_CLASSES": "dpud.worker.kernels.TreeLocator,UserProvidedCacheLocator",
     }

@@ -140,6 +140,7 @@ class Shift:
             "tree": None if tree is None else str(tree),
             "instruments": None if self._bench.instruments is None else str(self._bench.instruments),
             "environment": sandbox.task_environment(process.scratch, caches),
+            "bytecode": str(caches / "pycache"),
             "limits": self._attempts[0].allowance.limits(),
             "tasks": [attempt.order(number) for number, attempt in self._numbers.items() if attempt in self._attempts],
         }
