@@ -32,8 +32,10 @@ from dpu.errors import Conflict, Unreachable
 from dpu.local import INSTRUMENTS, KEPT, Home, Running
 from dpu_api.v1.scheduler_pb2 import GetDpuRequest
 from dpu_api.v1.scheduler_pb2_grpc import SchedulerServiceStub
+from dpud.hosting.caller import Caller, Role
 from dpud.hosting.children import send_signal
 from dpud.hosting.interceptors import Activity
+from dpud.hosting.loopback import Loopback
 from dpud.hosting.server import listening, until_stopped
 from dpud.hosting.settings import Environment, Listening
 from dpud.hosting.tokens import token_row
@@ -125,9 +127,13 @@ async def _serving(settings: Settings) -> AsyncIterator[Activity]:
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(_child(settings, "archive"))
         services = []
-        for name, module in (("logs", logs), ("codeship", codeship), ("scheduler", scheduler)):
+        for name, module in (("logs", logs), ("codeship", codeship)):
             environment = Environment(settings.environment(name))
             services += await stack.enter_async_context(module.built(module.Settings.read(environment)))
+        here = Loopback(services, Caller(getpass.getuser(), "", frozenset({Role.SERVICE})))
+        environment = Environment(settings.environment("scheduler"))
+        close_logs = here.unary("/dpu_api.v1.LogService/CloseTasks")
+        services += await stack.enter_async_context(scheduler.built(scheduler.Settings.read(environment), close_logs))
         shared = Listening.read(Environment(settings.environment("scheduler")))
         await stack.enter_async_context(listening(shared, services, activity))
         await stack.enter_async_context(_child(settings, "worker"))

@@ -71,6 +71,26 @@ class Job:
         self.changed = asyncio.Event()
 
 
+@dataclass(slots=True)
+class _Group:
+    """Orders that are answered together, when the last of them is."""
+
+    done: asyncio.Future[None]
+    left: int
+    error: DpuError | None = None
+
+    def answer(self, error: DpuError | None) -> None:
+        """Take the answer to one order; nobody is there any more where the call was cancelled."""
+        self.left -= 1
+        self.error = self.error or error
+        if self.left or self.done.done():
+            return
+        if self.error is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(self.error)
+
+
 @dataclass(frozen=True, slots=True)
 class _Order:
     """A command that waits for its commit."""
@@ -78,7 +98,7 @@ class _Order:
     job_id: int
     project: str
     command: Command
-    done: asyncio.Future[None]
+    group: _Group
 
 
 class Aggregator:
@@ -111,14 +131,10 @@ class Aggregator:
 
         Raises the first refusal, when all others were carried out.
         """
-        loop = asyncio.get_running_loop()
-        orders = [_Order(*command, loop.create_future()) for command in commands]
-        self._orders += orders
+        group = _Group(asyncio.get_running_loop().create_future(), len(commands))
+        self._orders += [_Order(*command, group) for command in commands]
         self._awake.set()
-        await asyncio.wait([order.done for order in orders])
-        for error in [order.done.exception() for order in orders]:
-            if error is not None:
-                raise error
+        await group.done
 
     async def take(self, commands: Sequence[tuple[int, str, TakeLines]]) -> list[int]:
         """Take lines; return for each command the number below which every line that was sent is durable."""
@@ -208,7 +224,7 @@ class Aggregator:
                 job = touched[order.job_id] = await self._sound(order.job_id)
                 decided = [*job.ledger.open(order.project, now), *job.ledger.decide(order.command, now)]
             except DpuError as error:
-                _answer(order, error)
+                order.group.answer(error)
                 continue
             self._apply(job, decided, records)
             taken.append(order)
@@ -216,7 +232,7 @@ class Aggregator:
             self._apply(job, job.ledger.settle(now), records)
         failure = await self._append(records, touched)
         for order in taken:
-            _answer(order, failure)
+            order.group.answer(failure)
         for job in touched.values():
             self._schedule(job, now)
         self._rest()
@@ -293,13 +309,3 @@ class Aggregator:
             free = [job_id for job_id, job in self._jobs.items() if not job.holders]
             for job_id in free[: len(self._jobs) - self._resting]:
                 del self._jobs[job_id]
-
-
-def _answer(order: _Order, error: DpuError | None) -> None:
-    """Tell whoever ordered; nobody is there where the call was cancelled."""
-    if order.done.done():
-        return
-    if error is None:
-        order.done.set_result(None)
-    else:
-        order.done.set_exception(error)

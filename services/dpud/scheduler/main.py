@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from grpc import aio
 
+    from dpud.scheduler.peers import CloseLogs
 
 NAMES = ("dpu_api.v1.SchedulerService", "dpu_api.v1.DispatchService")
 
@@ -69,21 +70,26 @@ class Settings:
 
 
 @asynccontextmanager
-async def built(settings: Settings) -> AsyncIterator[Services]:
-    """Open the journal in a file, replay it, start the loop and the outbox; yield the services."""
+async def built(settings: Settings, close_logs: CloseLogs | None = None) -> AsyncIterator[Services]:
+    """Open the journal in a file, replay it, start the loop and the outbox; yield the services.
+
+    `close_logs` is the method of a log service in this process.
+    """
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (
         closing(SqlJournal.open_file(settings.state / "journal.sqlite")) as journal,
         showing(DiskMetrics("scheduler", settings.state)),
     ):
-        async with _served(journal, settings) as services:
+        async with _served(journal, settings, close_logs) as services:
             yield services
 
 
 @asynccontextmanager
-async def _served(journal: SqlJournal, settings: Settings) -> AsyncIterator[Services]:
+async def _served(
+    journal: SqlJournal, settings: Settings, close_logs: CloseLogs | None = None
+) -> AsyncIterator[Services]:
     identity = Identity(settings.name, settings.archive.address.text, settings.logs.address.text, settings.code.text)
-    peers = GrpcPeers(settings.archive, settings.logs)
+    peers = GrpcPeers(settings.archive, settings.logs, close_logs)
     try:
         async with running(journal, peers, identity, settings.scaler) as services:
             yield services

@@ -244,8 +244,8 @@ class Agent:
         self._leases.put_back(left)
         if self._draining:
             self._hand_back()
+            self._news.set()
         self._start()
-        self._news.set()
 
     async def _ended(self, attempt: Attempt, result: Result) -> None:
         """Take the end of one attempt."""

@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 WINDOW = 256
 #: So much of what waits travels in one message.
 TOGETHER_BYTES = 512 * 1024
+#: A batch waits so long for others.
+LINGER_S = 0.005
 #: A batch travels when it is this old or this large.
 BATCH_S = 0.05
 BATCH_BYTES = 64 * 1024
@@ -124,7 +126,8 @@ class LogShipper:
 
     async def _write(self, call: Any, first: AppendRequest) -> None:
         while True:
-            # What is there goes together: a message costs more than a line in it.
+            # What is there goes together: a message costs more than a line in it. And how a task ended goes first.
+            await asyncio.sleep(LINGER_S)
             more = self._spool.more(self._window, TOGETHER_BYTES)
             await call.write(_with(first, more) if more else first)
             first = await self._spool.next(self._window)
