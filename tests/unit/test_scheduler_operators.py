@@ -162,12 +162,16 @@ def test_a_worker_that_is_drained_is_cordoned_and_told_once_per_session():
 def test_why_no_worker_takes_tasks_is_said():
     trial = Trial()
     trial.submit(tasks=plans("a"))
+    trial.worker("w2")
+    trial.do(Drain(worker="w2", by="ruth"))
+    [wait] = explain(trial.state, trial.state.jobs[1], NOON).waits
+    assert wait.message == "waiting for a worker: the only worker is being drained"
     trial.worker()
     trial.worker("w2")
     trial.do(Cordon(worker="w1", cordoned=True, by="ruth"))
     trial.do(Drain(worker="w2", by="ruth"))
     [wait] = explain(trial.state, trial.state.jobs[1], NOON).waits
-    assert wait.message == "waiting for a worker: all 2 workers are cordoned, and 1 of them drained"
+    assert wait.message == "waiting for a worker: all 2 workers are cordoned, 1 of them being drained"
 
 
 # What a job waits for

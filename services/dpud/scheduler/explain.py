@@ -104,8 +104,9 @@ def _why_none(cordoned: list[Session]) -> str:
     if not cordoned:
         return "no worker is there"
     draining = sum(session.draining for session in cordoned)
-    are = "the only worker is" if len(cordoned) == 1 else f"all {len(cordoned)} workers are"
-    return f"{are} cordoned" + (f", and {draining} of them drained" if draining else "")
+    if len(cordoned) == 1:
+        return f"the only worker is {'being drained' if draining else 'cordoned'}"
+    return f"all {len(cordoned)} workers are cordoned" + (f", {draining} of them being drained" if draining else "")
 
 
 def _turn(state: State, job: Job, tasks: int) -> Wait:
