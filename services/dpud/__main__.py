@@ -63,6 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument("--project", action="append", default=[], help="a project of the user; '*' is any")
     token.add_argument("--role", action="append", default=[], choices=[role.value for role in Role])
     token.set_defaults(run=_token)
+    doctor = commands.add_parser("doctor", help="say whether a service can do its work, and what to do where it cannot")
+    doctor.add_argument("service", choices=SERVICES)
+    doctor.set_defaults(run=_doctor)
     return parser
 
 
@@ -115,6 +118,16 @@ def _token(options: argparse.Namespace) -> None:
     print(secret)
     print("# append this to DPU_TOKENS_FILE; the secret itself is stored nowhere", file=sys.stderr)
     print(token_row(secret, options.user, projects, roles), file=sys.stderr)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from dpud import doctor
+
+    findings = []
+    for finding in doctor.examine(options.service, os.environ):
+        findings.append(finding)
+        print("ok  " if finding.good else "BAD ", finding.text)
+    return int(not all(finding.good for finding in findings))
 
 
 if __name__ == "__main__":
