@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from dpu_recipes.archive import Archive, ArchiveError, MissingCalibration, Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from dpu_recipes.frames import Frame
     from dpu_recipes.task import Recipe, Request, TaskSpec
@@ -72,15 +72,20 @@ def call_of(recipe: Recipe, request: Request, spec: TaskSpec) -> dict[str, Any]:
 def standing(recipe: Recipe, archive: Archive, identity: str) -> Frame | None:
     """Return the newest product of an identity that is valid and not outdated, None where there is none."""
     made = archive.select(recipe.makes, Selection(instrument="", identity=identity))
+    # Most recipes ask several calibrations for one frame.
+    find = cache(archive.find)
     for product in sorted(made, key=lambda frame: frame.creation_date, reverse=True):
-        if product.is_valid and all(_answers_same(archive, *asked) for asked in json.loads(product.consulted or "[]")):
+        if product.is_valid and all(
+            _answers_same(archive, find, *asked) for asked in json.loads(product.consulted or "[]")
+        ):
             return product
     return None
 
 
-def _answers_same(archive: Archive, frame_class: str, frame_id: str, overscan: int | None, answer: str) -> bool:
+def _answers_same(archive: Archive, find: Callable[[str], Frame], *asked: Any) -> bool:
+    frame_class, frame_id, overscan, answer = asked
     try:
-        return archive.calibration(frame_class, archive.find(frame_id), overscan=overscan).id == answer
+        return archive.calibration(frame_class, find(frame_id), overscan=overscan).id == answer  # type: ignore[no-any-return]  # an identifier is a text
     except MissingCalibration:
         return not answer
     except ArchiveError:

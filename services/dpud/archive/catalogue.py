@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: What frames can be counted by.
 Facet: TypeAlias = Literal["night", "chip", "filter", "object"]
 
-#: How many frames of other nights `calibrations` adds on each side, so that a refusal can name the nearest.
+#: How many frames of other nights `calibrations` gives on each side, so that a refusal can name the nearest.
 NEAREST = 5
 
 #: How many products a refusal names.
@@ -52,10 +52,10 @@ class Catalogue(Protocol):
         """Return the records with these identifiers that the view shows, in no order."""
         ...
 
-    def calibrations(self, view: View, frame_class: str, frame: Frame) -> list[Record]:
+    def calibrations(self, view: View, frame_class: str, frame: Frame, *, nearest: bool = False) -> list[Record]:
         """Return every calibration of a class that may serve `frame`: same chip, its night's or covering DATE-OBS.
 
-        The nearest few of other nights are among them, for the message of a refusal.
+        With `nearest`, the few of other nights that are nearest to it instead, for the message of a refusal.
         """
         ...
 
@@ -197,8 +197,8 @@ class MemoryCatalogue:
         """Return the records with these identifiers."""
         return view.nearest([record for record in self._records if record.frame.id in ids and view.shows(record)])
 
-    def calibrations(self, view: View, frame_class: str, frame: Frame) -> list[Record]:
-        """Return what may serve a frame, and the nearest others."""
+    def calibrations(self, view: View, frame_class: str, frame: Frame, *, nearest: bool = False) -> list[Record]:
+        """Return what may serve a frame; with `nearest`, what lies nearest to it and may not."""
         same = [
             record
             for record in self._records
@@ -208,10 +208,12 @@ class MemoryCatalogue:
             == (frame_class, frame.instrument, frame.chip)
         ]
         serving = [record for record in same if may_serve(record.frame, frame)]
+        if not nearest:
+            return serving
         others = sorted((record for record in same if record not in serving), key=lambda record: record.frame.date_obs)
         earlier = [record for record in others if record.frame.date_obs < frame.date_obs]
         later = [record for record in others if record.frame.date_obs >= frame.date_obs]
-        return [*serving, *earlier[-NEAREST:], *later[:NEAREST]]
+        return [*earlier[-NEAREST:], *later[:NEAREST]]
 
     def unnamed(self, digests: Collection[str]) -> set[str]:
         """Return the digests that no record names."""

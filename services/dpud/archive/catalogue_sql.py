@@ -11,7 +11,7 @@ from dpud.archive import fence
 from dpud.archive.catalogue import NEAREST, Change, refuse_gone, refuse_namesake, refuse_used, same_content
 from dpud.archive.database import Database
 from dpud.archive.questions import fitting, shown
-from dpud.archive.records import Attempt, Family, Link, Position, Query, Record, View
+from dpud.archive.records import Attempt, Family, Link, Position, Query, Record, View, position
 from dpud.archive.rows import record_of, rows_of
 from dpud.archive.schema import FENCES, FRAMES, LINKS, NAMES, STORES, upgrade
 
@@ -78,7 +78,9 @@ class SqlCatalogue:
             wanted.append(sa.tuple_(*key) > sa.tuple_(*map(sa.literal, begin)))
         if query.is_narrow:
             return self._records(sa.select(FRAMES).where(shown(query.view), *wanted).order_by(*key).limit(limit))
-        return self._records(_merged(query.view, wanted, key, limit))
+        with self._database.moment() as connection:
+            found = list(_firsts(connection, query.view, wanted, key, limit))
+        return sorted(found, key=lambda record: position(record, only_job=query.only_job))[:limit]
 
     def counts(self, query: Query, by: Facet) -> dict[str, int]:
         """Return how many frames of a query there are."""
@@ -92,8 +94,8 @@ class SqlCatalogue:
         with self._database.moment() as connection:
             return list(_found(connection, view, ids))
 
-    def calibrations(self, view: View, frame_class: str, frame: Frame) -> list[Record]:
-        """Return what may serve a frame, and the nearest others."""
+    def calibrations(self, view: View, frame_class: str, frame: Frame, *, nearest: bool = False) -> list[Record]:
+        """Return what may serve a frame; with `nearest`, what lies nearest to it and may not."""
         same = (
             _COLUMNS.frame_class == frame_class,
             _COLUMNS.instrument == frame.instrument,
@@ -104,16 +106,13 @@ class SqlCatalogue:
             _COLUMNS.night == frame.night,
             sa.and_(_COLUMNS.timestamp_start <= frame.date_obs, _COLUMNS.timestamp_end > frame.date_obs),
         )
+        if not nearest:
+            return self._records(sa.select(FRAMES).where(shown(view), *same, serves).order_by(_COLUMNS.sequence))
         time, others = _COLUMNS.date_obs, (*same, sa.not_(serves))
-        earlier = _merged(view, (*others, time < frame.date_obs), (time.desc(),), NEAREST)
-        later = _merged(view, (*others, time >= frame.date_obs), (time,), NEAREST)
         with self._database.moment() as connection:
-            rows = [
-                *connection.execute(sa.select(FRAMES).where(shown(view), *same, serves).order_by(_COLUMNS.sequence)),
-                *connection.execute(earlier),
-                *connection.execute(later),
-            ]
-        return [record_of(row) for row in rows]
+            earlier = list(_firsts(connection, view, (*others, time < frame.date_obs), (time.desc(),), NEAREST))
+            later = list(_firsts(connection, view, (*others, time >= frame.date_obs), (time,), NEAREST))
+        return [*sorted(earlier, key=_when, reverse=True)[:NEAREST], *sorted(later, key=_when)[:NEAREST]]
 
     def unnamed(self, digests: Collection[str]) -> set[str]:
         """Return the digests that no record names."""
@@ -239,28 +238,20 @@ class SqlCatalogue:
             return [record_of(row) for row in connection.execute(statement)]
 
 
-def _merged(
-    view: View, wanted: Sequence[sa.ColumnElement[bool]], key: Sequence[sa.ColumnElement[Any]], limit: int
-) -> sa.Select[Any]:
-    """Return what selects the first frames of all audiences of a view.
+def _firsts(
+    connection: sa.Connection,
+    view: View,
+    wanted: Sequence[sa.ColumnElement[bool]],
+    key: Sequence[sa.ColumnElement[Any]],
+    limit: int,
+) -> Iterator[Record]:
+    """Give the first frames of each audience of a view.
 
-    Each of them is asked by itself, as an index gives its frames in order; all of them at once would have to be sorted.
+    Each is asked by itself, as an index gives its frames in order; those of all at once would have to be sorted.
     """
-    each = [
-        sa.select(FRAMES).where(shown(view, (audience,)), *wanted).order_by(*key).limit(limit).subquery()
-        for audience in view.audiences
-    ]
-    frames = sa.union_all(*map(sa.select, each)).subquery()
-    return sa.select(frames).order_by(*(_renamed(column, frames) for column in key)).limit(limit)
-
-
-def _renamed(column: sa.ColumnElement[Any], frames: sa.Subquery) -> sa.ColumnElement[Any]:
-    """Return what a column by which frames are sorted is called in a subquery."""
-    if isinstance(column, sa.UnaryExpression):
-        backwards: sa.ColumnElement[Any] = frames.c[column.element.name].desc()
-        return backwards
-    forwards: sa.ColumnElement[Any] = frames.c[column.name]
-    return forwards
+    for audience in view.audiences:
+        frames = sa.select(FRAMES).where(shown(view, (audience,)), *wanted).order_by(*key).limit(limit)
+        yield from (record_of(row) for row in connection.execute(frames))
 
 
 def _found(connection: sa.Connection, view: View, ids: Sequence[str]) -> Iterator[Record]:
@@ -283,6 +274,10 @@ def _digests(connection: sa.Connection, ids: Sequence[str]) -> dict[str, str]:
         for batch in _batches(ids)
         for name, digest in connection.execute(sa.select(_COLUMNS.id, _COLUMNS.digest).where(_COLUMNS.id.in_(batch)))
     }
+
+
+def _when(record: Record) -> datetime:
+    return record.frame.date_obs
 
 
 def _same(record: Record) -> sa.ColumnElement[bool]:

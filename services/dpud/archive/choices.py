@@ -38,13 +38,23 @@ class Choices:
         if frame_class not in validity.CALIBRATIONS:
             raise BadOption(f"{frame_class!r} is no class of calibrations: {', '.join(validity.CALIBRATIONS)}")
         candidates = {id(record.frame): record for record in self.catalogue.calibrations(view, frame_class, frame)}
+        frames = [record.frame for record in candidates.values()]
         try:
-            chosen, why = validity.choose(
-                frame_class, frame, [record.frame for record in candidates.values()], overscan
-            )
-        except NoneValid as error:
-            raise MissingCalibration(str(error)) from error
+            chosen, why = validity.choose(frame_class, frame, frames, overscan)
+        except NoneValid:
+            raise self._refused(view, frame_class, frame, frames, overscan) from None
         return Choice(frame_class=frame_class, record=candidates[id(chosen)], why=why)
+
+    def _refused(
+        self, view: View, frame_class: str, frame: Frame, unfit: list[Frame], overscan: int | None
+    ) -> MissingCalibration:
+        """Return the error that names what is nearest, of the frame's own nights and of others."""
+        nearest = self.catalogue.calibrations(view, frame_class, frame, nearest=True)
+        try:
+            validity.choose(frame_class, frame, [*unfit, *(record.frame for record in nearest)], overscan)
+        except NoneValid as error:
+            return MissingCalibration(str(error))
+        return MissingCalibration(f"no {frame_class} was valid for {frame.file_name} a moment ago: ask again")
 
     def every(self, view: View, frame: Frame) -> list[Choice]:
         """Return what each class has that a frame of this kind can be reduced with."""
