@@ -14,7 +14,7 @@ from dpu_api.v1 import job_pb2
 from dpu_api.v1.archive_pb2 import Frame
 from dpud.hosting.children import send_signal
 from dpud.worker.main import run
-from dpud.worker.next_door import NextDoor
+from dpud.worker.next_door import Guest, NextDoor
 from dpud.worker.tenancy import Tenancy
 from fakes_worker import surroundings, until
 
@@ -27,6 +27,9 @@ import subprocess, tempfile
 
 def Who(options, archive, scratch, spec):
     print(os.getuid(), os.getpid(), os.getppid())
+
+def Nap(options, archive, scratch, spec):
+    time.sleep(0.35)
 
 def Hang(options, archive, scratch, spec):
     print("hanging")
@@ -163,6 +166,20 @@ async def test_a_task_that_eats_memory_next_door_is_stopped(tmp_path):
         lease = rig.lease("Eat", rig.ship(RECIPES), memory_mib=100)
         report = await rig.done(lease)
         assert report.failure.category == Category.FAILURE_CATEGORY_OUT_OF_MEMORY
+
+
+async def test_a_task_that_ends_while_its_memory_is_asked_for_is_reported(tmp_path, monkeypatch):
+    async def slowly(_self, _pid):
+        await asyncio.sleep(0.4)
+        return 1.0
+
+    monkeypatch.setattr(Guest, "memory_mib", slowly)
+    async with working(tmp_path) as (rig, _):
+        digest = rig.ship(RECIPES)
+        leases = [rig.lease("Nap", digest) for _ in range(4)]
+        rig.scheduler.give(*leases)
+        for lease in leases:
+            assert not (await rig.report_of(lease, 60)).HasField("failure")
 
 
 async def test_a_guard_that_is_killed_leaves_nothing(tmp_path):
