@@ -12,7 +12,7 @@ BENCH ?= all
 PYTEST := $(BIN)/pytest -q
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/.run: deploy/locks/run.txt pyproject.toml $(wildcard protos/dpu_api/v1/*.proto) protos/generate.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11' >&2; exit 1; }
@@ -75,6 +75,15 @@ dashboards: .venv/.dev ## Write Grafana's dashboards and the operator's rules an
 monitoring: .venv/.dev ## Scrape a DPU at work by a real Prometheus, ask every dashboard, let every alert fire
 	$(PYTEST) tests/k8s/test_monitoring_files.py tests/k8s/test_monitoring_scrape.py
 
+images: ## Build the images control and worker by podman or docker (ENGINE=...)
+	deploy/images.sh
+
+containers: .venv/.dev ## Build the images, run a job through containers, kill each of them (needs root, installs podman)
+	$(PYTEST) -s tests/k8s/test_containers_images.py tests/k8s/test_containers_job.py
+
+k8s: .venv/.dev ## Render and check every overlay of the manifests
+	$(PYTEST) tests/k8s/test_overlays.py
+
 wheel: .venv/.dev ## Build the wheel and run a job with it, in an empty environment outside the checkout
 	$(BIN)/python -m build --wheel --outdir build/wheel --no-isolation .
 	$(PYTEST) tests/wheel --wheel build/wheel
@@ -92,9 +101,16 @@ lock: .venv/.dev ## Lock the versions anew (asks for uv in .venv)
 	$(BIN)/pip install -q uv
 	$(BIN)/uv pip compile $(LOCK) --all-extras --group build -o deploy/locks/dev.txt
 	$(BIN)/uv pip compile $(LOCK) --extra services --extra recipes --group build -c deploy/locks/dev.txt -o deploy/locks/run.txt
+	$(BIN)/uv pip compile $(LOCK) $(NO_PROMPT) --extra services --extra postgres --extra s3 -c deploy/locks/dev.txt -o deploy/locks/control.txt
+	$(BIN)/uv pip compile $(LOCK) --extra services --extra postgres --extra s3 --extra recipes -c deploy/locks/dev.txt -o deploy/locks/worker.txt
+	$(BIN)/uv pip compile $(subst pyproject.toml,,$(LOCK)) --group build -c deploy/locks/dev.txt -o deploy/locks/build.txt
 LOCK := -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url pyproject.toml
+
+# What IPython and rich bring, for the prompt alone: no service imports it.
+NO_PROMPT := $(addprefix --no-emit-package ,asttokens executing ipython ipython-pygments-lexers jedi markdown-it-py \
+	matplotlib-inline mdurl parso pexpect prompt-toolkit ptyprocess pure-eval pygments rich stack-data traitlets wcwidth)
 
 clean: ## Remove what was built
 	rm -rf build dist .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo test cluster again dashboards monitoring chaos science slow check lint types layers protos released wheel bench bars docs lock clean
+.PHONY: help setup demo test cluster again dashboards monitoring images containers k8s chaos science slow check lint types layers protos released wheel bench bars docs lock clean

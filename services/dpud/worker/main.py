@@ -27,6 +27,7 @@ from dpud.worker.logship import LogShipper
 from dpud.worker.metrics import WorkerMetrics
 from dpud.worker.next_door import NextDoor
 from dpud.worker.peers import PATIENCE_S, Channels
+from dpud.worker.pilot import retire
 from dpud.worker.pool import PRELOADED, Policy, Pool
 from dpud.worker.quarters import Here
 from dpud.worker.shift import Shift
@@ -80,6 +81,8 @@ class Settings:
     frame_cache_mib: int = 16 * 1024
     #: How long running tasks may go on after a stop.
     grace_s: float = 8.0
+    #: After so long without work the worker ends; 0: never.
+    idle_s: float = 0.0
     #: From SIGTERM to SIGKILL for one task, by reason.
     stop_grace_s: dict[Stop, float] = field(default_factory=lambda: dict(GRACE_S))
     #: Loaded into every task process before it has a task.
@@ -111,6 +114,7 @@ class Settings:
             code_cache_mib=environment.get("DPU_WORKER_CODE_CACHE_MIB", _positive, 1024),
             frame_cache_mib=environment.get("DPU_WORKER_FRAME_CACHE_MIB", _positive, 16 * 1024),
             grace_s=environment.get("DPU_WORKER_GRACE_S", float, 8.0),
+            idle_s=environment.get("DPU_WORKER_IDLE_S", float, 0.0),
             metrics=environment.get("DPU_METRICS_LISTEN", Address.parse, None),
         )
 
@@ -229,16 +233,19 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     try:
         async with bench(settings) as tools, asyncio.TaskGroup() as tasks:
             await tools.pool.prepare()
-            shipping = tasks.create_task(LogShipper(tools.spool, logs.of()).ship())
-            tending = tasks.create_task(tools.pool.tend())
+            beside = [
+                tasks.create_task(each) for each in (LogShipper(tools.spool, logs.of()).ship(), tools.pool.tend())
+            ]
             agent = Agent(worker, dispatch.of(), partial(_shift, tools))
             working = tasks.create_task(agent.work(stop, settings.grace_s))
+            if settings.idle_s:
+                beside.append(tasks.create_task(retire(lambda: any(agent.leases), settings.idle_s, stop)))
             with showing(WorkerMetrics(agent, tools.spool)), showing(DiskMetrics("worker", settings.state)):
                 await _until_done(working, stop, settings.grace_s + LAST_WORDS_S + max(settings.stop_grace_s.values()))
             with suppress(TimeoutError):
                 await asyncio.wait_for(tools.spool.empty(), LAST_WORDS_S)
-            shipping.cancel()
-            tending.cancel()
+            for each in beside:
+                each.cancel()
     except BaseExceptionGroup as group:
         raise _only(group) from None
     finally:

@@ -1,0 +1,74 @@
+"""The images, built from this checkout: what they hold, how large they are, and that they are always the same."""
+
+import json
+
+import pytest
+
+from fakes_containers import RESTRICTED, build, inspect, podman
+
+pytestmark = pytest.mark.timeout(1800)
+#: What the image of the control services may add to its base.
+CONTROL_BYTES = 130_000_000
+
+
+def in_image(image, *command):
+    return podman("run", "--rm", "--network=none", *RESTRICTED, f"--entrypoint={command[0]}", image, *command[1:])
+
+
+def test_control_holds_no_astronomy_and_no_prompt(images):
+    control, _ = images
+    installed = json.loads(
+        in_image(
+            control,
+            "python",
+            "-c",
+            "import importlib.util, json; print(json.dumps([name for name in "
+            "('numpy', 'scipy', 'astropy', 'numba', 'sep', 'dpu_recipes', 'IPython', 'rich', 'dpud') "
+            "if importlib.util.find_spec(name)]))",
+        )
+    )
+    assert installed == ["dpud"]
+
+
+def test_control_adds_little_to_its_base(images, base):
+    added = inspect(images[0])["Size"] - inspect(base)["Size"]
+    print(f"control adds {added / 1e6:.0f} MB, worker {(inspect(images[1])['Size'] - inspect(base)['Size']) / 1e6:.0f}")
+    assert added <= CONTROL_BYTES
+
+
+def test_both_run_as_nobody_on_a_file_system_that_cannot_be_written(images):
+    for image in images:
+        assert inspect(image)["Config"]["User"] == "10001:10001"
+        assert in_image(image, "id", "-u") == "10001"
+        assert in_image(image, "dpud", "--version").startswith("dpud ")
+        refused = in_image(image, "sh", "-c", "touch /opt/dpu/x 2>&1 || echo refused")
+        assert refused.endswith("refused")
+
+
+def test_nothing_is_compiled_when_a_service_starts(images):
+    for image in images:
+        wanted = "import compileall, sys; sys.exit(not compileall.compile_dir('/opt/dpu/lib', quiet=2, force=False))"
+        stale = in_image(image, "python", "-c", wanted)
+        assert stale == ""
+
+
+def test_the_worker_has_recipes_and_the_prompt(images):
+    described = json.loads(in_image(images[1], "python", "-m", "dpu_recipes", "describe"))
+    assert "ReadNoise" in [sequence["name"] for sequence in described["sequences"]]
+    assert in_image(images[1], "awe", "--version")
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_what_is_in_an_image_is_listed(images, index):
+    bill = json.loads(in_image(images[index], "cat", "/opt/dpu/sbom.spdx.json"))
+    names = {package["name"] for package in bill["packages"]}
+    assert bill["spdxVersion"] == "SPDX-2.3"
+    assert {"dpu", "grpcio", "sqlalchemy", "libc6"} <= names
+    assert ("numpy" in names) == (index == 1)
+
+
+def test_the_same_commit_gives_the_same_layers(images):
+    """The environment of `control` is made once more from nothing."""
+    first = inspect(images[0])["RootFS"]["Layers"]
+    (again,) = build("control", OPTIONS="--no-cache")
+    assert inspect(again)["RootFS"]["Layers"] == first
