@@ -58,14 +58,44 @@ def test_every_alert_has_a_runbook(rule):
     )
 
 
-def test_the_component_renders_with_every_rule_and_dashboard(tmp_path):
+def rendered(folder, *resources):
+    """Return what kustomize makes of the component and of other parts of the repository, by their kinds."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("no kubectl here")
-    component = Path("../" * len(tmp_path.resolve().parts[1:])) / (ROOT / "k8s/components/monitoring").relative_to("/")
-    (tmp_path / "kustomization.yaml").write_text(f"components: [{component}]\n")
-    rendered = subprocess.run([kubectl, "kustomize", tmp_path], capture_output=True, text=True, check=True).stdout
-    kinds = {document["kind"]: document for document in yaml.safe_load_all(rendered)}
+    root = Path("../" * len(folder.resolve().parts[1:])) / ROOT.relative_to("/")
+    named = "".join(f"  - {root / resource}\n" for resource in resources)
+    component = f"components:\n  - {root / 'k8s/components/monitoring'}\n"
+    (folder / "kustomization.yaml").write_text(f"resources:\n{named}{component}" if resources else component)
+    text = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, check=True).stdout
+    kinds = {}
+    for document in yaml.safe_load_all(text):
+        kinds.setdefault(document["kind"], []).append(document)
+    return kinds
+
+
+def test_the_component_renders_with_every_rule_and_dashboard(tmp_path):
+    kinds = rendered(tmp_path)
     assert set(kinds) == {"ServiceMonitor", "PodMonitor", "PrometheusRule", "ConfigMap"}
-    assert kinds["PrometheusRule"]["spec"]["groups"][0]["rules"] == RULES
-    assert set(kinds["ConfigMap"]["data"]) == {board.name for board in BOARDS}
+    assert kinds["PrometheusRule"][0]["spec"]["groups"][0]["rules"] == RULES
+    assert set(kinds["ConfigMap"][0]["data"]) == {board.name for board in BOARDS}
+
+
+def selected(monitor, things, labels_of):
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    return {thing["metadata"]["name"] for thing in things if wanted <= labels_of(thing).items()}
+
+
+def test_the_monitors_select_every_service_and_worker_of_the_base(tmp_path):
+    kinds = rendered(tmp_path, "k8s/base")
+    services = selected(kinds["ServiceMonitor"][0], kinds["Service"], lambda thing: thing["metadata"]["labels"])
+    assert services == {f"dpu-{name}" for name in ("archive", "codeship", "logs", "scheduler")}
+    assert all("metrics" in {port["name"] for port in each["spec"]["ports"]} for each in kinds["Service"])
+    workers = kinds["Deployment"]
+    of_pods = selected(kinds["PodMonitor"][0], workers, lambda thing: thing["spec"]["template"]["metadata"]["labels"])
+    assert of_pods == {"dpu-worker-small"}
+    pod = workers[0]["spec"]["template"]["spec"]
+    ports = [
+        port["name"] for each in (*pod.get("initContainers", []), *pod["containers"]) for port in each.get("ports", [])
+    ]
+    assert "metrics" in ports
