@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,20 @@ import grpc
 import psutil
 
 from dpu.channel import open_channel
-from dpu_api.v1 import catalogue_pb2, dispatch_pb2, dispatch_pb2_grpc, job_pb2, scheduler_pb2, scheduler_pb2_grpc
+from dpu_api.v1 import (
+    archive_pb2,
+    archive_pb2_grpc,
+    catalogue_pb2,
+    dispatch_pb2,
+    dispatch_pb2_grpc,
+    job_pb2,
+    logs_pb2,
+    logs_pb2_grpc,
+    scheduler_pb2,
+    scheduler_pb2_grpc,
+)
 from dpud.hosting.tokens import token_row
+from dpud.scheduler.loop import MAX_ENDED
 from tests.benchmarks.figure import Figure
 
 if TYPE_CHECKING:
@@ -28,6 +41,9 @@ if TYPE_CHECKING:
 
 USERS = [f"user{number:02}" for number in range(20)]
 BATCH = 32
+#: Ended jobs that stay in memory, and how many leave it while claims are timed.
+KEPT = MAX_ENDED
+MOVED = 500
 #: A claim is made so often, whether the one before was answered or not.
 PACE_S = 0.02
 
@@ -50,15 +66,15 @@ class Scheduler:
         self.dispatch = dispatch_pb2_grpc.DispatchServiceStub(self._worker)
 
     def start(self) -> None:
-        """Start it; nobody listens at the addresses of the others."""
-        nobody = f"unix:{self.folder}/nobody"
+        """Start it, beside an archive and logs that agree to everything."""
+        others = f"unix:{self.folder}/others"
         settings = {
             "DPU_NAME": "scale",
             "DPU_STATE": str(self.folder / "state"),
             "DPU_LISTEN": self.address,
             "DPU_TOKENS_FILE": str(self.folder / "tokens.toml"),
             "DPU_TOKEN_FILE": str(self.folder / "own.token"),
-            **dict.fromkeys(("DPU_LOGS", "DPU_ARCHIVE", "DPU_CODE"), nobody),
+            **dict.fromkeys(("DPU_LOGS", "DPU_ARCHIVE", "DPU_CODE"), others),
         }
         command = [sys.executable, "-m", "dpud", "scheduler"]
         with (self.folder / "log").open("ab") as log:
@@ -84,6 +100,19 @@ class Scheduler:
             begun = time.perf_counter()
             scheduler_pb2_grpc.SchedulerServiceStub(channel).SubmitJob(request, timeout=120)
             return time.perf_counter() - begun
+
+    def end_jobs(self, count: int, *, together: bool = False) -> None:
+        """Submit jobs of one task each, and cancel them: one by one, or all `together`."""
+        sequence = catalogue_pb2.Sequence(name="Short", stages=[catalogue_pb2.Stage(recipe="Short", seconds=1)])
+        with open_channel(self.address, USERS[1], "kids") as channel:
+            people = scheduler_pb2_grpc.SchedulerServiceStub(channel)
+            for _ in range(count):
+                request = scheduler_pb2.SubmitJobRequest(request_id=str(uuid.uuid4()), sequence=sequence)
+                job = people.SubmitJob(request, timeout=120).job
+                if not together:
+                    people.CancelJob(scheduler_pb2.CancelJobRequest(job_id=job.id), timeout=120)
+            if together:
+                people.CancelJobs(scheduler_pb2.CancelJobsRequest(mine=True, sequence="Short"), timeout=120)
 
     def cycle(self, room: int) -> int:
         """End what is held and claim more; return how many were granted."""
@@ -115,10 +144,41 @@ class Scheduler:
         return self.process.pid
 
 
+class _Archive(archive_pb2_grpc.ArchiveServiceServicer):
+    """An archive that has no products."""
+
+    def GetHighestJob(self, _request: object, _context: object) -> archive_pb2.GetHighestJobResponse:  # noqa: N802 (gRPC's name)
+        return archive_pb2.GetHighestJobResponse()
+
+
+class _Logs(logs_pb2_grpc.LogServiceServicer):
+    """Logs that have no lines."""
+
+    def GetHighestJobWithLogs(self, _request: object, _context: object) -> logs_pb2.GetHighestJobWithLogsResponse:  # noqa: N802 (gRPC's name)
+        return logs_pb2.GetHighestJobWithLogsResponse()
+
+    def CloseTasks(self, _request: object, _context: object) -> logs_pb2.CloseTasksResponse:  # noqa: N802 (gRPC's name)
+        return logs_pb2.CloseTasksResponse()
+
+
+@contextmanager
+def _others(folder: Path) -> Iterator[None]:
+    """Serve what the scheduler tells of ends."""
+    server = grpc.server(ThreadPoolExecutor(2))
+    archive_pb2_grpc.add_ArchiveServiceServicer_to_server(_Archive(), server)
+    logs_pb2_grpc.add_LogServiceServicer_to_server(_Logs(), server)
+    server.add_insecure_port(f"unix:{folder}/others")
+    server.start()
+    try:
+        yield
+    finally:
+        server.stop(None).wait()
+
+
 @contextmanager
 def started() -> Iterator[Scheduler]:
     """Give a scheduler in a folder of its own."""
-    with tempfile.TemporaryDirectory(prefix="dpu") as folder:
+    with tempfile.TemporaryDirectory(prefix="dpu") as folder, _others(Path(folder)):
         scheduler = Scheduler(Path(folder))
         scheduler.start()
         scheduler.register()
@@ -143,10 +203,13 @@ def figures() -> Iterator[Figure]:
         large = cost_us(scheduler, 9_000)
         yield _figure("cost_us_1e6", large, "us")
         yield _figure("cost_ratio_1e6_to_1e3", large / small, "", "at most 1.5")
+        # From here on, each job that ends sends one to the history.
+        scheduler.end_jobs(KEPT, together=True)
         latencies = Paced(scheduler)
         seconds = latencies.during(lambda: [scheduler.submit(USERS[0], 100_000)])
         yield _figure("submit_100k_s", seconds[0], "s", "less than 2")
         latencies.during(lambda: shorten(scheduler))
+        latencies.during(lambda: [scheduler.end_jobs(MOVED)])
         yield _figure("claim_p99_ms", latencies.p99_ms, "ms", "less than 50")
         begun = time.perf_counter()
         scheduler.kill()
@@ -188,6 +251,7 @@ class Paced:
         """Claim while `work` runs; return what it returns."""
         assert callable(work)
         done = threading.Event()
+        before = len(self._late)
         claiming = threading.Thread(target=self._claim, args=(done,))
         claiming.start()
         try:
@@ -195,10 +259,13 @@ class Paced:
         finally:
             done.set()
             claiming.join()
+            late = sorted(self._late[before:])
+            print(f"{len(late)} claims, the slowest took {late[-1] * 1e3:.0f} ms", file=sys.stderr)
 
     def _claim(self, done: threading.Event) -> None:
         due = time.perf_counter()
-        while not done.is_set():
+        # Those that came due before the end are made, however late.
+        while not done.is_set() or due < time.perf_counter():
             time.sleep(max(0.0, due - time.perf_counter()))
             self._scheduler.cycle(1)
             self._late.append(time.perf_counter() - due)

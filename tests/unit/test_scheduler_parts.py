@@ -131,10 +131,10 @@ def test_pauses_grow_to_a_longest_and_differ():
 
 def test_the_waiting_are_offered_by_priority_then_age():
     waiting = Waiting()
-    waiting.add("anna", 0, 1, 0, plan=False)
-    waiting.add("anna", 5, 2, 0, plan=False)
-    waiting.add("anna", 0, 3, 0, plan=True)
-    waiting.add("anna", 0, 1, 1, plan=False)
+    waiting.add("anna", 0, 1, (0,), plan=False)
+    waiting.add("anna", 5, 2, (0,), plan=False)
+    waiting.add("anna", 0, 3, (0,), plan=True)
+    waiting.add("anna", 0, 1, (1,), plan=False)
     assert list(waiting) == [("anna", 3, 0), ("anna", 2, 0), ("anna", 1, 0), ("anna", 1, 1)]
     assert [job for job, _ in waiting.lines["anna"].by_age()] == [1]
     for job, task, priority, plan in [(3, 0, 0, True), (2, 0, 5, False), (1, 0, 0, False), (1, 1, 0, False)]:

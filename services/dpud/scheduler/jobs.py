@@ -36,8 +36,6 @@ from dpud.scheduler.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from dpud.scheduler.catalogue import Stage
     from dpud.scheduler.commands import Acknowledge, Cancel, Plan, Repeat, Retire, Submit
 
@@ -218,7 +216,10 @@ def submitted(state: State, event: JobSubmitted) -> None:
         instrument=event.instrument,
         size=len(event.options),
     )
-    _add_tasks(state, job, event.tasks or (None,))
+    if event.tasks:
+        _add_tasks(state, job, event.tasks)
+    else:
+        _add_plan(state, job)
     ledger.touch(state, job)
 
 
@@ -231,19 +232,30 @@ def _forget_requests(state: State, now: float) -> None:
         del state.requests[key]
 
 
-def _add_tasks(state: State, job: Job, plans: Iterable[TaskPlan | None]) -> None:
-    """Add tasks to the stage that runs; None is the plan of the stage."""
+def _add_plan(state: State, job: Job) -> None:
+    """Add the plan of the stage that runs."""
+    ledger.add(state, job, [Task(job.stage, True, "plan", b"", 0.0, PLAN_MEMORY_MIB)])
+
+
+def _add_tasks(state: State, job: Job, plans: tuple[TaskPlan, ...]) -> None:
+    """Add tasks to the stage that runs."""
     stage, kind = job.stages[job.stage], job.kind(job.stage)
     seconds = experience.seconds_of(state.experience, kind, stage)
-    for plan in plans:
-        if plan is None:
-            task = Task(job.stage, True, "plan", b"", 0.0, PLAN_MEMORY_MIB)
-        else:
-            declared_mib = plan.memory_mib or stage.memory_mib
-            memory_mib = job.limits.memory_mib or experience.memory_of(state.experience, kind, declared_mib)
-            task = Task(job.stage, False, plan.label, plan.spec, plan.seconds or seconds, memory_mib)
-            job.size += plan.size
-        ledger.add(state, job, task)
+    declared = {plan.memory_mib or stage.memory_mib for plan in plans}
+    memory = {mib: job.limits.memory_mib or experience.memory_of(state.experience, kind, mib) for mib in declared}
+    tasks = [
+        Task(
+            job.stage,
+            False,
+            plan.label,
+            plan.spec,
+            plan.seconds or seconds,
+            memory[plan.memory_mib or stage.memory_mib],
+        )
+        for plan in plans
+    ]
+    job.size += sum(plan.size for plan in plans)
+    ledger.add(state, job, tasks)
 
 
 def planned(state: State, event: StagePlanned) -> None:
@@ -261,7 +273,7 @@ def begun(state: State, event: StageBegun) -> None:
     """Begin a stage with its plan task."""
     job = state.jobs[event.job]
     job.stage, job.succeeded, job.failed = event.stage, 0, 0
-    _add_tasks(state, job, (None,))
+    _add_plan(state, job)
     ledger.touch(state, job)
 
 
@@ -270,7 +282,7 @@ def aborted(state: State, event: StagesAborted) -> None:
     job = state.jobs[event.job]
     for number in range(event.stage, len(job.stages)):
         task = Task(number, True, "plan", b"", 0.0, PLAN_MEMORY_MIB, state=TaskState.ABORTED, ended=event.at)
-        ledger.add(state, job, task)
+        ledger.add(state, job, [task])
     ledger.touch(state, job)
 
 

@@ -8,6 +8,8 @@ from dpud.scheduler.model import Entry, Errand, Key, Ref, TaskState
 from dpud.scheduler.share import Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dpud.scheduler.model import Job, State, Task
 
 
@@ -17,12 +19,16 @@ def touch(state: State, job: Job) -> None:
     job.revision = state.revision
 
 
-def add(state: State, job: Job, task: Task) -> None:
-    """Add a task to its job; a queued one waits from now on."""
-    job.tasks.append(task)
-    job.counts.add(task.letter, 1)
-    if task.state is TaskState.QUEUED:
-        enqueue(state, Key(job.id, len(job.tasks) - 1))
+def add(state: State, job: Job, tasks: Sequence[Task]) -> None:
+    """Add tasks, all alike but for what they work on, to their job; queued ones wait from now on."""
+    if not tasks:
+        return
+    first = len(job.tasks)
+    job.tasks += tasks
+    job.counts.add(tasks[0].letter, len(tasks))
+    if tasks[0].state is TaskState.QUEUED:
+        numbers = range(first, len(job.tasks))
+        state.waiting.add(job.user, job.priority, job.id, numbers, plan=tasks[0].plan)
 
 
 def move(job: Job, task: Task, to: TaskState, at: float) -> None:
@@ -35,7 +41,7 @@ def move(job: Job, task: Task, to: TaskState, at: float) -> None:
 def enqueue(state: State, key: Key) -> None:
     """Offer a task to whoever claims."""
     job = state.jobs[key.job]
-    state.waiting.add(job.user, job.priority, *key, plan=job.tasks[key.task].plan)
+    state.waiting.add(job.user, job.priority, key.job, (key.task,), plan=job.tasks[key.task].plan)
 
 
 def unqueue(state: State, key: Key) -> None:

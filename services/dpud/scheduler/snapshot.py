@@ -150,8 +150,9 @@ def load_state(parts: Iterable[bytes]) -> State:
 def _queue(state: State, queues: Iterable[_Queue]) -> None:
     for queue in queues:
         job = state.jobs[queue.job]
-        for task in queue.tasks:
-            state.waiting.add(job.user, job.priority, job.id, task, plan=job.tasks[task].plan)
+        for plan in (True, False):
+            if tasks := [task for task in queue.tasks if job.tasks[task].plan is plan]:
+                state.waiting.add(job.user, job.priority, job.id, tasks, plan=plan)
 
 
 def _count_leases(state: State) -> None:

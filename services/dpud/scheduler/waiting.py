@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 @dataclass(slots=True)
@@ -50,16 +50,16 @@ class Waiting:
 
     lines: dict[str, Line] = field(default_factory=dict)
 
-    def add(self, user: str, priority: int, job: int, task: int, *, plan: bool) -> None:
-        """Put a task at the end of its job's."""
+    def add(self, user: str, priority: int, job: int, tasks: Iterable[int], *, plan: bool) -> None:
+        """Put tasks at the end of their job's."""
         line = self.lines.setdefault(user, Line())
         if plan:
-            line.plans[job, task] = None
-        elif job in line.jobs:
-            line.jobs[job][task] = None
-        else:
-            line.jobs[job] = OrderedDict({task: None})
+            line.plans.update(((job, task), None) for task in tasks)
+            return
+        if job not in line.jobs:
+            line.jobs[job] = OrderedDict()
             insort(line.order, (-priority, job))
+        line.jobs[job].update(dict.fromkeys(tasks))
 
     def remove(self, user: str, priority: int, job: int, task: int, *, plan: bool) -> None:
         """Take a task out; it must be there."""
