@@ -14,6 +14,8 @@ from dpu_recipes.instrument import Instruments, load
 
 READ_NOISE = 4.0
 DATA, PRESCAN, OVERSCAN = 256, 16, 24
+#: As the file says.
+GAINS = {"left": 1.9, "right": 2.1}
 
 
 @pytest.fixture
@@ -24,26 +26,31 @@ def known(tmp_path: Path) -> Instruments:
     return load(tmp_path)
 
 
-def write_bias(path: Path, number: int) -> Path:
+def write(path: Path, number: int, light: float = 0.0) -> Path:
+    """Write an exposure of some light, ADU: a bias without, else a dome flat."""
     generator = np.random.default_rng(number)
+    kind = "flat dome" if light else "zero"
     primary = fits.PrimaryHDU()
-    primary.header.update({"INSTRUME": "MYCAM2", "DATE-OBS": f"2024-05-12T18:0{number}:00.5", "EXPTIME": 0.0})
-    primary.header.update({"IMAGETYP": "zero", "GAINMODE": "high", "SPEED": 100, "OBJECT": "zero", "FILTERS": "V"})
+    primary.header.update({"INSTRUME": "MYCAM2", "DATE-OBS": f"2024-05-12T18:0{number}:00.5", "EXPTIME": light / 5000})
+    primary.header.update({"IMAGETYP": kind, "GAINMODE": "high", "SPEED": 100, "OBJECT": kind, "FILTERS": "V"})
     units = [primary]
-    for amplifier in (1, 2):
+    for amplifier, gain in ((1, GAINS["left"]), (2, GAINS["right"])):
         level = generator.normal(300.0, READ_NOISE, (DATA, PRESCAN + DATA + OVERSCAN))
+        level[:, PRESCAN : PRESCAN + DATA] += generator.poisson(light * gain, (DATA, DATA)) / gain
         units.append(fits.ImageHDU(np.rint(level).astype(np.uint16), name=f"AMP{amplifier}"))
     units.append(fits.ImageHDU(np.zeros((4, 4), np.uint8), name="BAD_MASK"))
     fits.HDUList(units).writeto(path)
     return path
 
 
-def test_a_camera_that_only_a_toml_describes_reduces_two_biases(tmp_path: Path, known: Instruments) -> None:
+def test_a_camera_that_only_a_toml_describes_reduces_two_biases_and_two_flats(
+    tmp_path: Path, known: Instruments
+) -> None:
     archive = FolderArchive(tmp_path / "archive", known)
-    for number in (1, 2):
-        archive.ingest(write_bias(tmp_path / f"b{number}.fits", number))
-    options = {"instrument": "MYCAM", "date": "2024-05-12"}
-    for recipe in ("ReadNoise", "Bias", "HotPixels"):
+    for number, light in enumerate((0.0, 0.0, 25_000.0, 25_000.0), start=1):
+        archive.ingest(write(tmp_path / f"b{number}.fits", number, light))
+    for recipe in ("ReadNoise", "Bias", "HotPixels", "Gain", "DomeFlat", "ColdPixels", "MasterFlat", "QuickCheck"):
+        options = {"instrument": "MYCAM", "date": "2024-05-12"} | ({"combine": 2} if recipe == "MasterFlat" else {})
         specs = registry.plan(recipe, options, archive, tmp_path, known)
         assert [spec.label for spec in specs] == ["left", "right"]
         for spec in specs:
@@ -60,4 +67,13 @@ def test_a_camera_that_only_a_toml_describes_reduces_two_biases(tmp_path: Path, 
         ("left", 6, 0, 2),
         ("right", 6, 0, 2),
     ]
-    assert [made.chip for made in archive.select("HotPixelMap", night)] == ["left", "right"]
+    for made in archive.select("GainLinearity", night):
+        # One pair, and what noise leaves of it.
+        assert abs(made.values["GAIN"] - GAINS[made.chip]) < 4 * made.values["GAIN_ERROR"], made.values
+    flats = archive.select("DomeFlatFrame", night)
+    assert [(made.chip, made.filter, made.quality_flags, made.values["NCOMBINE"]) for made in flats] == [
+        ("left", "V", 0, 2),
+        ("right", "V", 0, 2),
+    ]
+    for makes in ("HotPixelMap", "ColdPixelMap", "MasterFlatFrame", "QuickCheckFrame"):
+        assert [(made.chip, made.quality_flags) for made in archive.select(makes, night)] == [("left", 0), ("right", 0)]

@@ -7,6 +7,7 @@ adapted to a seed, a chip or a size: docs/reference/science-tests.md lists the b
 from __future__ import annotations
 
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -48,6 +49,21 @@ def nights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bench]:
         made[flaw].run("ReadNoise")
         made[flaw].run("Bias")
         measure_gain(made[flaw], truth.chips["ccd51"]["gain"])
+    return made
+
+
+@pytest.fixture(scope="module")
+def skies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bench]:
+    """Return a small night of each flaw with three science frames, with bias and read noise."""
+    made = {}
+    for flaw in ("shutter", "saturated", "filter", "mode"):
+        folder = tmp_path_factory.mktemp("night")
+        wfi = INSTRUMENTS.get("WFI")
+        night = Night(instrument=wfi, chips=("ccd51",), scale=1 / 16, biases=3, sciences=3, flaw=flaw)
+        truth = write_night(night, folder / "simulated")
+        made[flaw] = a_bench(folder, "WFI", truth.night, sorted((folder / "simulated" / "raw").iterdir()))
+        made[flaw].run("ReadNoise")
+        made[flaw].run("Bias")
     return made
 
 
@@ -94,6 +110,49 @@ def test_flats_that_do_not_go_together_are_refused_where_they_are_named(
     names = [frame.file_name for frame in nights[flaw].products(DOME)]
     with pytest.raises(RecipeError, match=reason):
         nights[flaw].run("DomeFlat", raw_filenames=names)
+
+
+@pytest.mark.parametrize(
+    ("flaw", "reason"),
+    [
+        ("shutter", "its level of -?0 ADU above the bias is no light"),
+        ("saturated", "it is saturated"),
+        ("filter", "no flat of filter '#843'"),
+        ("mode", "too few of read-out mode"),
+    ],
+)
+def test_a_gain_leaves_out_by_name_a_flat_that_went_wrong(
+    nights: dict[str, Bench], flaw: str, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = nights[flaw].products(DOME)[-1]
+    (made,) = nights[flaw].run("Gain")
+    assert bad.id not in made.inputs
+    assert (made.values["NPAIRS"], made.quality_flags) == (2, 0)
+    assert re.search(rf"leaves out {re.escape(bad.file_name)}: .*{reason}", caplog.text)
+
+
+def test_a_gain_refuses_the_flats_of_a_flickering_lamp(nights: dict[str, Bench]) -> None:
+    with pytest.raises(RecipeError, match=r"of 5 frames no two go together: .* % off the"):
+        nights["flicker"].run("Gain")
+
+
+@pytest.mark.parametrize(
+    ("flaw", "reason"),
+    [
+        ("shutter", "is below MIN_FLAT_MEAN 200"),
+        ("saturated", "it is saturated"),
+        ("filter", "#843"),
+        ("mode", "other"),
+    ],
+)
+def test_a_night_sky_flat_refuses_what_too_few_good_frames_leave(
+    skies: dict[str, Bench], flaw: str, reason: str
+) -> None:
+    bad = skies[flaw].products("RawScienceFrame")[-1]
+    with pytest.raises(RecipeError) as error:
+        skies[flaw].run("NightSkyFlat")
+    assert bad.file_name in str(error.value)
+    assert reason in str(error.value)
 
 
 def test_a_flickering_lamp_flags_the_dome_flat(nights: dict[str, Bench]) -> None:
@@ -152,6 +211,21 @@ def test_the_real_twilight_flats_are_accepted(nickel: Bench) -> None:
     (made,) = nickel.run("TwilightFlat")
     print({name: made.values[name] for name in ("LEVEL_LOW", "LEVEL_HIGH", "REJECTED", "ROW_SCATTER", "NOISE")})
     assert (made.filter, made.overscan, made.values["NCOMBINE"], made.quality_flags) == ("V", 10, 3, 0)
+
+
+def test_hot_columns_and_other_real_defects_flag_no_product(nickel: Bench) -> None:
+    if not nickel.products("TwilightFlatFrame"):
+        nickel.run("TwilightFlat")
+    # This telescope has no lamp.
+    made = [nickel.run(recipe, **options)[0] for recipe, options in (("HotPixels", {}), ("ColdPixels", {}))]
+    made += nickel.run("MasterFlat", combine=3)
+    made += [nickel.products(name)[0] for name in ("ReadNoise", "BiasFrame", "TwilightFlatFrame")]
+    print({frame.frame_class: frame.values.get("COUNT") for frame in made})
+    assert {frame.frame_class: frame.quality_flags for frame in made} == dict.fromkeys(
+        (frame.frame_class for frame in made), 0
+    )
+    hot = nickel.pixels(made[0]) == 0
+    assert (hot.mean(axis=0) > 0.5).sum() >= 1, "the hot columns of this CCD are there"
 
 
 def test_real_twilight_flats_pass_as_steady(nickel: Bench) -> None:

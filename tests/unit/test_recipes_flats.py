@@ -208,6 +208,13 @@ class TestColdPixels:
             "make it with dpu.run('DomeFlat', i='WFI', d='2000-04-28', f='#842', C=1)"
         )
 
+    def test_without_any_dome_flat_of_the_night_it_takes_the_twilight_flat(self, debiased: Night):
+        flats(debiased, raw="RawTwilightFlatFrame")
+        (twilight,) = debiased.run("TwilightFlat")
+        (made,) = debiased.run("ColdPixels")
+        assert made.inputs == (twilight.id,)
+        assert np.argwhere(debiased.image(made) == 0).tolist() == [[50, 52]]
+
     def test_thresholds_that_leave_no_pixel_are_refused(self, flattened: Night):
         pars = {"ColdPixelMap.process_params.THRESHOLD_LOW": 1.2}
         assert "THRESHOLD_LOW 1.2 is not below THRESHOLD_HIGH 1.06" in refused(flattened, "ColdPixels", pars=pars)

@@ -47,8 +47,15 @@ class ColdPixels(Recipe):
     memory_mib = 512
 
     def plan(self, request: Request) -> list[TaskSpec]:
-        """Return a task a chip and read-out mode: its newest good dome flat of the night."""
-        return selection.newest(request, self, self.selects)
+        """Return a task a chip and read-out mode: its newest good dome flat of the night, else its twilight flat."""
+        try:
+            return selection.newest(request, self, self.selects)
+        except RecipeError as nothing:
+            # Some telescopes have no lamp.
+            try:
+                return selection.newest(request, self, "TwilightFlatFrame")
+            except RecipeError:
+                raise nothing from None
 
     def run(self, request: Request, spec: TaskSpec) -> None:
         """Map the cold pixels of one dome flat, and save the map."""
