@@ -81,8 +81,8 @@ images: ## Build the images control and worker by podman or docker (ENGINE=...)
 containers: .venv/.dev ## Build the images, run a job through containers, kill each of them (needs root, installs podman)
 	$(PYTEST) -s tests/k8s/test_containers_images.py tests/k8s/test_containers_job.py
 
-k8s: .venv/.dev ## Render and check every overlay of the manifests
-	$(PYTEST) tests/k8s/test_overlays.py
+k8s: .venv/.dev ## Render and check every overlay of the manifests, and the file of compose
+	$(PYTEST) tests/k8s/test_overlays.py tests/k8s/test_compose.py
 
 wheel: .venv/.dev ## Build the wheel and run a job with it, in an empty environment outside the checkout
 	$(BIN)/python -m build --wheel --outdir build/wheel --no-isolation .
