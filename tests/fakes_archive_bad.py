@@ -143,10 +143,10 @@ class Door:
         except RpcError as error:
             raise from_rpc(error, "the archive") from error
 
-    def frames(self) -> list[pb.Frame]:
-        """Return everything that is there."""
+    def frames(self, instrument: str = "WFI") -> list[pb.Frame]:
+        """Return everything that is there of an instrument."""
         found: list[pb.Frame] = []
-        request = pb.ListFramesRequest(selection=pb.Selection(instrument="WFI"))
+        request = pb.ListFramesRequest(selection=pb.Selection(instrument=instrument))
         while True:
             answer = self.archive.ListFrames(request)
             found += answer.frames

@@ -93,9 +93,10 @@ def ingest(link: Link, files: Sequence[Path], done: Callable[[Outcome], None], *
     Raises what is no fault of a file (Unreachable, StorageFull, NotLoggedIn): what went in before stays in.
     """
     outcomes: list[Outcome] = []
+    says = IngestFile(instrument=instrument)
     pool = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="ingest")
     try:
-        for outcome in pool.map(lambda path: take(link, path, instrument), files):
+        for outcome in pool.map(lambda path: take(link, path, says), files):
             done(outcome)
             outcomes.append(outcome)
     except BaseException:
@@ -107,15 +108,15 @@ def ingest(link: Link, files: Sequence[Path], done: Callable[[Outcome], None], *
     return Summary(tuple(outcomes))
 
 
-def take(link: Link, path: Path, instrument: str = "") -> Outcome:
-    """Bring one file in. The embedded DPU reads it in place; to another its bytes travel."""
+def take(link: Link, path: Path, says: IngestFile | None = None) -> Outcome:
+    """Bring one file in, as what `says` tells. The embedded DPU reads it in place; to another its bytes travel."""
     try:
         with path.open("rb"):
             pass  # the reason is better told from here
         answer = link.attempt(
             # May be repeated: a file of the same content changes nothing.
             lambda services: services.archive.Ingest(
-                requests(path, in_place=link.is_local, instrument=instrument), timeout=DEADLINE_S
+                requests(path, says or IngestFile(), in_place=link.is_local), timeout=DEADLINE_S
             )
         )
     except OSError as error:
@@ -127,14 +128,15 @@ def take(link: Link, path: Path, instrument: str = "") -> Outcome:
     return Outcome(path=path, frames=len(answer.frames), already=answer.already)
 
 
-def requests(path: Path, *, in_place: bool, instrument: str = "") -> Iterator[IngestRequest]:
+def requests(path: Path, says: IngestFile, *, in_place: bool) -> Iterator[IngestRequest]:
     """Yield what says where a file is to be read, or what it holds in chunks."""
+    file = IngestFile(name=str(path), path=str(path.absolute()) if in_place else "")
+    file.MergeFrom(says)
+    yield IngestRequest(file=file)
     if in_place:
-        yield IngestRequest(file=IngestFile(name=str(path), path=str(path.absolute()), instrument=instrument))
         return
-    yield IngestRequest(file=IngestFile(name=str(path), instrument=instrument))
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
+    with path.open("rb") as reading:
+        while chunk := reading.read(CHUNK):
             yield IngestRequest(chunk=chunk)
 
 

@@ -32,6 +32,7 @@ awe env                    show the settings, and where each comes from
 awe login [DPU]            log in to a DPU that is not on this machine; awe logout [DPU]
 awe ingest PATH...         bring raw FITS files into the archive (awe ingest --help)
 awe query CLASS [WHAT...]  list frames of the archive (awe query --help)
+awe ingest-catalogue FILE  bring in a list of stars (awe ingest-catalogue --help)
 awe instrument check FILE  say how a FITS file is understood (awe instrument --help)
 awe demo                   reduce a night of calibrations on a DPU of its own (awe demo --help)
 
@@ -42,6 +43,7 @@ COMMANDS = {
     "demo": "dpu.demo",
     "env": "dpu.env",
     "ingest": "dpu.ingest",
+    "ingest-catalogue": "dpu.ingest_catalogue",
     "instrument": "dpu.instrument",
     "login": "dpu.login",
     "logout": "dpu.logout",

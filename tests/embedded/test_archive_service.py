@@ -12,7 +12,7 @@ from dpu import errors
 from dpu.channel import CHUNK
 from dpu_api.v1 import archive_pb2 as pb
 from dpud.archive.records import Attempt
-from dpud.archive.splitter import Splitter
+from dpud.archive.splitter import Offered, Splitter
 from dpud.hosting.settings import BadSetting
 from fakes_archive import an_archive, files_of, write_bias
 from fakes_archive_desk import Desk, a_desk, ingesting, product_of, refusal, staging, values_only
@@ -170,7 +170,7 @@ async def test_a_parser_that_fails_costs_its_own_file(tmp_path, code, reason):
     try:
         for _ in range(2):
             with pytest.raises(errors.BadFrame) as caught:
-                await splitter.split(tmp_path / "r.fits", "r.fits", folder=tmp_path)
+                await splitter.split(tmp_path / "r.fits", Offered("r.fits"), tmp_path)
             assert caught.value.message == reason
     finally:
         await splitter.close()
@@ -180,7 +180,7 @@ async def test_a_parser_that_finds_the_disk_full_says_so(tmp_path):
     splitter = scripted("""print('{"errno": 28, "bad": "r.fits: No space left on device"}', flush=True)""")
     try:
         with pytest.raises(errors.StorageFull, match=f"{tmp_path.parent} takes nothing more: r.fits: No space left"):
-            await splitter.split(tmp_path / "r.fits", "r.fits", folder=tmp_path)
+            await splitter.split(tmp_path / "r.fits", Offered("r.fits"), tmp_path)
     finally:
         await splitter.close()
 

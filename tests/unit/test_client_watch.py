@@ -99,7 +99,7 @@ def test_a_refused_file_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         if next(turns) == 5:
             raise KeyboardInterrupt
 
-    def refuse(_link: object, path: Path, _instrument: str) -> Outcome:
+    def refuse(_link: object, path: Path, _says: object) -> Outcome:
         return Outcome(path=path, reason="is empty")
 
     monkeypatch.setattr("dpu.ingest.take", refuse)

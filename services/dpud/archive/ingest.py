@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dpud.archive.catalogue import Catalogue, Ledger
     from dpud.archive.holdings import Holdings
     from dpud.archive.reception import Received, Reception
-    from dpud.archive.splitter import Splitter
+    from dpud.archive.splitter import Offered, Splitter
     from dpud.hosting.caller import Caller
 
 log = structlog.get_logger(__name__)
@@ -29,15 +29,6 @@ log = structlog.get_logger(__name__)
 _PACKED = frozenset({".fz", ".gz"})
 #: More chips than any camera has.
 _CHIPS = 10_000
-
-
-class Offered(NamedTuple):
-    """What a caller says of a file."""
-
-    #: For messages.
-    name: str
-    #: The one that took it; '': its header says.
-    instrument: str = ""
 
 
 class Ingested(NamedTuple):
@@ -65,7 +56,7 @@ class Intake:
             if path.suffix in _PACKED:
                 return await self._ingest(caller, offered, await asyncio.to_thread(examine, path), room)
             # Hashed once, a chip at a time: its frames tell almost as soon that it was here before.
-            return await self._keep(caller, offered, "", await self.splitter.split(path, *offered, folder=room))
+            return await self._keep(caller, offered, "", await self.splitter.split(path, offered, room))
 
     async def receive(self, caller: Caller, offered: Offered, chunks: AsyncIterator[bytes]) -> Ingested:
         """Ingest a stream of bytes. Raises BadFrame and StorageFull; nothing is left then."""
@@ -77,7 +68,7 @@ class Intake:
         before = Query(view=View(caller.project), source=exposure.digest)
         if known := await asyncio.to_thread(self.catalogue.select, before, limit=_CHIPS):
             return Ingested(known, already=True)
-        pairs = await self.splitter.split(exposure.file, *offered, folder=room)
+        pairs = await self.splitter.split(exposure.file, offered, room)
         return await self._keep(caller, offered, exposure.digest, pairs)
 
     async def _keep(self, caller: Caller, offered: Offered, source: str, pairs: list[tuple[Frame, Path]]) -> Ingested:

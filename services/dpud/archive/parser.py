@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
-from dpu_recipes import instrument
+from dpu_recipes import instrument, reference_file
 from dpu_recipes.exposure import BadExposure, split
+from dpu_recipes.reference_file import BadCatalogue
 
 #: Address space of this process: a file that unpacks to more is refused, not served.
 MEMORY_BYTES = 8 << 30
@@ -35,13 +36,18 @@ def _answer(answers: IO[str], answer: dict[str, Any]) -> None:
     answers.flush()
 
 
-def _split(request: dict[str, str], instruments: instrument.Instruments) -> dict[str, Any]:
+def _split(request: dict[str, Any], instruments: instrument.Instruments) -> dict[str, Any]:
     name = request["name"]
     try:
         file, folder = Path(request["file"]), Path(request["folder"])
-        pairs = split(file, name, instruments, folder, instrument=request["instrument"])
+        if request["catalogue"]:
+            pairs = reference_file.split(file, request["catalogue"], request["columns"], folder)
+        else:
+            pairs = split(file, name, instruments, folder, instrument=request["instrument"])
     except BadExposure as error:
         return {"bad": str(error)}
+    except BadCatalogue as error:
+        return {"bad": f"{name}: {error}"}
     except OSError as error:
         return {"errno": error.errno, "bad": f"{name}: {error.strerror}"}
     except MemoryError:

@@ -12,10 +12,10 @@ from dpu_api.v1 import archive_pb2 as pb
 from dpu_api.v1.archive_pb2_grpc import ArchiveServiceServicer
 from dpud.archive import wire
 from dpud.archive.choices import Choice, Choices
-from dpud.archive.ingest import Offered
 from dpud.archive.metrics import ArchiveMetrics
 from dpud.archive.preview import Previews, check_night
 from dpud.archive.records import Query, Record, View, position
+from dpud.archive.splitter import Offered
 from dpud.hosting.caller import Role, current_caller
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class ArchiveService(ArchiveServiceServicer):
         if first is None or first.WhichOneof("item") != "file":
             raise BadFrame("the first message must say which file comes")
         name = first.file.name or first.file.path
-        exposure = Offered(name, first.file.instrument)
+        exposure = Offered(name, first.file.instrument, first.file.catalogue, dict(first.file.columns))
         if not first.file.path:
             ingested = await self._intake.receive(current_caller(), exposure, _chunks(messages))
         elif context.peer().startswith("unix:"):

@@ -8,7 +8,8 @@ import signal
 import sys
 from asyncio.subprocess import PIPE
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from dpu.errors import BadFrame, StorageFull
 from dpu_recipes.frames import Frame
@@ -17,12 +18,24 @@ from dpud.hosting.children import send_signal
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 #: Longer than this no file takes that we know of.
 LIMIT_S = 300.0
 #: Frames of one exposure in one answer.
 _LINE = 16 << 20
+
+
+class Offered(NamedTuple):
+    """What a caller says of a file."""
+
+    #: For messages.
+    name: str
+    #: The one that took it; '': its header says.
+    instrument: str = ""
+    #: Of a list of stars: the reference catalogue that it is for, and its columns by our names.
+    catalogue: str = ""
+    columns: Mapping[str, str] = MappingProxyType({})
 
 
 class Splitter:
@@ -47,15 +60,15 @@ class Splitter:
         await parser.start()
         self._idle.put_nowait(parser)
 
-    async def split(self, file: Path, name: str, instrument: str = "", *, folder: Path) -> list[tuple[Frame, Path]]:
-        """Return the frames of an exposure, each with its file in `folder`. Raises BadFrame and StorageFull."""
-        request = {"file": str(file), "name": name, "instrument": instrument, "folder": str(folder)}
+    async def split(self, file: Path, offered: Offered, folder: Path) -> list[tuple[Frame, Path]]:
+        """Return the frames of a file, each with its own in `folder`. Raises BadFrame and StorageFull."""
+        request = {"file": str(file), "folder": str(folder), **offered._asdict(), "columns": dict(offered.columns)}
         parser = await self._idle.get()
         try:
             async with asyncio.timeout(self._limit_s):
                 answer = await parser.ask(request)
         except TimeoutError:
-            raise BadFrame(f"{name}: taking it apart took longer than {self._limit_s:.0f} s") from None
+            raise BadFrame(f"{offered.name}: taking it apart took longer than {self._limit_s:.0f} s") from None
         finally:
             self._idle.put_nowait(parser)
         if answer.get("errno") in REFUSALS:
@@ -85,7 +98,7 @@ class _Parser:
             )
         return self._process
 
-    async def ask(self, request: dict[str, str]) -> dict[str, Any]:
+    async def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return the answer to a request. Raises BadFrame where the process ended over it."""
         warm = self._process is not None
         line = await self._exchange(request)
@@ -98,7 +111,7 @@ class _Parser:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    async def _exchange(self, request: dict[str, str]) -> bytes:
+    async def _exchange(self, request: Mapping[str, Any]) -> bytes:
         """Send a line and return the one that comes back, b'' where the process ended instead."""
         process = await self.start()
         stdin, stdout = process.stdin, process.stdout
