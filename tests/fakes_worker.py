@@ -6,6 +6,8 @@ import hashlib
 import importlib.util
 import os
 import pickle
+import shutil
+import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Callable
@@ -41,10 +43,12 @@ from dpud.worker.outcome import Stop
 
 SECRET = "worker-secret"  # noqa: S105 (the tests' own)
 WAIT_S = 20.0
-#: A worker without any privilege, and what this process itself is, if that is more.
-FORMS = ["unprivileged", "root"] if os.geteuid() == 0 else ["unprivileged"]
-#: Whoever has nothing.
+#: Whoever has nothing, and how to become so.
 NOBODY = 65534
+NOTHING = (
+    f"--reuid {NOBODY} --regid {NOBODY} --clear-groups --no-new-privs"
+    " --bounding-set=-all --inh-caps=-all --ambient-caps=-all"
+)
 PROJECT = "survey"
 
 
@@ -344,11 +348,16 @@ class Rig:
             **defaults | changes,
         )
 
-    async def report_of(self, lease: dispatch_pb2.TaskLease, seconds: float = WAIT_S) -> dispatch_pb2.TaskReport:
-        """Return the report of a lease, and with it all its lines are here."""
+    async def reported(self, lease: dispatch_pb2.TaskLease, seconds: float = WAIT_S) -> dispatch_pb2.TaskReport:
+        """Return the report of a lease."""
         key = key_of(lease.ref)
         report = await until(lambda: self.scheduler.reports.get(key), f"the report of {key}", seconds)
         assert isinstance(report, dispatch_pb2.TaskReport)
+        return report
+
+    async def report_of(self, lease: dispatch_pb2.TaskLease, seconds: float = WAIT_S) -> dispatch_pb2.TaskReport:
+        """Return the report of a lease, and with it all its lines are here."""
+        key, report = key_of(lease.ref), await self.reported(lease, seconds)
         await until(lambda: len(self.logs.lines.get(key, {})) >= report.log_lines, f"{report.log_lines} lines of {key}")
         assert len(self.logs.lines.get(key, {})) == report.log_lines
         return report
@@ -413,7 +422,7 @@ def _let_in(folder: Path, state: Path, home: Path, uid: int) -> None:
         (folder / "dpu.sock").chmod(0o666)
 
 
-#: Becomes nobody and runs a worker. It may still read what only root may, since that is where Python can be; its tasks
+#: What becomes a worker: nobody, who may still read what only root may, since that is where Python can be. Its tasks
 #: inherit that, so that not modes but the list of their files must keep them in.
 UNPRIVILEGED = """
 import asyncio, pickle, signal, sys
@@ -432,6 +441,42 @@ asyncio.run(work())
 """
 
 
+def restricted(*folders: Path | str) -> list[str]:
+    """Return a command that runs another as in a restricted pod's container: as nobody, who can gain nothing.
+
+    All that there is can only be read, but `folders`.
+    """
+    needed = (sys.base_prefix, sys.prefix, Path(__file__).parents[1], *folders)
+    # These can be where only root may look: nothing else is there then.
+    hidden = {place: top for place in needed if (top := _hidden(place))}
+    lines = [f'mount --bind "{folder}" "{folder}"' for folder in folders if folder not in hidden]
+    lines += [f'exec {number}<"{place}"' for number, place in enumerate(hidden, 3)]
+    lines += [f'mount -t tmpfs -o mode=755 none "{top}"' for top in set(hidden.values())]
+    for number, place in enumerate(hidden, 3):
+        lines += [f'mkdir -p "{place}"', f'mount -c --bind /proc/self/fd/{number} "{place}"', f"exec {number}<&-"]
+    lines += ["mount -o remount,bind,ro /", f'exec setpriv {NOTHING} "$@"']
+    return ["unshare", "-m", "sh", "-ec", "\n".join(lines), "restricted"]
+
+
+def _hidden(place: Path | str) -> Path | None:
+    """Return the topmost folder around a place that only its owner may search."""
+    around = reversed(Path(place).absolute().parents)
+    return next((folder for folder in around if not folder.stat().st_mode & 0o001), None)
+
+
+def _can_restrict() -> bool:
+    """Return whether this machine can start a worker in that form."""
+    if os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "setpriv", "mount"))):
+        return False
+    command = [*restricted(), sys.executable, "-c", "import asyncio, dpud"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+#: A worker without any privilege, as strictly as this machine can have it, and what this process itself is, if that is
+#: more.
+FORMS = ["restricted" if _can_restrict() else "unprivileged", *(["root"] if os.geteuid() == 0 else [])]
+
+
 @asynccontextmanager
 async def working_as(form: str, folder: Path, **changes: Any) -> AsyncIterator[Rig]:
     """Run a worker in its surroundings: in this process, or without any privilege in one of its own."""
@@ -445,7 +490,9 @@ async def working_as(form: str, folder: Path, **changes: Any) -> AsyncIterator[R
         home = folder.parent / "home"
         home.mkdir(exist_ok=True)
         _let_in(folder, rig.settings.state, home, uid)
+        restrict = restricted(folder, home) if form == "restricted" else []
         worker = await asyncio.create_subprocess_exec(
+            *restrict,
             sys.executable,
             "-c",
             UNPRIVILEGED,
@@ -454,7 +501,7 @@ async def working_as(form: str, folder: Path, **changes: Any) -> AsyncIterator[R
         )
         rig.worker_pid = worker.pid
         assert worker.stdin is not None
-        worker.stdin.write(pickle.dumps((rig.settings, uid)))
+        worker.stdin.write(pickle.dumps((rig.settings, 0 if restrict else uid)))
         worker.stdin.close()
         try:
             await until(lambda: rig.scheduler.registered, "its registration")

@@ -183,15 +183,6 @@ async def test_a_bad_end_has_its_category_and_harms_nobody(
     assert not after.HasField("failure")
 
 
-async def test_two_users_at_once_with_two_versions_of_a_recipe_each_get_their_own(rig: Rig) -> None:
-    versions = [rig.ship(f"def Say(options, archive, scratch, spec): print({number})") for number in range(2)]
-    leases = [rig.lease("Say", versions[number % 2], user=("anna", "bert")[number % 2]) for number in range(6)]
-    rig.scheduler.give(*leases)
-    for lease in leases:
-        await rig.report_of(lease)
-    assert [rig.logs.texts(lease.ref) for lease in leases] == [["0"], ["1"]] * 3
-
-
 async def test_a_crash_reports_the_end_of_its_log(rig: Rig) -> None:
     lease = rig.lease("Segfault", rig.ship(RECIPES))
     report = await rig.done(lease)

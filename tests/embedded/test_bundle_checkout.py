@@ -2,6 +2,7 @@
 
 import os
 import socket
+import stat
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,17 @@ def test_a_pipe_and_a_socket_are_refused(tmp_path):
             assert reasons(folder) == "'recipes/awe/socket' is no file but a socket: name it in .dpuignore"
     finally:
         os.chdir(here)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a device")
+def test_a_device_never_travels(either):
+    folder, committed = either
+    os.mknod(folder / "recipes/awe/null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    if (committed() / ".git").exists():
+        # Git does not know what it is.
+        assert paths(folder) == ["awe/__init__.py", "awe/bias.py"]
+    else:
+        assert reasons(folder) == "'recipes/awe/null' is no file but a device: name it in .dpuignore"
 
 
 def test_a_repository_inside_the_tree_is_refused(tmp_path):

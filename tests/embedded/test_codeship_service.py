@@ -203,6 +203,8 @@ async def test_a_tree_comes_back_under_its_digest(code):
         ([entry("awe/a\0.py", A)], "a control character"),
         ([entry("awe", A), entry("awe/a.py", A)], "is a file and a folder"),
         ([entry("awe/pipe", A, mode=0o010644)], "mode 10644"),
+        ([entry("awe/link", A, mode=0o120777)], "mode 120777"),
+        ([entry("awe/device", A, mode=0o020644)], "mode 20644"),
         ([entry(f"awe/{number}.py", A) for number in range(20_001)], "20001 files"),
     ],
 )
