@@ -19,7 +19,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import fakes_worker
 from dpu.channel import open_async_channel
-from dpu.errors import UnknownSession
+from dpu.config import KnownDpu
+from dpu.errors import DpuError, UnknownSession, Unreachable
+from dpu.link import Link
 from dpu.status import from_rpc
 from dpu_api.v1 import (
     archive_pb2_grpc,
@@ -116,6 +118,7 @@ class Program:
         self.name = name
         self.log = folder / f"{name}.log"
         self.starts = 0
+        self._over = False
         self._service = service
         self._process = None
         self._settings = {
@@ -127,7 +130,7 @@ class Program:
     async def run(self):
         """Keep it running until cancelled."""
         with self.log.open("ab") as log:
-            while True:
+            while not self._over:
                 self.starts += 1
                 self._process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-m", "dpud", self._service),
@@ -146,6 +149,11 @@ class Program:
         """Send a signal to the process and all that it has started."""
         if self._process is not None and self._process.returncode is None:
             send_to_all(self._process.pid, number)
+
+    def end(self):
+        """Kill it, and do not start it again."""
+        self._over = True
+        self.kill()
 
     def kill(self):
         """Send SIGKILL to the process alone, as the kernel does that is out of memory."""
@@ -182,6 +190,37 @@ class Scheduler(Program):
                 return (await health_pb2_grpc.HealthStub(channel).Check(request, timeout=0.5)).status == SERVING
             except grpc.RpcError:
                 return False
+
+
+class Customer:
+    """A user's own client, which knows several addresses."""
+
+    def __init__(self, folder, address):
+        (folder / "anna.token").write_text("anna")
+        known = KnownDpu(name="far", address=address, token_file=folder / "anna.token")
+        #: What the client said to its user.
+        self.said = []
+        self._link = Link(known, fakes_worker.PROJECT, home=folder, say=self.said.append)
+
+    def submit(self, digest, tasks):
+        """Return the job that was taken."""
+        request = submission(tasks=specs(*map(str, range(tasks))), code_digest=digest)
+        return self._link.ask(lambda services: services.scheduler.SubmitJob, request).job
+
+    def wait(self, job):
+        """Return a job when it has ended, waited for with calls that a scheduler keeps open."""
+        deadline = time.monotonic() + DEADLINE_S
+        while job.state < job_pb2.JOB_STATE_FINISHED:
+            assert time.monotonic() < deadline, job
+            request = scheduler_pb2.WaitJobRequest(job_id=job.id, after_revision=job.revision)
+            request.timeout.FromSeconds(10)
+            # A machine that is busy may take longer to bring up a leader than a client is patient.
+            with suppress(Unreachable):
+                job = self._link.ask(lambda services: services.scheduler.WaitJob, request).job
+        return job
+
+    def close(self):
+        self._link.close()
 
 
 def worker_program(folder, number, line, others, **more):
@@ -265,13 +304,17 @@ def _key(ref):
 class Trial:
     """Everything of one run."""
 
-    def __init__(self, folder, others, line, schedulers, deaths):
+    def __init__(self, folder, others, lines, schedulers, deaths):
         self.others = others
         self.archive, self.logs = others.archive, others.logs
-        self.line = line
+        #: Between the leader and all others, and between the last worker and that.
+        self.line, self.partition = lines
         self.schedulers = schedulers
-        self.fleet = Fleet(f"unix:{line.address}", deaths)
-        self.workers = [worker_program(folder, number, self.fleet.address, others.address) for number in range(2)]
+        self.fleet = Fleet(f"unix:{self.line.address}", deaths)
+        ways = (self.line, self.line, self.partition)
+        self.workers = [
+            worker_program(folder, number, f"unix:{way.address}", others.address) for number, way in enumerate(ways)
+        ]
         self.recoveries = defaultdict(list)
         self.jobs = []
 
@@ -350,6 +393,7 @@ class Trial:
                 {(*key, *attempts) for key, attempts in published.items()} - staged - self.fleet.told
             ),
             "made_by_real_workers": len(staged),
+            "discarded": sum(told[0] == "discard" for told in self.archive.told),
             "scripted_deaths": self.fleet.deaths,
             "starts": {program.name: program.starts for program in (*self.schedulers, *self.workers)},
         }
@@ -377,7 +421,7 @@ async def patiently(call):
     while True:
         try:
             return await call()
-        except (grpc.RpcError, AssertionError):
+        except (grpc.RpcError, DpuError, AssertionError):
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(0.05)
@@ -388,8 +432,11 @@ async def trial(folder, number=1, database=None, *, deaths=0.02):
     """Give a trial whose jobs are submitted and run."""
     others = Others(folder)
     schedulers = [Scheduler(folder, name, others.address, database) for name in "ab"[:number]]
-    with proxied(schedulers[0].socket, str(folder / "line")) as line:
-        running = Trial(folder, others, line, schedulers, deaths)
+    with (
+        proxied(schedulers[0].socket, str(folder / "line")) as line,
+        proxied(line.address, str(folder / "partition")) as partition,
+    ):
+        running = Trial(folder, others, (line, partition), schedulers, deaths)
         scripted = [ScriptedWorker(running.fleet, f"scripted-{number}") for number in range(2)]
         runs = [scheduler.run() for scheduler in schedulers]
         async with others.serving(), background(*runs, running.route()):

@@ -4,19 +4,32 @@ import asyncio
 import os
 import signal
 import subprocess
+import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
 from dpu.errors import StorageFull
+from dpu_api.v1 import job_pb2
 from dpud.scheduler.model import LEASE_TERM_S
-from fakes_chaos import DEADLINE_S, patiently, send_to_all, settled, trial
+from fakes_chaos import (
+    DEADLINE_S,
+    Customer,
+    Others,
+    Scheduler,
+    patiently,
+    send_to_all,
+    settled,
+    trial,
+    worker_program,
+)
 from fakes_house import fails, specs, submission
 from fakes_postgres import programs, running
-from fakes_scheduler import until
+from fakes_scheduler import background, until
 
 pytestmark = pytest.mark.timeout(DEADLINE_S + 60)
 
@@ -76,26 +89,30 @@ async def freeze(run):
     await run.recovered("a network that held everything back for 1 s")
 
 
-async def stop_worker(run):
-    """Stop a worker and its tasks; return since when."""
-    await until_it_has_tasks(run, run.workers[0])
+async def lose_workers(run):
+    """Stop a worker and its tasks, and cut another off from the scheduler, which goes on; return since when."""
+    for worker in (run.workers[0], run.workers[2]):
+        await until_it_has_tasks(run, worker)
     run.workers[0].send(signal.SIGSTOP)
+    run.partition.passing.clear()
     return time.monotonic()
 
 
-async def wake_worker(run, since):
-    """Let a worker go on whose leases have lapsed: it is told that they are another's, and works again."""
+async def find_workers(run, since):
+    """Let workers go on whose leases have lapsed: they are told that these are others', and work again."""
     await asyncio.sleep(since + LEASE_TERM_S + 2 - time.monotonic())
     run.workers[0].send(signal.SIGCONT)
-    woken = time.time()
+    run.partition.passing.set()
+    found = time.time()
 
-    async def is_back():
-        found = await run.seen(run.workers[0].name)
-        assert found is not None
-        assert found[1] > woken
+    async def is_back(worker):
+        seen = await run.seen(worker.name)
+        assert seen is not None
+        assert seen[1] > found
 
-    await patiently(is_back)
-    run.recoveries[f"a worker that was stopped for {LEASE_TERM_S + 2:.0f} s"].append(time.time() - woken)
+    for worker, why in ((run.workers[0], "stopped"), (run.workers[2], "cut off")):
+        await patiently(partial(is_back, worker))
+        run.recoveries[f"a worker that was {why} for {LEASE_TERM_S + 2:.0f} s"].append(time.time() - found)
 
 
 def end_backends(server):
@@ -127,11 +144,11 @@ async def stop_leader(run):
 async def test_nothing_is_lost_or_doubled_on_sqlite(folder):
     async with trial(folder) as run:
         await run.recovered("the start")
-        stopped = await stop_worker(run)
+        lost = await lose_workers(run)
         for fault in (kill_leader, cut, kill_leader, freeze):
             await fault(run)
             await kill_worker(run, 1)
-        await wake_worker(run, stopped)
+        await find_workers(run, lost)
         await kill_leader(run)
         await settled(run)
 
@@ -139,7 +156,7 @@ async def test_nothing_is_lost_or_doubled_on_sqlite(folder):
 async def test_nothing_is_lost_or_doubled_on_postgresql_with_a_standby(folder, server):
     async with trial(folder, 2, server.database()) as run:
         await run.recovered("the start")
-        stopped = await stop_worker(run)
+        lost = await lose_workers(run)
         for _ in range(20):
             end_backends(server)
             await run.recovered("pg_terminate_backend")
@@ -148,7 +165,7 @@ async def test_nothing_is_lost_or_doubled_on_postgresql_with_a_standby(folder, s
         await kill_worker(run, 1)
         await stop_leader(run)
         await cut(run)
-        await wake_worker(run, stopped)
+        await find_workers(run, lost)
         await kill_leader(run)
         await settled(run)
 
@@ -215,3 +232,47 @@ async def test_a_full_disk_refuses_new_jobs_and_no_work_and_recovers_by_itself(f
             run.recoveries["a disk with room again"].append(time.monotonic() - begun)
             counts = await settled(run)
             assert counts["starts"]["a"] == 1
+
+
+async def test_a_full_disk_under_postgresql_holds_work_up_and_loses_nothing(folder, monkeypatch):
+    if (found := programs()) is None:
+        pytest.skip("this machine has no PostgreSQL: no initdb on PATH or in /usr/lib/postgresql")
+    # Not below a test's own folder, where the database's user may not go.
+    with tempfile.TemporaryDirectory(prefix="dpu-disk") as place, small_disk(Path(place) / "disk", 200) as disk:
+        Path(place).chmod(0o755)  # noqa: ASYNC240 (nothing else runs yet)
+        monkeypatch.setattr("tempfile.tempdir", str(disk))
+        with running(found, "fsync=on") as server:
+            async with trial(folder, 1, server.database()) as run:
+                await run.recovered("the start")
+                fill(disk / "filler")
+                await until(lambda: "No space left" in run.leader().log.read_text(), run.tails, DEADLINE_S)
+                (disk / "filler").unlink()
+                await run.recovered("a disk with room again")
+                await settled(run)
+
+
+async def leader_of(schedulers):
+    leading = [scheduler for scheduler in schedulers if await scheduler.leads()]
+    assert leading
+    return leading[0]
+
+
+async def test_a_leader_that_is_stopped_is_given_up_by_clients_and_workers_that_know_the_other(folder, server):
+    others, database = Others(folder), server.database()
+    schedulers = [Scheduler(folder, name, others.address, database) for name in "ab"]
+    both = ",".join(f"unix:{scheduler.socket}" for scheduler in schedulers)
+    worker = worker_program(folder, 0, both, others.address)
+    runs = [program.run() for program in (*schedulers, worker)]
+    async with others.serving(), background(*runs):
+        with closing(Customer(folder, both)) as anna:
+            job = await patiently(lambda: asyncio.to_thread(anna.submit, others.ship(), 50))
+            waiting = asyncio.create_task(asyncio.to_thread(anna.wait, job))
+            await until(lambda: others.archive.told, worker.log.read_text, DEADLINE_S)
+            leader = await patiently(lambda: leader_of(schedulers))
+            begun = time.monotonic()
+            leader.send(signal.SIGSTOP)
+            done = await waiting
+            print(f"all had ended {time.monotonic() - begun:.1f} s after the leader was stopped")
+    assert (done.state, done.counts) == (job_pb2.JOB_STATE_FINISHED, job_pb2.TaskCounts(normal=50))
+    published = [told[1:3] for told in others.archive.told if told[0] == "publish"]
+    assert set(published) == {(job.id, number) for number in range(50)}
