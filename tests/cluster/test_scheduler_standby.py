@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import grpc
@@ -28,7 +29,7 @@ class Scheduler:
     def __init__(self, folder, name, database):
         self.address = f"unix:{folder / name}.sock"
         self._log = (folder / f"{name}.log").open("wb")
-        nobody = f"unix:{folder}/nobody.sock"
+        others = f"unix:{folder}/others.sock"
         settings = {
             "DPU_NAME": "trial",
             "DPU_STATE": str(folder / name),
@@ -36,7 +37,7 @@ class Scheduler:
             "DPU_LISTEN": self.address,
             "DPU_TOKENS_FILE": str(folder / "tokens.toml"),
             "DPU_TOKEN_FILE": str(folder / "own.token"),
-            **dict.fromkeys(("DPU_LOGS", "DPU_ARCHIVE", "DPU_CODE"), nobody),
+            **dict.fromkeys(("DPU_LOGS", "DPU_ARCHIVE", "DPU_CODE"), others),
         }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "dpud", "scheduler"], env=os.environ | settings, stderr=self._log
@@ -71,11 +72,22 @@ class Scheduler:
         self._log.close()
 
 
+class Agreeing(grpc.GenericRpcHandler):
+    """Archive and logs that know nothing, and agree to everything."""
+
+    def service(self, _call):
+        return grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"")
+
+
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "tokens.toml").write_text(token_row("anna's", "anna", ["*"], ["user"]))
     (tmp_path / "own.token").write_text("scheduler's")
-    return tmp_path
+    server = grpc.server(ThreadPoolExecutor(2), handlers=[Agreeing()])
+    server.add_insecure_port(f"unix:{tmp_path}/others.sock")
+    server.start()
+    yield tmp_path
+    server.stop(None).wait()
 
 
 @pytest.fixture
