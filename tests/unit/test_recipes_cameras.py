@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from astropy.io import fits
 
 from dpu_recipes.__main__ import main
 from dpu_recipes.exposure import BadExposure, split
@@ -143,6 +145,17 @@ def test_the_two_sites_of_lco_are_two_chips_each_with_its_own_longitude(tmp_path
         (chip, night): [name for name in ("up", "gp", "rp", "zs") for _ in range(3)]
         for chip, night in (("kb82", "2017-08-15"), ("kb97", "2017-08-17"))
     }
+
+
+def test_columns_of_the_nickels_overscan_that_have_not_settled_are_left_out() -> None:
+    biases = sorted(real_data("nickel_20240513").iterdir())[:10]
+    strips = np.array([fits.getdata(file)[:, 1024:] for file in biases], np.float64)
+    profile = (strips - np.median(strips, axis=2, keepdims=True)).mean(axis=(0, 1))
+    skipped = INSTRUMENTS.get("NICKEL").strips.binned(2, 2).skip
+    error = strips.std() / np.sqrt(strips[..., 0].size)
+    print(f"skipped {profile[:skipped].round(2)}, then {profile[skipped:].round(2)}, each +- {error:.2f} ADU")
+    assert np.all(np.abs(profile[:skipped]) > 0.8)
+    assert np.all(np.abs(profile[skipped:]) < 0.8)
 
 
 def test_a_camera_without_a_file_is_taken_for_the_generic_one_where_asked(tmp_path: Path) -> None:
