@@ -42,7 +42,7 @@ from dpud.worker.main import Settings, run
 from dpud.worker.outcome import Stop
 
 SECRET = "worker-secret"  # noqa: S105 (the tests' own)
-WAIT_S = 20.0
+WAIT_S = 60.0
 #: Whoever has nothing, and how to become so.
 NOBODY = 65534
 NOTHING = (

@@ -248,4 +248,4 @@ async def test_a_worker_that_must_isolate_does_not_start_where_it_cannot(
     monkeypatch.setattr(landlock, "version", lambda: 0)
     async with surroundings(tmp_path, isolation_required=True) as rig:
         with pytest.raises(BadSetting, match="this machine lacks Landlock"):
-            await asyncio.wait_for(run(rig.settings, asyncio.Event()), 20)
+            await asyncio.wait_for(run(rig.settings, asyncio.Event()), 60)

@@ -173,7 +173,7 @@ async def test_a_bad_end_has_its_category_and_harms_nobody(
     rig: Rig, recipe: str, category: Category.ValueType, message: str
 ) -> None:
     digest = rig.ship(RECIPES)
-    report = await rig.done(rig.lease(recipe, digest, time_s=1.5 if "limit of 1.5" in message else 20, memory_mib=256))
+    report = await rig.done(rig.lease(recipe, digest, time_s=1.5 if "limit of 1.5" in message else 60, memory_mib=256))
     assert (Category.Name(report.failure.category), message in report.failure.message) == (
         Category.Name(category),
         True,
@@ -297,7 +297,7 @@ async def test_sigterm_hands_back_what_waits_and_what_will_not_end(tmp_path: Pat
         worker.send_signal(signal.SIGTERM)
         report = await rig.report_of(running)
         assert report.failure.category == Category.FAILURE_CATEGORY_WORKER_DRAINED
-        assert await asyncio.wait_for(worker.wait(), 20) == 0
+        assert await asyncio.wait_for(worker.wait(), 60) == 0
         assert rig.scheduler.calls[-1].draining
 
 

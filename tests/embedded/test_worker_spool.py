@@ -55,7 +55,7 @@ async def test_batches_leave_in_order_and_only_when_acknowledged(make: Make, fil
     spool.rewind()
     assert (await spool.next(10)).batch.first == 2
     await spool.acknowledge(KEY, 3)
-    await asyncio.wait_for(spool.empty(), 1)
+    await asyncio.wait_for(spool.empty(), 60)
 
 
 async def test_an_acknowledgement_of_one_attempt_is_none_of_another(make: Make, file: Path) -> None:
@@ -78,7 +78,7 @@ async def test_no_more_than_a_window_is_on_the_way(make: Make, file: Path) -> No
     await asyncio.sleep(0)
     assert not waiting.done()
     await spool.acknowledge(KEY, 1)
-    assert (await asyncio.wait_for(waiting, 1)).batch.first == 1
+    assert (await asyncio.wait_for(waiting, 60)).batch.first == 1
 
 
 async def test_what_memory_does_not_hold_waits_in_the_file_and_keeps_its_order(make: Make, file: Path) -> None:
@@ -91,7 +91,7 @@ async def test_what_memory_does_not_hold_waits_in_the_file_and_keeps_its_order(m
         seen.append((await spool.next(1)).batch.first)
         await spool.acknowledge(KEY, number + 1)
     assert seen == list(range(50))
-    await asyncio.wait_for(spool.empty(), 1)
+    await asyncio.wait_for(spool.empty(), 60)
     assert await size(file) == 0
 
 
@@ -109,7 +109,7 @@ async def test_a_full_spool_holds_the_task_back(make: Make, file: Path) -> None:
     for below in range(number):
         await spool.next(1)
         await spool.acknowledge(KEY, below + 1)
-    await asyncio.wait_for(putting, 1)
+    await asyncio.wait_for(putting, 60)
 
 
 async def test_what_a_killed_worker_left_is_sent_by_the_next(make: Make, file: Path) -> None:
@@ -149,5 +149,5 @@ async def test_a_disk_that_is_full_holds_the_task_back_and_loses_nothing(make: M
     assert not putting.done()
     assert (await spool.next(10)).batch.first == 0
     await spool.acknowledge(KEY, 1)
-    await asyncio.wait_for(putting, 1)
+    await asyncio.wait_for(putting, 60)
     assert (await spool.next(10)).batch.first == 1
