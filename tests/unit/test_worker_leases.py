@@ -128,3 +128,11 @@ def test_a_worker_is_brisk_while_a_short_task_runs() -> None:
     assert not leases.brisk
     leases.start()
     assert leases.brisk
+
+
+def test_only_a_call_that_renews_names_what_is_held() -> None:
+    leases = Leases(2, 4096)
+    leases.take([lease(1), lease(2), lease(3)])
+    leases.start()
+    assert [(held.ref.task, held.started) for held in leases.demand().held] == [(1, True), (2, False), (3, False)]
+    assert leases.demand(renewing=False).held == []

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
-from google.protobuf.duration_pb2 import Duration
 from grpc import aio
 
 import dpu
@@ -40,6 +39,8 @@ CALL_S = 30.0
 CALLS = 2
 #: A scheduler that answers at once, and nothing, is not asked faster than this.
 PAUSE_S = 0.05
+#: While short tasks run, what is held is named so often: far more often than a lease lapses.
+RENEWED_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,8 @@ class Agent:
         self._session = ""
         self._heartbeat_s = 10.0
         self._calls = 0
+        # When a call last named all that is held.
+        self._renewed = -RENEWED_S
         self._draining = False
         # Something ended: the scheduler wants to know, and a slot wants more.
         self._news = asyncio.Event()
@@ -107,7 +110,7 @@ class Agent:
                     raise reason from error
                 log.warning("not registered, trying again", reason=reason.message)
             else:
-                self._session = answer.session
+                self._session, self._renewed = answer.session, -RENEWED_S
                 self._heartbeat_s = answer.heartbeat.ToTimedelta().total_seconds() or self._heartbeat_s
                 log.info("registered", session=self._session, name=self._worker.name, slots=self._worker.slots)
                 return
@@ -170,7 +173,10 @@ class Agent:
     async def _call(self) -> None:
         """Report, renew and claim, once."""
         self._calls = number = self._calls + 1
-        demand = self._leases.demand()
+        begun = asyncio.get_running_loop().time()
+        # Short tasks come and go many a call: only now and then is each of them named.
+        renewing = not self._leases.brisk or begun - self._renewed >= RENEWED_S
+        demand = self._leases.demand(renewing=renewing)
         request = WorkRequest(
             session=self._session,
             call=number,
@@ -180,12 +186,18 @@ class Agent:
             memory_mib=demand.memory_mib,
             draining=self._draining,
         )
-        request.wait.CopyFrom(self._wait())
-        begun = asyncio.get_running_loop().time()
+        wait_s = self._heartbeat_s
+        if renewing:
+            self._renewed = begun
+        else:
+            # A cancel is told to who names its task: that must not wait for long.
+            wait_s = min(RENEWED_S, wait_s)
+        request.wait.FromMilliseconds(round(wait_s * 1000))
         try:
             answer = await self._stub.Work(request, timeout=self._heartbeat_s + LATE_S)
         except BaseException as error:
             self._leases.failed(demand)
+            self._renewed = -RENEWED_S
             if isinstance(error, aio.AioRpcError):
                 raise from_rpc(error, "the scheduler") from error
             raise
@@ -194,11 +206,6 @@ class Agent:
         # One that a newer call had answered says nothing either, and at once.
         if _says_nothing(answer) and number == self._calls and asyncio.get_running_loop().time() - begun < PAUSE_S:
             await asyncio.sleep(PAUSE_S)
-
-    def _wait(self) -> Duration:
-        wait = Duration()
-        wait.FromMilliseconds(round(self._heartbeat_s * 1000))
-        return wait
 
     def _heed(self, answer: WorkResponse) -> None:
         """Do what the scheduler says."""

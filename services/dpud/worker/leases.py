@@ -133,12 +133,17 @@ class Leases:
         waiting, self._waiting = list(self._waiting), deque()
         return waiting
 
-    def demand(self) -> Demand:
-        """Return what the next call says; its reports are not told again before it was answered or has failed."""
+    def demand(self, *, renewing: bool = True) -> Demand:
+        """Return what the next call says; its reports are not told again before it was answered or has failed.
+
+        Only one that is `renewing` names all that is held.
+        """
         ended = [report for key, report in self._reports.items() if key not in self._told]
         self._told |= {key_of(report.ref) for report in ended}
-        held = [HeldLease(ref=lease.ref, token=lease.token, started=True) for lease in self._running.values()]
-        held += [HeldLease(ref=lease.ref, token=lease.token) for lease in self._waiting]
+        held = []
+        if renewing:
+            held += [HeldLease(ref=lease.ref, token=lease.token, started=True) for lease in self._running.values()]
+            held += [HeldLease(ref=lease.ref, token=lease.token) for lease in self._waiting]
         wanted = self._slots + self._ahead() - len(self._running) - len(self._waiting)
         return Demand(ended, held, max(0, wanted), max(0, self._free_mib()))
 
