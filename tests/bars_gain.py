@@ -101,9 +101,11 @@ class GainBars:
         assert_at_most("its error, part of it", night.value("GAIN_ERROR") / night.value("GAIN"), self.allowed)
 
     def test_pairs_beyond_60_percent_of_a_full_pixel_do_not_count(self, night: GainNight) -> None:
-        dim = [level for level in night.levels() if level <= 0.6 * (60_000 - night.detector.level)]
-        assert 6 <= len(dim) < len(LEVELS)
-        assert (night.value("NPAIRS"), night.value("NREFUSED")) == (len(dim), 0)
+        limit = 0.6 * (60_000 - night.detector.level)
+        # The lamp's drift may lift a pair that is as bright as the limit above it.
+        surely, perhaps = (int(np.sum(night.levels() <= limit * (1 + off))) for off in (-LAMP_DRIFT, LAMP_DRIFT))
+        assert 6 <= surely <= night.value("NPAIRS") <= perhaps < len(LEVELS)
+        assert night.value("NREFUSED") == 0
 
     def test_light_is_linear_up_to_80_percent_of_a_full_pixel(self, night: GainNight) -> None:
         light = np.linspace(UP_TO / 100, UP_TO, 100)
