@@ -31,6 +31,9 @@ from dpud.hosting.tokens import Tokens
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    #: Makes a call that changes nothing; returns what is wrong with its answer.
+    _Call = Callable[[grpc.Channel], str]
+
 ANSWER_S = 5.0
 #: Less of a disk than this is soon nothing.
 FREE_PART, FREE_BYTES = 0.1, 2**30
@@ -58,9 +61,9 @@ class Patient:
     settings: Any
 
     @property
-    def listens(self) -> bool:
-        """Whether anybody calls it."""
-        return hasattr(self.settings, "listening")
+    def state(self) -> Path | None:
+        """Its folder; None where it keeps nothing."""
+        return getattr(self.settings, "state", None)
 
 
 def examine(service: str, values: Mapping[str, str]) -> Iterator[Finding]:
@@ -77,7 +80,8 @@ def examine(service: str, values: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _folder(patient: Patient) -> Iterator[Finding]:
-    folder: Path = patient.settings.state
+    if (folder := patient.state) is None:
+        return
     there = _existing(folder)
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         yield Finding(
@@ -101,16 +105,19 @@ def _existing(path: Path) -> Path:
 
 
 def _disk(patient: Patient) -> Iterator[Finding]:
-    usage = shutil.disk_usage(_existing(patient.settings.state))
-    free = f"{usage.free / 2**30:.1f} of {usage.total / 2**30:.1f} GiB are free under {patient.settings.state}"
+    if patient.state is None:
+        return
+    usage = shutil.disk_usage(_existing(patient.state))
+    free = f"{usage.free / 2**30:.1f} of {usage.total / 2**30:.1f} GiB are free under {patient.state}"
     enough = usage.free >= max(FREE_BYTES, FREE_PART * usage.total)
     yield Finding(good=enough, text=free if enough else f"only {free}: make room (docs/runbooks/disk.md)")
 
 
 def _tokens(patient: Patient) -> Iterator[Finding]:
-    if not patient.listens:
+    # Those that are called by tokens of their own file.
+    if not hasattr(patient.settings, "listening"):
         return
-    path = patient.settings.listening.tokens
+    path: Path = patient.settings.listening.tokens
     try:
         Tokens.read(path)
     except BadSetting as error:
@@ -138,9 +145,10 @@ def _own_token(patient: Patient) -> Iterator[Finding]:
 
 
 def _addresses(patient: Patient) -> Iterator[Finding]:
-    for key in LISTENS:
+    # Nobody calls a worker.
+    for key in LISTENS if patient.service != "worker" else ("DPU_METRICS_LISTEN",):
         address = patient.environment.get(key, Address.parse, None)
-        if address is not None and (patient.listens or key == "DPU_METRICS_LISTEN"):
+        if address is not None:
             yield _socket(key, address.socket) if address.socket else _port(key, address)
 
 
@@ -169,7 +177,7 @@ def _port(key: str, address: Address) -> Finding:
 def _database(patient: Patient) -> Iterator[Finding]:
     if patient.environment.get("DPU_DATABASE", str, ""):
         yield _server(patient.environment.get("DPU_DATABASE", str))
-    elif (file := patient.settings.state / FILES.get(patient.service, "")).is_file():
+    elif patient.state and (file := patient.state / FILES.get(patient.service, "")).is_file():
         yield _sqlite(file)
 
 
@@ -199,22 +207,22 @@ def _sqlite(file: Path) -> Finding:
 def _peers(patient: Patient) -> Iterator[Finding]:
     for key, call in _CALLS.get(patient.service, {}).items():
         address = patient.environment.get(key, Address.parse_several)
-        token = patient.environment.secret("DPU_TOKEN_FILE")
+        token = patient.environment.secret("DPU_TOKEN_FILE") if call else ""
         with open_channel(address.text, token, "") as channel:
             yield _peer(key, address, channel, call)
 
 
-def _peer(key: str, address: Address, channel: grpc.Channel, call: Callable[[grpc.Channel], str]) -> Finding:
+def _peer(key: str, address: Address, channel: grpc.Channel, call: _Call | None) -> Finding:
     stub: Any = health_pb2_grpc.HealthStub(channel)  # its types leave the methods out
     try:
         stub.Check(health_pb2.HealthCheckRequest(), timeout=ANSWER_S)
-        said = call(channel)
+        said = call(channel) if call else ""
     except grpc.RpcError as error:
         reason = from_rpc(error, address.text)
         return Finding(good=False, text=f"{key}={address.text!r}: {_advice(reason)}")
     if said:
         return Finding(good=False, text=f"{key}={address.text!r}: {said}")
-    return Finding(good=True, text=f"{key}: {address.text} answers, and takes this token")
+    return Finding(good=True, text=f"{key}: {address.text} answers{', and takes this token' if call else ''}")
 
 
 def _advice(reason: DpuError) -> str:
@@ -268,7 +276,8 @@ def _asks_code(channel: grpc.Channel) -> str:
     return ""
 
 
-_CALLS: Mapping[str, Mapping[str, Callable[[grpc.Channel], str]]] = {
+#: Whom each service calls, and how it can try its own token there; None: it calls with those of people.
+_CALLS: Mapping[str, Mapping[str, _Call | None]] = {
     "scheduler": {"DPU_ARCHIVE": _asks_archive, "DPU_LOGS": _asks_logs},
     "worker": {
         "DPU_SCHEDULER": _asks_scheduler,
@@ -276,6 +285,7 @@ _CALLS: Mapping[str, Mapping[str, Callable[[grpc.Channel], str]]] = {
         "DPU_LOGS": _asks_logs_as_worker,
         "DPU_CODE": _asks_code,
     },
+    "web": {"DPU_SCHEDULER": None, "DPU_LOGS": None},
 }
 
 
