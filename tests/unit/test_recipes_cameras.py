@@ -137,13 +137,12 @@ def test_the_wfc_says_what_a_frame_is_in_old_words_and_new(changes: dict[str, An
 
 def test_the_two_sites_of_lco_are_two_chips_each_with_its_own_longitude(tmp_path: Path) -> None:
     found = {}
-    for file in sorted(real_data("lco_pds110").glob("*/*")):
+    for file in sorted(real_data("lco_pds110").glob("*/*"))[::3]:
         ((frame, path),) = split(file, file.name, INSTRUMENTS, tmp_path)
         path.unlink()
         found.setdefault((frame.chip, frame.night.isoformat()), []).append(frame.filter)
     assert found == {
-        (chip, night): [name for name in ("up", "gp", "rp", "zs") for _ in range(3)]
-        for chip, night in (("kb82", "2017-08-15"), ("kb97", "2017-08-17"))
+        (chip, night): ["up", "gp", "rp", "zs"] for chip, night in (("kb82", "2017-08-15"), ("kb97", "2017-08-17"))
     }
 
 
