@@ -155,7 +155,9 @@ async def test_an_estimate_is_what_earlier_tasks_took(house):
         await anna.SubmitJob(submission(tasks=specs("a")))
         [lease] = (await worker.work(room=1)).leases
         await worker.work(ended=[ending(lease, run_s=2.5)])
-        assert (await anna.SubmitJob(submission())).job.estimate_s == 2.5
+        assert (await anna.SubmitJob(submission(tasks=specs("b")))).job.estimate_s == 2.5
+        # Its time limit goes by what the recipe declares all the same.
+        assert (await worker.work(room=1)).leases[0].estimate_s == 10
 
 
 async def test_an_allowance_holds_after_a_restart(house):

@@ -354,13 +354,13 @@ def _ref(ref: Ref) -> job_pb2.TaskRef:
 
 
 def _lease(job: Job, event: TaskLeased) -> dispatch_pb2.TaskLease:
-    task = job.tasks[event.task]
+    task, stage = job.tasks[event.task], job.stages[job.tasks[event.task].stage]
     return dispatch_pb2.TaskLease(
         ref=job_pb2.TaskRef(job_id=job.id, task=event.task, attempt=event.attempt),
         token=event.token,
         plan=task.plan,
         sequence=job.sequence,
-        recipe=job.stages[task.stage].recipe,
+        recipe=stage.recipe,
         stage=task.stage,
         user=job.user,
         project=job.project,
@@ -369,7 +369,8 @@ def _lease(job: Job, event: TaskLeased) -> dispatch_pb2.TaskLease:
         limits=_lease_limits(job, task),
         commit=job.commit,
         spec=None if task.plan else job_pb2.TaskSpec.FromString(task.spec),
-        estimate_s=task.seconds,
+        # A time limit goes by it: that earlier tasks were quick is no reason to end this one early.
+        estimate_s=max(task.seconds, stage.seconds),
         alone=task.is_suspect,
     )
 
