@@ -92,6 +92,8 @@ def _shipping() -> Iterator[Figure]:
                 yield Figure(
                     bench="ship", figure=figure, value=ours, unit="ms", peer=PEER, peer_value=peers, bar=BARS[figure]
                 )
+                # The next figure begins where somebody who works in a checkout is: few files are not committed.
+                _commit(files)
 
 
 def _changed_to_done() -> Figure:
@@ -140,10 +142,15 @@ def _files(folder: Path) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(_source(file.name))
     (folder / "pyproject.toml").write_text('[tool.dpu]\nship = ["recipes/awe"]\n')
-    who = ["-c", "user.name=anna", "-c", "user.email=anna@example.org"]
-    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "First"]):
-        subprocess.run(["git", "-C", str(folder), *who, *arguments], check=True)
+    subprocess.run(["git", "-C", str(folder), "init", "-q"], check=True)
+    _commit(folder)
     return folder
+
+
+def _commit(folder: Path) -> None:
+    who = ["-c", "user.name=anna", "-c", "user.email=anna@example.org"]
+    for arguments in (["add", "-A"], ["commit", "-q", "--allow-empty", "-m", "As it is"]):
+        subprocess.run(["git", "-C", str(folder), *who, *arguments], check=True)
 
 
 @contextmanager
