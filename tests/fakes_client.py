@@ -200,7 +200,7 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         self.script = script
 
     async def GetDpu(self, request, context):
-        return scheduler_pb2.GetDpuResponse(name="groningen", version=self.script.version)
+        return scheduler_pb2.GetDpuResponse(name="groningen", version=self.script.version, user=current_caller().user)
 
     async def GetCatalogue(self, request, context):
         self.script.note("GetCatalogue", request)
@@ -261,6 +261,16 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
             if found.state not in ENDED:
                 found.cancellation.by = "osada"
         return scheduler_pb2.CancelJobsResponse(jobs=wanted)
+
+    async def WatchJobs(self, request, context):
+        self.script.note("WatchJobs", request)
+        seen = request.after_revision
+        while True:
+            changed = [found for found in self.script.jobs.values() if found.revision > seen]
+            if changed:
+                yield scheduler_pb2.WatchJobsResponse(jobs=changed)
+            seen = max([seen, *(found.revision for found in changed)])
+            await asyncio.sleep(0.02)
 
     async def RetryJob(self, request, context):
         self.script.note("RetryJob", request)

@@ -34,6 +34,7 @@ awe ingest PATH...         bring raw FITS files into the archive (awe ingest --h
 awe query CLASS [WHAT...]  list frames of the archive (awe query --help)
 awe ingest-catalogue FILE  bring in a list of stars (awe ingest-catalogue --help)
 awe instrument check FILE  say how a FITS file is understood (awe instrument --help)
+awe web                    show the queue page of your DPU in a browser
 awe demo                   reduce a night of calibrations on a DPU of its own (awe demo --help)
 
 exit codes: 0 well, 1 failed, 2 used wrongly, 4 the DPU cannot be reached"""
@@ -49,6 +50,7 @@ COMMANDS = {
     "logout": "dpu.logout",
     "plot": "dpu.plot",
     "query": "dpu.query",
+    "web": "dpu.web",
 }
 
 WELCOME = """\

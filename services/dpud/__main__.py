@@ -24,7 +24,7 @@ from dpud.hosting.tokens import token_row
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SERVICES = ("scheduler", "worker", "logs", "codeship", "archive")
+SERVICES = ("scheduler", "worker", "logs", "codeship", "archive", "web")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

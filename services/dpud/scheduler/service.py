@@ -76,6 +76,7 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
             code_address=self._identity.code,
             slots=self._loop.state.presence.slots,
             open_jobs=self._loop.state.open_jobs,
+            user=current_caller().user,
         )
 
     async def GetCatalogue(

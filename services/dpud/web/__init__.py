@@ -1,0 +1,1 @@
+"""The queue page: what the DPU does, in a browser."""

@@ -1,0 +1,123 @@
+"""The log of a job: its last lines, what comes, all of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from dpu_api.v1.job_pb2 import JobState
+from dpu_api.v1.logs_pb2 import LogLevel, ReadRequest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from dpu_api.v1.logs_pb2 import JobEnd, LogBatch
+    from dpud.web.visitors import Services
+
+#: Lines of a page. A log of millions costs no more.
+LINES = 500
+LEVELS = {"": 0} | {name: LogLevel.Value(f"LOG_LEVEL_{name.upper()}") for name in ("info", "warning", "error")}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which lines are shown."""
+
+    text: str = ""
+    level: str = ""
+    chip: str = ""
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> Asked:
+        """Return what a query asks for; a level that is none is every level."""
+        level = query.get("level", "")
+        return cls(query.get("text", ""), level if level in LEVELS else "", query.get("chip", ""))
+
+    def request(self, number: int, **more: Any) -> ReadRequest:
+        """Return the call for these lines of a job."""
+        chips = [self.chip] if self.chip else []
+        level: Any = LEVELS[self.level]
+        return ReadRequest(job_id=number, text=self.text, level=level, chips=chips, **more)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line, as it is shown."""
+
+    time: str
+    task: int
+    level: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """The end of a log."""
+
+    lines: list[Line]
+    #: Where to go on.
+    offset: int
+    is_open: bool
+    end: str
+
+
+async def last(services: Services, number: int, asked: Asked) -> LogPage:
+    """Return the last lines. Raises grpc.RpcError."""
+    lines: list[Line] = []
+    offset, end = 0, None
+    async for answer in _read(services, asked.request(number, tail=LINES)):
+        offset = answer.offset or offset
+        if answer.WhichOneof("item") == "batch":
+            lines += _lines(answer.batch)
+        elif answer.WhichOneof("item") == "end":
+            end = answer.end
+    return LogPage(lines, offset, is_open=end is None or end.open, end=_end(end))
+
+
+async def events(services: Services, number: int, asked: Asked, offset: int) -> AsyncIterator[str]:
+    """Yield server-sent events: lines as they come, and the end. Their identifier is where to resume."""
+    async for answer in _read(services, asked.request(number, offset=offset, follow=True)):
+        what = answer.WhichOneof("item")
+        if what == "batch":
+            lines = [[line.time, line.task, line.level, line.text] for line in _lines(answer.batch)]
+            yield f"id: {answer.offset}\nevent: lines\ndata: {json.dumps(lines)}\n\n"
+        elif what == "end":
+            yield f"event: end\ndata: {json.dumps(_end(answer.end))}\n\n"
+        else:
+            yield f"id: {answer.offset}\n\n"
+
+
+async def text(services: Services, number: int) -> AsyncIterator[str]:
+    """Yield the whole log as text, a piece a batch."""
+    async for answer in _read(services, ReadRequest(job_id=number)):
+        if answer.WhichOneof("item") == "batch":
+            yield "".join(f"{line.time} [{line.task}] {line.text}\n" for line in _lines(answer.batch))
+
+
+def _read(services: Services, request: ReadRequest) -> Any:
+    stub: Any = services.logs  # its types know the synchronous channel
+    return stub.Read(request)
+
+
+def _lines(batch: LogBatch) -> list[Line]:
+    return [
+        Line(
+            time=datetime.fromtimestamp(moment / 1e6, UTC).strftime("%H:%M:%S"),
+            task=batch.ref.task,
+            level=LogLevel.Name(level).removeprefix("LOG_LEVEL_").lower(),  # type: ignore[arg-type]  # a byte is one
+            text=text,
+        )
+        for moment, level, text in zip(batch.time_us, batch.levels, batch.texts, strict=True)
+    ]
+
+
+def _end(end: JobEnd | None) -> str:
+    """Return what a log ends with, for a person."""
+    if end is None or end.open:
+        return ""
+    if end.deleted_by:
+        return f"The lines were deleted by {end.deleted_by}"
+    whole = "and the log is complete" if end.complete else "and lines are missing"
+    return f"The job has ended as {JobState.Name(end.state).removeprefix('JOB_STATE_')}, {whole}"

@@ -1,0 +1,120 @@
+"""The queue page as a process: settings and wiring."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+import uvicorn
+
+from dpud.hosting.server import until_stopped
+from dpud.hosting.settings import Address, BadSetting, Environment, Tls
+from dpud.web.app import Site
+from dpud.web.visitors import Doors, Entry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+log = structlog.get_logger(__name__)
+
+#: How long pages that are being sent may go on after a stop was asked for; live ones never end by themselves.
+GRACE_S = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the queue page is told."""
+
+    #: Name of the DPU.
+    name: str
+    listen: Address
+    scheduler: Address
+    logs: Address
+    tls: Tls | None = None
+    #: Who is let in without typing a token, by a key in the address.
+    entry: Entry | None = None
+
+    @classmethod
+    def read(cls, environment: Environment) -> Settings:
+        """Read DPU_NAME, DPU_LISTEN, DPU_SCHEDULER, DPU_LOGS, the files of TLS, and DPU_WEB_KEY. Raises BadSetting."""
+        settings = cls(
+            name=environment.get("DPU_NAME", str),
+            listen=environment.get("DPU_LISTEN", Address.parse),
+            scheduler=environment.get("DPU_SCHEDULER", Address.parse_several),
+            logs=environment.get("DPU_LOGS", Address.parse_several),
+            tls=Tls.read(environment),
+            entry=_entry(environment),
+        )
+        if not settings.listen.is_local and settings.tls is None:
+            raise BadSetting(
+                f"DPU_LISTEN={settings.listen.text!r}: refused, because beyond loopback tokens need TLS: "
+                "set DPU_TLS_CERTIFICATE and DPU_TLS_KEY"
+            )
+        return settings
+
+
+def _entry(environment: Environment) -> Entry | None:
+    key = environment.get("DPU_WEB_KEY", str, "")
+    return (
+        Entry(key, environment.secret("DPU_TOKEN_FILE"), environment.get("DPU_PROJECT", str, "default"))
+        if key
+        else None
+    )
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[str]:
+    """Serve the pages until the block ends; give their address, as a browser has it."""
+    doors = Doors(settings.scheduler.text, settings.logs.text)
+    site = Site(settings.name, doors, entry=settings.entry, secure=settings.tls is not None)
+    config = uvicorn.Config(
+        site.app(),
+        ssl_certfile=settings.tls.certificate if settings.tls else None,
+        ssl_keyfile=settings.tls.key if settings.tls else None,
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    server = _Server(config)
+    with _bound(settings.listen) as place:
+        task = asyncio.create_task(server.serve(sockets=[place]))
+        try:
+            log.info("listening", address=settings.listen.text)
+            yield f"{'https' if settings.tls else 'http'}://{settings.listen.text}/"
+        finally:
+            server.should_exit = True
+            await asyncio.gather(task, return_exceptions=True)
+            await doors.close()
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the process."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _bound(address: Address) -> socket.socket:
+    """Return a socket that listens. Raises BadSetting."""
+    try:
+        if address.socket:
+            listening = socket.socket(socket.AF_UNIX)
+            listening.bind(str(address.socket))
+            listening.listen()
+            return listening
+        return socket.create_server((address.host, address.port))
+    except OSError as error:
+        raise BadSetting(f"DPU_LISTEN={address.text!r}: cannot listen there: {error.strerror}") from error
+
+
+async def main(environment: Environment) -> None:
+    """Serve until the process is told to stop."""
+    async with serving(Settings.read(environment)):
+        await until_stopped()

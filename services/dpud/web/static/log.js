@@ -1,0 +1,26 @@
+// Lines as they are written, behind those that the page came with; the oldest go when there are too many to look at.
+'use strict'
+const MOST = 5000
+const log = document.getElementById('log')
+const query = new URLSearchParams(location.search)
+query.set('offset', log.dataset.offset)
+const source = new EventSource(`/jobs/${log.dataset.job}/log/live?${query}`)
+log.scrollTop = log.scrollHeight
+
+source.addEventListener('lines', event => {
+  const atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 40
+  const all = document.createDocumentFragment()
+  for (const [time, task, level, text] of JSON.parse(event.data)) {
+    const line = document.createElement('span')
+    line.className = level
+    line.textContent = `${time} [${task}] ${text}\n`
+    all.append(line)
+  }
+  log.append(all)
+  while (log.childElementCount > MOST) log.firstElementChild.remove()
+  if (atEnd) log.scrollTop = log.scrollHeight
+})
+source.addEventListener('end', event => {
+  document.getElementById('end').textContent = JSON.parse(event.data)
+  source.close()
+})

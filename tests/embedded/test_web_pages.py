@@ -1,0 +1,303 @@
+"""The pages of the queue, through a real web server, as a browser asks for them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+import urllib.error
+import urllib.parse
+import urllib.request
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from http.cookiejar import CookieJar
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dpu.channel import target
+from dpu_api.v1 import job_pb2, logs_pb2, scheduler_pb2
+from dpud.hosting.settings import Address, BadSetting, Environment
+from dpud.web.main import Settings, serving
+from dpud.web.queue import duration, row, states
+from dpud.web.visitors import Entry
+from fakes_client import SECRET, Script, batch, job, job_end, task
+from fakes_client import serving as scripted
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+RUNNING = job_pb2.JOB_STATE_RUNNING
+#: What nobody's name or log line may do to a page.
+HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=alert(2)>"
+
+
+@dataclass
+class Browser:
+    """Asks for pages, follows where it is led, keeps cookies."""
+
+    address: str
+    jar: CookieJar = field(default_factory=CookieJar)
+
+    def __post_init__(self) -> None:
+        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self.jar))
+
+    async def get(self, path: str = "/") -> tuple[int, str, Any]:
+        return await asyncio.to_thread(self._ask, path, None)
+
+    async def post(self, path: str, **fields: str) -> tuple[int, str, Any]:
+        return await asyncio.to_thread(self._ask, path, urllib.parse.urlencode(fields).encode())
+
+    async def sign_in(self, token: str = SECRET, project: str = "KIDS") -> tuple[int, str, Any]:
+        return await self.post("login", token=token, project=project)
+
+    def events(self, path: str) -> Any:
+        return self._opener.open(self.address + path.lstrip("/"), timeout=60)
+
+    def _ask(self, path: str, body: bytes | None) -> tuple[int, str, Any]:
+        try:
+            with self._opener.open(self.address + path.lstrip("/"), body, timeout=60) as answer:
+                return answer.status, answer.read().decode(), answer
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode(), error
+
+
+def acting(page: str) -> list[tuple[str, str | None]]:
+    """Return what stands in a page itself and does something: the policy of the pages forbids all of it."""
+    found: list[tuple[str, str | None]] = []
+
+    class Look(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            if tag == "style" or (tag == "script" and not (dict(attrs).get("src") or "").startswith("/static/")):
+                found.append((tag, None))
+            found.extend(each for each in attrs if each[0] == "style" or each[0].startswith("on"))
+
+    Look().feed(page)
+    return found
+
+
+@pytest.fixture
+def script() -> Script:
+    return Script(jobs={number: job(number, revision=number) for number in (5, 6)})
+
+
+@asynccontextmanager
+async def pages(script: Script, folder: Any, **changes: Any) -> AsyncIterator[Browser]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with scripted(folder, script) as address:
+        place = Address.parse(address)
+        settings = Settings("groningen", Address.parse(f"127.0.0.1:{port}"), place, place, **changes)
+        async with serving(settings) as url:
+            yield Browser(url)
+
+
+@pytest.fixture
+async def browser(script, tmp_path):
+    async with pages(script, tmp_path) as found:
+        await found.sign_in()
+        yield found
+
+
+async def test_the_queue_shows_a_row_a_job_newest_first(browser):
+    status, page, answer = await browser.get()
+    assert status == 200
+    assert re.findall(r'<tr id="job-(\d+)">', page) == ["6", "5"]
+    assert "osada in KIDS" in page
+    assert "2/0/0/0/0" in page
+    assert "script-src 'self'" in answer.headers["content-security-policy"]
+
+
+async def test_the_queue_asks_for_what_the_filter_says(browser, script):
+    await browser.get("/?user=mine&state=RUNNING&state=QUEUED&state=NONSENSE&sequence=Bias&page=t")
+    asked = [request for method, request in script.asked if method == "ListJobs"][-1]
+    assert (asked.user, list(asked.states)) == ("osada", [RUNNING, job_pb2.JOB_STATE_QUEUED])
+    assert (asked.sequence, asked.page_size, asked.page_token) == ("Bias", 50, "t")
+
+
+async def test_without_a_token_every_page_leads_to_the_sign_in(script, tmp_path):
+    async with pages(script, tmp_path) as browser:
+        for path in ("/", "/live", "/jobs/5", "/jobs/5/log", "/jobs/5/log.txt"):
+            _, page, answer = await browser.get(path)
+            assert answer.url.endswith("/login")
+            assert "Sign in" in page
+        status, page, _ = await browser.sign_in("wrong")
+        assert (status, "the token is unknown to this DPU" in page) == (401, True)
+        status, page, _ = await browser.sign_in(project="VST")
+        assert (status, "not a member of project &#39;VST&#39;" in page) == (401, True)
+        assert not [cookie for cookie in browser.jar if cookie.name == "dpu-token"]
+
+
+async def test_a_key_lets_in_once(script, tmp_path):
+    async with pages(script, tmp_path, entry=Entry("k3y", SECRET, "KIDS")) as browser:
+        assert "Sign in" in (await browser.get("/enter?key=other"))[1]
+        assert "osada in KIDS" in (await browser.get("/enter?key=k3y"))[1]
+        assert "Sign in" in (await Browser(browser.address).get("/enter?key=k3y"))[1]
+
+
+async def test_signing_out_forgets_the_token(browser):
+    stamp = re.search(r'name="stamp" value="(\w+)"', (await browser.get())[1])[1]
+    assert "Sign in" in (await browser.post("logout", stamp=stamp))[1]
+    assert "Sign in" in (await browser.get())[1]
+
+
+async def test_a_job_shows_its_tasks_what_it_waits_for_and_its_first_failure(browser, script):
+    failed = job_pb2.Failure(message="no bias of ccd50", detail="Traceback ...")
+    script.jobs[7] = job(7, state=RUNNING, failure=failed, code_digest="c0de")
+    script.tasks = [task(0, "", plan=True), task(1, "ccd50", job_pb2.TASK_STATE_FAILED, worker="one")]
+    script.explanation = scheduler_pb2.ExplainJobResponse(
+        waits=[scheduler_pb2.Wait(tasks=2, message="waiting for a free slot")], position=3
+    )
+    _, page, _ = await browser.get("/jobs/7")
+    for said in (
+        "no bias of ccd50",
+        "2 tasks: waiting for a free slot",
+        "queue is 3",
+        "plan of Bias",
+        "FAILED",
+        "c0de",
+    ):
+        assert said in page
+    assert "Cancel job 7" in page
+
+
+async def test_a_job_is_cancelled_and_done_again_by_forms_of_ours_only(browser, script):
+    script.jobs[7] = job(7, state=RUNNING)
+    stamp = re.search(r'name="stamp" value="(\w+)"', (await browser.get("/jobs/7"))[1])[1]
+    for forged in ({}, {"stamp": ""}, {"stamp": "0" * 64}):
+        status, page, _ = await browser.post("/jobs/7/cancel", **forged)
+        assert (status, "not from a page of the DPU" in page) == (403, True)
+    assert not [each for each in script.asked if each[0] == "CancelJobs"]
+    status, page, _ = await browser.post("/jobs/7/cancel", stamp=stamp)
+    assert (status, "Job 7" in page) == (200, True)
+    ((_, wish),) = [each for each in script.asked if each[0] == "CancelJobs"]
+    assert list(wish.job_ids) == [7]
+    _, page, _ = await browser.post("/jobs/5/retry", stamp=stamp, failed="1")
+    ((_, again),) = [each for each in script.asked if each[0] == "RetryJob"]
+    assert (again.job_id, again.only_failed, "Job 90005" in page) == (5, True, True)
+
+
+@pytest.mark.parametrize("path", ["/jobs/99", "/jobs/99/log.txt"])
+async def test_a_job_that_is_not_there_is_404(browser, script, path):
+    if path.endswith("txt"):
+        script.unavailable = 1
+        assert (await browser.get(path))[0] == 503
+    else:
+        status, page, _ = await browser.get(path)
+        assert (status, "there is no job 99" in page) == (404, True)
+    assert (await browser.get("/nowhere"))[0] == 404
+
+
+async def test_the_log_shows_its_last_lines_as_the_query_selects(browser, script):
+    script.logs = [batch(1, "one", "two", offset=2), job_end(3)]
+    _, page, _ = await browser.get("/jobs/5/log?text=o&chip=ccd50&level=warning")
+    assert re.findall(r"\[1\] (\w+)", page) == ["one", "two"]
+    assert "The job has ended as FINISHED, and the log is complete" in page
+    ((_, asked),) = [each for each in script.asked if each[0] == "Read"]
+    assert (asked.text, list(asked.chips), asked.level, asked.tail) == (
+        "o",
+        ["ccd50"],
+        logs_pb2.LOG_LEVEL_WARNING,
+        500,
+    )
+    _, text, answer = await browser.get("/jobs/5/log.txt")
+    assert text.splitlines()[1].endswith("[1] two")
+    assert answer.headers["content-disposition"] == 'attachment; filename="job-5.log"'
+
+
+async def test_lines_come_live_with_where_to_resume(browser, script):
+    script.logs = [batch(1, "one", offset=2), job_end(3)]
+
+    def read() -> list[str]:
+        with browser.events("/jobs/5/log/live?offset=1") as stream:
+            return stream.read().decode().strip().split("\n\n")
+
+    lines, end = await asyncio.to_thread(read)
+    assert lines.startswith("id: 2\nevent: lines\n")
+    assert json.loads(lines.split("data: ")[1])[0][3] == "one"
+    assert end == 'event: end\ndata: "The job has ended as FINISHED, and the log is complete"'
+
+
+async def test_what_changes_comes_live_to_all_who_look_by_one_watch(browser, script):
+    others = [Browser(browser.address) for _ in range(3)]
+    for other in others:
+        await other.sign_in()
+
+    def told(visitor: Browser) -> dict[str, Any]:
+        with visitor.events("/live?after=6") as stream:
+            for line in stream:
+                if line.startswith(b"data: {"):
+                    return json.loads(line[6:])
+        raise AssertionError("the stream ended")
+
+    listening = [asyncio.create_task(asyncio.to_thread(told, visitor)) for visitor in (browser, *others)]
+    await asyncio.sleep(0)
+    script.jobs[7] = job(7, state=RUNNING, revision=7)
+    heard = await asyncio.wait_for(asyncio.gather(*listening), 60)
+    assert [each["id"] for each in heard] == [7] * 4
+    assert '<tr id="job-7">' in heard[0]["html"]
+    assert len([each for each in script.asked if each[0] == "WatchJobs"]) <= 4
+
+
+async def test_text_from_anywhere_is_text(browser, script):
+    script.jobs[7] = job(7, user=HOSTILE, sequence=HOSTILE, state=RUNNING, revision=7)
+    script.jobs[7].options.entries["object"].string_value = HOSTILE
+    script.jobs[7].failure.message = HOSTILE
+    script.tasks = [task(1, HOSTILE, worker=HOSTILE)]
+    script.logs = [batch(1, HOSTILE, offset=2), job_end(3)]
+    for path in (
+        "/",
+        "/jobs/7",
+        "/jobs/7/log?text=%3Cscript%3E",
+        "/?sequence=%22%3E%3Cscript%3E",
+        "/jobs/%3Cscript%3E",
+    ):
+        _, page, _ = await browser.get(path)
+        assert "<script>alert" not in page
+        assert "<img src=x" not in page
+        assert acting(page) == []
+
+
+async def test_forms_that_are_none_and_numbers_that_are_none_are_refused(browser):
+    assert (await browser.get("/live?after=x"))[0] == 400
+    assert (await browser.post("/jobs/5/cancel", stamp="x" * 20_000))[0] == 400
+
+
+def test_a_page_beyond_loopback_needs_tls(tmp_path):
+    values = {"DPU_NAME": "g", "DPU_LISTEN": "0.0.0.0:80", "DPU_SCHEDULER": "unix:/a", "DPU_LOGS": "unix:/a"}
+    with pytest.raises(BadSetting, match="tokens need TLS"):
+        Settings.read(Environment(values))
+    local = Settings.read(Environment({**values, "DPU_LISTEN": "127.0.0.1:80"}))
+    assert (local.entry, target(local.scheduler.text)) == (None, "unix:/a")
+    (tmp_path / "token").write_text("s3cret\n")
+    keyed = {**values, "DPU_LISTEN": "127.0.0.1:80", "DPU_WEB_KEY": "k", "DPU_TOKEN_FILE": str(tmp_path / "token")}
+    assert Settings.read(Environment(keyed)).entry == Entry("k", "s3cret", "default")
+
+
+async def test_an_address_that_is_taken_is_said(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        place = Address.parse(f"127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(BadSetting, match="cannot listen there"):
+            async with serving(Settings("g", place, place, place)):
+                pass
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-1, "0 s"), (4.4, "4 s"), (187, "3:07"), (3723, "1:02:03"), (187_200, "2 d 04:00")],
+)
+def test_times_are_short(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_a_row_counts_what_has_passed():
+    one = job(5, state=RUNNING)
+    one.submitted.FromSeconds(1000)
+    one.started.FromSeconds(1010)
+    shown = row(one, now=1075.0)
+    assert (shown.waited, shown.ran, shown.is_open, shown.counts) == ("10 s", "1:05", True, "2/0/0/0/0")
+    assert states(["RUNNING", "x"]) == [RUNNING]
