@@ -48,9 +48,10 @@ async def answered(channel):
     stub = scheduler_pb2_grpc.SchedulerServiceStub(channel)
     while True:
         try:
-            return (await stub.GetDpu(scheduler_pb2.GetDpuRequest(), timeout=5)).name
+            return (await stub.GetDpu(scheduler_pb2.GetDpuRequest(), timeout=30)).name
         except grpc.RpcError as error:
             assert error.code() is grpc.StatusCode.UNAVAILABLE  # noqa: PT017 (any other is a fault)
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.timeout(60)
@@ -72,7 +73,7 @@ async def test_where_all_stand_by_a_call_says_that_nobody_serves(tmp_path, addre
     ):
         stub = scheduler_pb2_grpc.SchedulerServiceStub(channel)
         with pytest.raises(grpc.RpcError) as refused:
-            await stub.GetDpu(scheduler_pb2.GetDpuRequest(), timeout=20)
+            await stub.GetDpu(scheduler_pb2.GetDpuRequest(), timeout=50)
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
