@@ -56,7 +56,8 @@ def python_tools():
     wanted = place / "installed"
     if not wanted.exists() or wanted.read_text() != str(PYTHON_TOOLS):
         subprocess.run([sys.executable, "-m", "venv", "--clear", place], check=True)
-        done = subprocess.run([place / "bin/pip", "install", "-q", *PYTHON_TOOLS], check=False, capture_output=True, text=True)
+        command = [place / "bin/pip", "install", "-q", *PYTHON_TOOLS]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
             pytest.skip(f"{PYTHON_TOOLS} cannot be installed: {done.stderr.strip().splitlines()[-1:]}")
         wanted.write_text(str(PYTHON_TOOLS))

@@ -12,7 +12,6 @@ from dpud.hosting.settings import Environment
 from fakes_kubernetes import (
     DIGEST,
     ROOT,
-    TOOLS,
     containers,
     name,
     node_models,
@@ -108,9 +107,9 @@ def test_operators_know_every_field(tmp_path):
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_policies_find_nothing_that_is_not_explained(overlay):
+def test_policies_find_nothing_that_is_not_explained(overlay, tmp_path):
     """A finding is explained by an annotation that names the check and says why it does not apply."""
-    file = TOOLS / f"{overlay}.yaml"
+    file = tmp_path / f"{overlay}.yaml"
     file.write_text("\n---\n".join(map(json.dumps, _with_pods(overlay))))
     command = [
         python_tools() / "checkov",
@@ -122,7 +121,7 @@ def test_policies_find_nothing_that_is_not_explained(overlay):
         "--quiet",
         "--skip-download",
     ]
-    done = subprocess.run([*command, "-o", "json"], capture_output=True, text=True, check=False, cwd=TOOLS)
+    done = subprocess.run([*command, "-o", "json"], capture_output=True, text=True, check=False, cwd=tmp_path)
     report = json.loads(done.stdout)
     found = [f"{each['check_id']} {each['resource']}: {each['check_name']}" for each in _failed(report)]
     assert found == []
