@@ -23,7 +23,7 @@ def database(request):
     return "" if request.param == "sqlite" else request.getfixturevalue("postgres").database()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 async def test_killed_at_any_moment_it_has_all_it_acknowledged_and_nothing_by_halves(tmp_path, database):
     campaign = await killed(tmp_path, database, ROUNDS)
     assert len(campaign.ingested) >= ROUNDS
