@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 import uvicorn
 
+from dpud.hosting.metrics import expose
 from dpud.hosting.server import until_stopped
 from dpud.hosting.settings import Address, BadSetting, Environment, Tls
 from dpud.web.app import Site
@@ -37,10 +38,15 @@ class Settings:
     tls: Tls | None = None
     #: Who is let in without typing a token, by a key in the address.
     entry: Entry | None = None
+    #: Where Prometheus reads what this process does.
+    metrics: Address | None = None
 
     @classmethod
     def read(cls, environment: Environment) -> Settings:
-        """Read DPU_NAME, DPU_LISTEN, DPU_SCHEDULER, DPU_LOGS, the files of TLS, and DPU_WEB_KEY. Raises BadSetting."""
+        """Read DPU_NAME, DPU_LISTEN, DPU_SCHEDULER, DPU_LOGS, the files of TLS, DPU_WEB_KEY and DPU_METRICS_LISTEN.
+
+        Raises BadSetting.
+        """
         settings = cls(
             name=environment.get("DPU_NAME", str),
             listen=environment.get("DPU_LISTEN", Address.parse),
@@ -48,6 +54,7 @@ class Settings:
             logs=environment.get("DPU_LOGS", Address.parse_several),
             tls=Tls.read(environment),
             entry=_entry(environment),
+            metrics=environment.get("DPU_METRICS_LISTEN", Address.parse, None),
         )
         if not settings.listen.is_local and settings.tls is None:
             raise BadSetting(
@@ -116,5 +123,8 @@ def _bound(address: Address) -> socket.socket:
 
 async def main(environment: Environment) -> None:
     """Serve until the process is told to stop."""
-    async with serving(Settings.read(environment)):
+    settings = Settings.read(environment)
+    if settings.metrics is not None:
+        expose(settings.metrics, "web")
+    async with serving(settings):
         await until_stopped()
