@@ -64,10 +64,9 @@ class Lpu:
         Options are those of `dpu.run`; what is made is kept, whatever `C` says. A recipe's own exception comes out as
         it is. Raises a UsageError for a wrong name or value.
         """
-        from dpu.options import check, find_sequence
+        from dpu.submission import asked
 
-        chosen = find_sequence(self._catalogue(), sequence)
-        checked = check(chosen, options)
+        chosen, checked = asked(self._catalogue(), sequence, options)
         self._reporter.say(calling(sequence, "this machine", options))
         with self._recipes(), self._logging():
             made: list[Any] = []

@@ -94,11 +94,7 @@ class Submission:
 
         Raises a UsageError for a wrong name or value, NothingSelected where no frame fits.
         """
-        sequence = find_sequence(recipes.catalogue, name)
-        if given.get(DEEP):
-            sequence = deepened(recipes.catalogue, sequence)
-            given = {**given, TARGETS: [stage.recipe for stage in find_sequence(recipes.catalogue, name).stages]}
-        options = check(sequence, given)
+        sequence, options = asked(recipes.catalogue, name, given)
         frames = preview(link, recipes.catalogue, sequence, options)
         own = DpuOptions.of(given)
         return cls(sequence=sequence, options=options, dpu_options=own, recipes=recipes, frames=frames)
@@ -142,6 +138,19 @@ class Submission:
             files = f"{shipped.files} file{'' if shipped.files == 1 else 's'}"
             say(f"Sent {files} of local code, {shipped.bytes:,} bytes ({packed.description})")
         return shipped.digest
+
+
+def asked(catalogue: Catalogue, name: str, given: Mapping[str, object]) -> tuple[Sequence, dict[str, Plain]]:
+    """Return the sequence that is meant and its options, checked; with deep=True, stages before its own are added.
+
+    Raises a UsageError for a wrong name or value.
+    """
+    sequence = find_sequence(catalogue, name)
+    if not given.get(DEEP):
+        return sequence, check(sequence, given)
+    targets = [stage.recipe for stage in sequence.stages]
+    whole = deepened(catalogue, sequence)
+    return whole, check(whole, {**given, TARGETS: targets})
 
 
 def deepened(catalogue: Catalogue, sequence: Sequence) -> Sequence:

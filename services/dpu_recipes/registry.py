@@ -6,6 +6,7 @@ A recipe needs no entry anywhere: DomeFlat is the class DomeFlat in tasks/dome_f
 from __future__ import annotations
 
 import difflib
+import json
 import logging
 import re
 from dataclasses import dataclass, replace
@@ -60,6 +61,8 @@ UNLISTED = (FORCE, DEEP, TARGETS)
 
 #: Arguments of a task that say how it is called: with options of its own, or as a product was made.
 _OWN, _AGAIN = "own options", "as was made"
+#: Options that say which frames; the inputs of a task say it better.
+_WHICH = ("date", "chip", "filter")
 
 
 def plan(
@@ -84,7 +87,8 @@ def plan(
     RecipeError, ArchiveError : what was asked cannot be done; one clear line.
     """
     chosen = find(recipe)
-    if options.get(DEEP.long) and recipe not in options.get(TARGETS.long, ()):
+    targets = options.get(TARGETS.long) or [recipe]
+    if options.get(DEEP.long) and recipe not in targets:
         return list(_first(recipe, options, _Kitchen(archive, scratch, known)))
     return chosen.plan(_request(chosen, options, archive, scratch, known))
 
@@ -94,13 +98,19 @@ def _first(recipe: str, options: Mapping[str, Any], kitchen: _Kitchen) -> Iterat
     asked = {name: value for name, value in options.items() if name not in {item.long for item in UNLISTED}}
     larder = Larder(kitchen, kitchen.archive)
     missing = [item for target in options[TARGETS.long] for item in larder.missing(target, asked)]
+    planned = set()
     for own in (own for name, own in missing if name == recipe):
         try:
             specs = kitchen.planned(recipe, own)
         except RecipeError as error:
             log.warning("%s is missing and cannot be made: %s", find(recipe).makes, error)
             continue
-        yield from (replace(spec, arguments={**spec.arguments, _OWN: plain(own)}) for spec in specs)
+        for spec in specs:
+            # Asked for a chip and for all of them, it is one product, and two tasks would make it at once.
+            same = json.dumps([spec.inputs, dict(spec.arguments), {**own, **dict.fromkeys(_WHICH)}], sort_keys=True)
+            if same not in planned:
+                planned.add(same)
+                yield replace(spec, arguments={**spec.arguments, _OWN: plain(own)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -247,10 +247,12 @@ def _firsts(
 ) -> Iterator[Record]:
     """Give the first frames of each audience of a view.
 
-    Each is asked by itself, as an index gives its frames in order; those of all at once would have to be sorted.
+    The large ones are asked by themselves, as an index gives their frames in order; those of all at once would have
+    to be sorted.
     """
-    for audience in view.audiences:
-        frames = sa.select(FRAMES).where(shown(view, (audience,)), *wanted).order_by(*key).limit(limit)
+    project, everybody, *few = view.audiences
+    for audiences in filter(None, ([project], [everybody], few)):
+        frames = sa.select(FRAMES).where(shown(view, audiences), *wanted).order_by(*key).limit(limit)
         yield from (record_of(row) for row in connection.execute(frames))
 
 
