@@ -174,6 +174,17 @@ async def test_sealing_a_job_does_not_make_it_younger(store):
     assert (await store.jobs())[7].last == before
 
 
+async def test_a_pack_that_is_being_made_does_not_make_a_job_younger(tmp_path):
+    with closing_store(tmp_path) as store:
+        await store.append({7: RECORDS})
+        before = (await store.jobs())[7].last
+        (folder,) = (path for path in (tmp_path / "jobs").iterdir() if path.name.isdigit())
+        being_made = folder / "being-made.new"
+        being_made.touch()
+        os.utime(being_made, (before + 60, before + 60))
+        assert (await store.jobs())[7].last == before
+
+
 async def test_any_offset_is_found_among_many_records(store):
     for start in range(0, 3_000, 100):
         await store.append({7: [lines(number, text=b"x" * 200) for number in range(start, start + 100)]})

@@ -117,6 +117,6 @@ def _held(path: Path) -> Held:
         for entry in entries:
             if entry.name.startswith("ended-"):
                 ended = int(entry.name.removeprefix("ended-"))
-            else:
+            elif not entry.name.endswith(".new"):  # being made of others, which are as old as it will be
                 last = max(last, entry.stat().st_mtime)
     return Held(last, ended)
