@@ -62,9 +62,11 @@ class KnownDpu:
     @property
     def login(self) -> Login | None:
         """The log-in at its OpenID provider; None where it has none."""
+        if not self.issuer:
+            return None
         from dpu.oidc import Login, Provider
 
-        return Login(self.login_file, Provider(self.issuer, self.client_id)) if self.issuer else None
+        return Login(self.login_file, Provider(self.issuer, self.client_id))
 
     def credential(self) -> Callable[[], str]:
         """Return what gives the token for each call. Raises NotLoggedIn."""
@@ -193,10 +195,12 @@ def _known(path: Path, home: Path, name: str, row: Mapping[str, Any]) -> KnownDp
 
 def _logged_in(dpus: Mapping[str, KnownDpu], name: str) -> str:
     """Return who is logged in to the DPU in use, '' where nobody is."""
+    known = dpus.get(name)
+    if known is None or not known.issuer:
+        return ""
     from dpu.oidc import user_of
 
-    known = dpus.get(name)
-    return user_of(known.login_file) if known is not None and known.issuer else ""
+    return user_of(known.login_file)
 
 
 def _check_address(path: Path, name: str, address: str) -> None:
