@@ -33,7 +33,7 @@ BRIGHT = 5000
 LEVEL_STEP = 0.5
 #: Rms of a slope that changes from frame to frame, over the whole height, and of a pick-up that changes from row to
 #: row, both in units of the read noise. Strips in x carry both. They add 0.03 % to the noise of a pair that is not
-#: corrected with its overscan: a tenth of what ReadNoise may be off.
+#: corrected with its overscan: of what ReadNoise may be off, a tenth at quarter size and a third at full size.
 SLOPE = 0.05
 PICK_UP = 0.02
 #: Rows of one flicker of the lamp while the shutter's blade travels over the CCD.

@@ -95,17 +95,18 @@ class Bias(Recipe):
         save(request, record, file)
 
 
-def _stacked(
-    request: Request, images: list[raw_image.RawImage], method: Method, read_noise: float
-) -> tuple[Stack, float]:
-    """Return the mean of some images, corrected by `method`, and the variance of the correction, ADU^2."""
+def _stacked(request: Request, images: list[raw_image.RawImage], method: Method, single: float) -> tuple[Stack, float]:
+    """Return the mean of some images, corrected by `method`, and the variance of the correction, ADU^2.
+
+    `single` is the read noise of one frame, ADU: with the correction's it sets what is rejected.
+    """
     from dpu_recipes.ccd.stack import clipped_mean
 
     corrections = _corrections(images, method)
     variance = sum(correction.variance for correction in corrections) / len(corrections)
     layers = [image.layer(correction) for image, correction in zip(images, corrections, strict=True)]
     threshold = request.parameters.SIGMA_CLIP
-    noise = math.sqrt(read_noise**2 + variance)
+    noise = math.sqrt(single**2 + variance)
     log.info("Averaging %d frames, rejection at %.1f x %.3f ADU", len(layers), threshold, noise)
     return clipped_mean(layers, noise=noise, threshold=threshold), variance
 

@@ -133,6 +133,7 @@ class FlatRecipe(Recipe, ABC):
         return Combined(flat.mean, {"REJECTED": flat.rejected, "ROW_SCATTER": max(rows), "STDEV": stdev})
 
     def _limits(self) -> set[str]:
+        """Return the names of the limits that its flags tell of: not every flat has them all."""
         return {str(flag.name) for flag in self.flags}
 
     def _check_number(self, request: Request, frames: list[Frame], refused: dict[str, str]) -> None:

@@ -84,7 +84,7 @@ class FringeFlat(FlatRecipe):
         noise = _noise(marked, known)
         values = {
             "REJECTED": found.rejected,
-            # What is seen is noise, too.
+            # Noise is part of what is seen.
             "AMPLITUDE": math.sqrt(max(measured.rms**2 - noise**2, 0.0)),
             "STDEV": measured.rms,
             "BAD": 1 - float(good.mean()),

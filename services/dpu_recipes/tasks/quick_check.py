@@ -129,6 +129,7 @@ def _check_lit(flats: list[Frame], pixels: list[NDArray[np.float32]], noise: Noi
 
 
 def _statistics(request: Request, image: raw_image.RawImage, light: NDArray[np.float32]) -> dict[str, float]:
+    """Return what is measured of one flat: levels and scatter in ADU, the rate in ADU a second."""
     from dpu_recipes.ccd.statistics import clipped, median
 
     whole = clipped(light, threshold=CLIP, iterations=ITERATIONS)
