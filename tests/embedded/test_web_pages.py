@@ -180,15 +180,30 @@ async def test_a_job_is_cancelled_and_done_again_by_forms_of_ours_only(browser, 
     assert (again.job_id, again.only_failed, "Job 90005" in page) == (5, True, True)
 
 
-@pytest.mark.parametrize("path", ["/jobs/99", "/jobs/99/log.txt"])
-async def test_a_job_that_is_not_there_is_404(browser, script, path):
-    if path.endswith("txt"):
-        script.unavailable = 1
-        assert (await browser.get(path))[0] == 503
-    else:
-        status, page, _ = await browser.get(path)
-        assert (status, "there is no job 99" in page) == (404, True)
+@pytest.mark.parametrize("path", ["/jobs/99", "/jobs/99/log", "/jobs/99/log/live", "/jobs/99/log.txt"])
+async def test_a_job_that_is_not_there_is_404(browser, path):
+    status, page, _ = await browser.get(path)
+    assert (status, "there is no job 99" in page) == (404, True)
     assert (await browser.get("/nowhere"))[0] == 404
+
+
+async def test_while_the_dpu_is_away_a_page_says_so_and_a_log_that_is_followed_asks_again(browser, script):
+    for path, answered in {
+        "/jobs/5": (503, False),
+        "/jobs/5/log.txt": (503, False),
+        "/jobs/5/log/live": (200, True),
+    }.items():
+        script.unavailable = 1
+        status, page, _ = await browser.get(path)
+        assert (status, page == "retry: 2000\n\n") == answered, path
+
+
+async def test_what_is_live_loads_the_page_again_for_whoever_is_known_no_more(browser):
+    for cookie in browser.jar:
+        if cookie.name == "dpu-token":
+            cookie.value = "revoked"
+    for path in ("/live", "/jobs/5/log/live"):
+        assert (await browser.get(path))[1] == "event: reload\ndata:\n\n"
 
 
 async def test_the_log_shows_its_last_lines_as_the_query_selects(browser, script):
@@ -215,7 +230,8 @@ async def test_lines_come_live_with_where_to_resume(browser, script):
         with browser.events("/jobs/5/log/live?offset=1") as stream:
             return stream.read().decode().strip().split("\n\n")
 
-    lines, end = await asyncio.to_thread(read)
+    retry, lines, end = await asyncio.to_thread(read)
+    assert retry == "retry: 2000"
     assert lines.startswith("id: 2\nevent: lines\n")
     assert json.loads(lines.split("data: ")[1])[0][3] == "one"
     assert end == 'event: end\ndata: "The job has ended as FINISHED, and the log is complete"'

@@ -124,7 +124,8 @@ class Site:
         after = _number(request.query_params.get("after"))
         services = self._services(visitor)
         # What is said of a project's jobs is for its members.
-        await _call(services.scheduler.GetDpu(pb.GetDpuRequest(), timeout=DEADLINE_S))
+        if again := await _again(services.scheduler.GetDpu(pb.GetDpuRequest(), timeout=DEADLINE_S)):
+            return _stream(again)
         hub = self._hubs.setdefault(visitor.project, Hub(lambda job: self._pages.event(row(job))))
 
         async def events() -> AsyncIterator[str]:
@@ -134,7 +135,7 @@ class Site:
                     yield event
                 yield "event: reload\ndata:\n\n"
 
-        return StreamingResponse(events(), media_type="text/event-stream")
+        return _stream(events())
 
     async def job(self, request: Request, visitor: Visitor) -> Response:
         """Show one job: its tasks, what it waits for, what went wrong first."""
@@ -145,7 +146,9 @@ class Site:
         """Show the last lines of a job's log, as the query selects them."""
         number = request.path_params["job"]
         asked = logpage.Asked.of(request.query_params)
-        page = await logpage.last(self._services(visitor), number, asked)
+        services = self._services(visitor)
+        await _call(_found(services, number))
+        page = await logpage.last(services, number, asked)
         return self._pages.show("log.html", visitor=visitor, number=number, asked=asked, page=page)
 
     async def log_live(self, request: Request, visitor: Visitor) -> Response:
@@ -153,13 +156,17 @@ class Site:
         asked = logpage.Asked.of(request.query_params)
         # A browser that lost its connection says where it was.
         offset = _number(request.headers.get("last-event-id") or request.query_params.get("offset"))
-        events = logpage.events(self._services(visitor), request.path_params["job"], asked, offset)
-        return StreamingResponse(events, media_type="text/event-stream")
+        services, number = self._services(visitor), request.path_params["job"]
+        if again := await _again(_found(services, number)):
+            return _stream(again)
+        return _stream(logpage.events(services, number, asked, offset))
 
     async def log_text(self, request: Request, visitor: Visitor) -> Response:
         """Send a job's whole log as a file."""
         number = request.path_params["job"]
-        text = logpage.text(self._services(visitor), number)
+        services = self._services(visitor)
+        await _call(_found(services, number))
+        text = logpage.text(services, number)
         first = await anext(text, "")  # what is refused is refused before the file begins
 
         async def whole() -> AsyncIterator[str]:
@@ -256,6 +263,33 @@ async def _call(call: Any) -> Any:
         return await call
     except grpc.RpcError as error:
         raise from_rpc(error, "the DPU") from error
+
+
+def _found(services: Services, number: int) -> Any:
+    """Return a call for a job. The log of one that is not there, or another project's, would look empty."""
+    return services.scheduler.GetJob(pb.GetJobRequest(job_id=number), timeout=DEADLINE_S)
+
+
+async def _again(call: Any) -> AsyncIterator[str] | None:
+    """Return None once a call is answered, else what makes a browser ask again. Raises DpuError for what stays so.
+
+    A browser never asks again for a stream that was refused by a status, or that led to another page.
+    """
+    try:
+        await _call(call)
+    except Unreachable:
+        return _said("retry: 2000\n\n")
+    except NotLoggedIn:
+        return _said("event: reload\ndata:\n\n")
+    return None
+
+
+async def _said(text: str) -> AsyncIterator[str]:
+    yield text
+
+
+def _stream(events: AsyncIterator[str]) -> Response:
+    return StreamingResponse(events, media_type="text/event-stream")
 
 
 def _number(text: str | None) -> int:

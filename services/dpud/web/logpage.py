@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import grpc
+import structlog
+
 from dpu_api.v1.job_pb2 import JobState
 from dpu_api.v1.logs_pb2 import LogLevel, ReadRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from dpu_api.v1.logs_pb2 import JobEnd, LogBatch
+    from dpu_api.v1.logs_pb2 import JobEnd, LogBatch, ReadResponse
     from dpud.web.visitors import Services
+
+log = structlog.get_logger(__name__)
 
 #: Lines of a page. A log of millions costs no more.
 LINES = 500
@@ -77,16 +82,26 @@ async def last(services: Services, number: int, asked: Asked) -> LogPage:
 
 
 async def events(services: Services, number: int, asked: Asked, offset: int) -> AsyncIterator[str]:
-    """Yield server-sent events: lines as they come, and the end. Their identifier is where to resume."""
-    async for answer in _read(services, asked.request(number, offset=offset, follow=True)):
-        what = answer.WhichOneof("item")
-        if what == "batch":
-            lines = [[line.time, line.task, line.level, line.text] for line in _lines(answer.batch)]
-            yield f"id: {answer.offset}\nevent: lines\ndata: {json.dumps(lines)}\n\n"
-        elif what == "end":
-            yield f"event: end\ndata: {json.dumps(_end(answer.end))}\n\n"
-        else:
-            yield f"id: {answer.offset}\n\n"
+    """Yield server-sent events: lines as they come, and the end. Their identifier is where to resume.
+
+    Where the log service goes away they end, and the browser asks again.
+    """
+    yield "retry: 2000\n\n"
+    try:
+        async for answer in _read(services, asked.request(number, offset=offset, follow=True)):
+            yield _event(answer)
+    except grpc.RpcError as error:
+        log.warning("a log that is followed broke off", job=number, code=error.code().name)
+
+
+def _event(answer: ReadResponse) -> str:
+    what = answer.WhichOneof("item")
+    if what == "batch":
+        lines = [[line.time, line.task, line.level, line.text] for line in _lines(answer.batch)]
+        return f"id: {answer.offset}\nevent: lines\ndata: {json.dumps(lines)}\n\n"
+    if what == "end":
+        return f"event: end\ndata: {json.dumps(_end(answer.end))}\n\n"
+    return f"id: {answer.offset}\n\n"
 
 
 async def text(services: Services, number: int) -> AsyncIterator[str]:

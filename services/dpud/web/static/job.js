@@ -11,3 +11,4 @@ source.addEventListener('job', event => {
     if (!document.querySelector('details[open]')) location.reload()
   }, 1000)
 })
+source.addEventListener('reload', () => location.reload())

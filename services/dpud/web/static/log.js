@@ -2,6 +2,7 @@
 'use strict'
 const MOST = 5000
 const log = document.getElementById('log')
+const end = document.getElementById('end')
 const query = new URLSearchParams(location.search)
 query.set('offset', log.dataset.offset)
 const source = new EventSource(`/jobs/${log.dataset.job}/log/live?${query}`)
@@ -21,6 +22,9 @@ source.addEventListener('lines', event => {
   if (atEnd) log.scrollTop = log.scrollHeight
 })
 source.addEventListener('end', event => {
-  document.getElementById('end').textContent = JSON.parse(event.data)
+  end.textContent = JSON.parse(event.data)
   source.close()
 })
+source.addEventListener('reload', () => location.reload())
+source.onopen = () => { end.textContent = '' }
+source.onerror = () => { end.textContent = 'The connection is lost: trying again' }
