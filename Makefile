@@ -84,6 +84,9 @@ containers: .venv/.dev ## Build the images, run a job through containers, kill e
 k8s: .venv/.dev ## Render and check every overlay of the manifests, and the file of compose
 	$(PYTEST) tests/k8s/test_overlays.py tests/k8s/test_compose.py
 
+browser: .venv/.dev ## Look at the queue page in a real browser (as root installs chromium)
+	$(PYTEST) tests/browser
+
 wheel: .venv/.dev ## Build the wheel and run a job with it, in an empty environment outside the checkout
 	$(BIN)/python -m build --wheel --outdir build/wheel --no-isolation .
 	$(PYTEST) tests/wheel --wheel build/wheel
@@ -113,4 +116,4 @@ NO_PROMPT := $(addprefix --no-emit-package ,asttokens executing ipython ipython-
 clean: ## Remove what was built
 	rm -rf build dist .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo test cluster again dashboards monitoring images containers k8s chaos science slow check lint types layers protos released wheel bench bars docs lock clean
+.PHONY: help setup demo test cluster again dashboards monitoring images containers k8s browser chaos science slow check lint types layers protos released wheel bench bars docs lock clean
