@@ -141,6 +141,13 @@ def test_the_filter_shows_what_it_says_and_keeps_to_it_live(
         expect(page.get_by_text("No jobs that fit.")).to_be_visible()
 
 
+def test_an_operator_sees_the_workers(signed: BrowserContext, address: str, done: int) -> None:
+    assert done
+    with looking(signed, address) as page:
+        page.get_by_text("1 worker", exact=True).click()
+        expect(page.get_by_role("listitem")).to_have_text(re.compile(r"^local: \d of \d slots? at work$"))
+
+
 def test_a_job_is_found_by_its_number_with_its_tasks(signed: BrowserContext, address: str, done: int) -> None:
     with looking(signed, address) as page:
         page.get_by_role("link", name=str(done), exact=True).click()

@@ -112,6 +112,7 @@ class Site:
             visitor=visitor,
             rows=rows,
             about=about,
+            workers=await _workers(services),
             asked=asked,
             chosen=set(asked.getlist("state")),
             # Rows that come in live belong on the first page of everything.
@@ -263,6 +264,15 @@ async def _call(call: Any) -> Any:
         return await call
     except grpc.RpcError as error:
         raise from_rpc(error, "the DPU") from error
+
+
+async def _workers(services: Services) -> list[pb.Worker]:
+    """Return the workers, for operators; nobody else is told of them."""
+    try:
+        answer = await _call(services.scheduler.ListWorkers(pb.ListWorkersRequest(), timeout=DEADLINE_S))
+    except NotAllowed:
+        return []
+    return sorted(answer.workers, key=lambda worker: worker.name)
 
 
 def _found(services: Services, number: int) -> Any:
