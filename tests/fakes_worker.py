@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import zstandard
 
 from dpu.errors import DpuError, MissingCalibration, NotFound, UnknownSession, Unreachable
@@ -323,6 +324,10 @@ class Rig:
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     made: int = 0
     worker_pid: int = field(default_factory=os.getpid)
+    #: Processes of this one that are none of the worker's: another suite's database server, say.
+    elders: frozenset[int] = field(
+        default_factory=lambda: frozenset(child.pid for child in psutil.Process().children())
+    )
 
     def ship(self, recipes: str) -> str:
         return self.code.put(tree_of(recipes))

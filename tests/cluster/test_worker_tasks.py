@@ -138,7 +138,8 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[R
 
 def family(rig: Rig) -> list[psutil.Process]:
     """Return every process below the worker."""
-    return psutil.Process(rig.worker_pid).children(recursive=True)
+    own = [child for child in psutil.Process(rig.worker_pid).children() if child.pid not in rig.elders]
+    return [*own, *(process for child in own for process in child.children(recursive=True))]
 
 
 async def only_guarded_ones(rig: Rig) -> None:
