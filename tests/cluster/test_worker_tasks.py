@@ -138,8 +138,11 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[R
 
 def family(rig: Rig) -> list[psutil.Process]:
     """Return every process below the worker."""
-    own = [child for child in psutil.Process(rig.worker_pid).children() if child.pid not in rig.elders]
-    return [*own, *(process for child in own for process in child.children(recursive=True))]
+    found = [child for child in psutil.Process(rig.worker_pid).children() if child.pid not in rig.elders]
+    for child in found[:]:
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            found += child.children(recursive=True)
+    return found
 
 
 async def only_guarded_ones(rig: Rig) -> None:
