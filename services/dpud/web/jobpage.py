@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
@@ -11,15 +12,18 @@ from dpu.report import ENDED
 from dpu.values import from_map
 from dpu_api.v1 import scheduler_pb2 as pb
 from dpu_api.v1.job_pb2 import Task, TaskState
+from dpud.web.calls import DEADLINE_S, answered
 from dpud.web.queue import Row, duration, row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from starlette.responses import Response
+
     from dpu_api.v1.job_pb2 import Failure, Job
+    from dpud.web.visit import Route, Visit
     from dpud.web.visitors import Services
 
-DEADLINE_S = 20.0
 #: So many tasks are shown; of more, those that did not end normally come first.
 MOST_TASKS = 500
 
@@ -115,3 +119,32 @@ def _task_row(task: Task) -> TaskRow:
         started=f"{started:%H:%M:%S}" if started else "",
         ran=duration((ended - started).total_seconds()) if started and ended else "",
     )
+
+
+async def job(visit: Visit) -> Response:
+    """Show one job: its tasks, what it waits for, what went wrong first."""
+    page = await job_page(visit.services, visit.job)
+    return visit.show("job.html", **{key: getattr(page, key) for key in page.__slots__})
+
+
+async def cancel(visit: Visit) -> Response:
+    """Cancel a job and go back to it."""
+    await visit.form()
+    wish = pb.CancelJobsRequest(job_ids=[visit.job], reason="on the queue page")
+    await answered(visit.services.scheduler.CancelJobs(wish, timeout=DEADLINE_S))
+    return visit.lead(f"/jobs/{visit.job}")
+
+
+async def retry(visit: Visit) -> Response:
+    """Do again what a job did, and go to the new one."""
+    form = await visit.form()
+    wish = pb.RetryJobRequest(request_id=str(uuid.uuid4()), job_id=visit.job, only_failed="failed" in form)
+    answer = await answered(visit.services.scheduler.RetryJob(wish, timeout=DEADLINE_S))
+    return visit.lead(f"/jobs/{answer.job.id}")
+
+
+ROUTES: tuple[Route, ...] = (
+    ("GET", "/jobs/{job:int}", job),
+    ("POST", "/jobs/{job:int}/cancel", cancel),
+    ("POST", "/jobs/{job:int}/retry", retry),
+)

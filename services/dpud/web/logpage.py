@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
+from starlette.responses import StreamingResponse
 
 from dpu_api.v1.job_pb2 import JobState
 from dpu_api.v1.logs_pb2 import LogLevel, ReadRequest
+from dpud.web.calls import RETRY, again, answered, found, stream
+from dpud.web.visit import number
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from starlette.responses import Response
+
     from dpu_api.v1.logs_pb2 import JobEnd, LogBatch, ReadResponse
+    from dpud.web.visit import Route, Visit
     from dpud.web.visitors import Services
 
 log = structlog.get_logger(__name__)
@@ -40,11 +46,11 @@ class Asked:
         level = query.get("level", "")
         return cls(query.get("text", ""), level if level in LEVELS else "", query.get("chip", ""))
 
-    def request(self, number: int, **more: Any) -> ReadRequest:
+    def request(self, job: int, **more: Any) -> ReadRequest:
         """Return the call for these lines of a job."""
         chips = [self.chip] if self.chip else []
         level: Any = LEVELS[self.level]
-        return ReadRequest(job_id=number, text=self.text, level=level, chips=chips, **more)
+        return ReadRequest(job_id=job, text=self.text, level=level, chips=chips, **more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +74,11 @@ class LogPage:
     end: str
 
 
-async def last(services: Services, number: int, asked: Asked) -> LogPage:
+async def last(services: Services, job: int, asked: Asked) -> LogPage:
     """Return the last lines. Raises grpc.RpcError."""
     lines: list[Line] = []
     offset, end = 0, None
-    async for answer in _read(services, asked.request(number, tail=LINES)):
+    async for answer in _read(services, asked.request(job, tail=LINES)):
         offset = answer.offset or offset
         if answer.WhichOneof("item") == "batch":
             lines += _lines(answer.batch)
@@ -81,17 +87,17 @@ async def last(services: Services, number: int, asked: Asked) -> LogPage:
     return LogPage(lines, offset, is_open=end is None or end.open, end=_end(end))
 
 
-async def events(services: Services, number: int, asked: Asked, offset: int) -> AsyncIterator[str]:
+async def events(services: Services, job: int, asked: Asked, offset: int) -> AsyncIterator[str]:
     """Yield server-sent events: lines as they come, and the end. Their identifier is where to resume.
 
     Where the log service goes away they end, and the browser asks again.
     """
-    yield "retry: 2000\n\n"
+    yield RETRY
     try:
-        async for answer in _read(services, asked.request(number, offset=offset, follow=True)):
+        async for answer in _read(services, asked.request(job, offset=offset, follow=True)):
             yield _event(answer)
     except grpc.RpcError as error:
-        log.warning("a log that is followed broke off", job=number, code=error.code().name)
+        log.warning("a log that is followed broke off", job=job, code=error.code().name)
 
 
 def _event(answer: ReadResponse) -> str:
@@ -104,9 +110,9 @@ def _event(answer: ReadResponse) -> str:
     return f"id: {answer.offset}\n\n"
 
 
-async def text(services: Services, number: int) -> AsyncIterator[str]:
+async def text(services: Services, job: int) -> AsyncIterator[str]:
     """Yield the whole log as text, a piece a batch."""
-    async for answer in _read(services, ReadRequest(job_id=number)):
+    async for answer in _read(services, ReadRequest(job_id=job)):
         if answer.WhichOneof("item") == "batch":
             yield "".join(f"{line.time} [{line.task}] {line.text}\n" for line in _lines(answer.batch))
 
@@ -136,3 +142,42 @@ def _end(end: JobEnd | None) -> str:
         return f"The lines were deleted by {end.deleted_by}"
     whole = "and the log is complete" if end.complete else "and lines are missing"
     return f"The job has ended as {JobState.Name(end.state).removeprefix('JOB_STATE_')}, {whole}"
+
+
+async def log_page(visit: Visit) -> Response:
+    """Show the last lines of a job's log, as the query selects them."""
+    asked = Asked.of(visit.asked)
+    await answered(found(visit.services, visit.job))
+    page = await last(visit.services, visit.job, asked)
+    return visit.show("log.html", number=visit.job, asked=asked, page=page)
+
+
+async def live(visit: Visit) -> Response:
+    """Send a job's lines as they are written, from an offset on, as server-sent events."""
+    # A browser that lost its connection says where it was.
+    offset = number(visit.request.headers.get("last-event-id") or visit.asked.get("offset"))
+    if broken := await again(found(visit.services, visit.job)):
+        return stream(broken)
+    return stream(events(visit.services, visit.job, Asked.of(visit.asked), offset))
+
+
+async def download(visit: Visit) -> Response:
+    """Send a job's whole log as a file."""
+    await answered(found(visit.services, visit.job))
+    pieces = text(visit.services, visit.job)
+    first = await anext(pieces, "")  # what is refused is refused before the file begins
+
+    async def whole() -> AsyncIterator[str]:
+        yield first
+        async for piece in pieces:
+            yield piece
+
+    headers = {"content-disposition": f'attachment; filename="job-{visit.job}.log"'}
+    return StreamingResponse(whole(), media_type="text/plain; charset=utf-8", headers=headers)
+
+
+ROUTES: tuple[Route, ...] = (
+    ("GET", "/jobs/{job:int}/log", log_page),
+    ("GET", "/jobs/{job:int}/log/live", live),
+    ("GET", "/jobs/{job:int}/log.txt", download),
+)

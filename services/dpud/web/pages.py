@@ -17,9 +17,10 @@ HERE = Path(__file__).parent
 
 
 class Pages:
-    """The pages of one DPU."""
+    """The pages of one DPU, in `at` on this server: '' or '/groningen'."""
 
-    def __init__(self, **shared: str) -> None:
+    def __init__(self, at: str, **shared: str) -> None:
+        self.at = at
         self._environment = Environment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
@@ -27,7 +28,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.globals.update(shared)
+        self._environment.globals.update(shared, at=at)
         self._row = self._environment.get_template("row.html")
 
     def show(self, template: str, status: HTTPStatus = HTTPStatus.OK, **values: Any) -> HTMLResponse:

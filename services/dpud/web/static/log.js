@@ -5,7 +5,7 @@ const log = document.getElementById('log')
 const end = document.getElementById('end')
 const query = new URLSearchParams(location.search)
 query.set('offset', log.dataset.offset)
-const source = new EventSource(`/jobs/${log.dataset.job}/log/live?${query}`)
+const source = new EventSource(`${document.documentElement.dataset.at}/jobs/${log.dataset.job}/log/live?${query}`)
 log.scrollTop = log.scrollHeight
 
 source.addEventListener('lines', event => {

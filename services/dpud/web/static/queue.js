@@ -25,7 +25,7 @@ function place (job) {
   if (empty) empty.remove()
 }
 
-const source = new EventSource(`/live?after=${table.dataset.after}`)
+const source = new EventSource(`${document.documentElement.dataset.at}/live?after=${table.dataset.after}`)
 source.addEventListener('job', event => place(JSON.parse(event.data)))
 source.addEventListener('reload', () => location.reload())
 source.onopen = () => { live.textContent = '· live' }
