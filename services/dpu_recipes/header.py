@@ -16,6 +16,8 @@ Header: TypeAlias = "Mapping[str, Any]"
 _MJD_ORIGIN = datetime(1858, 11, 17, tzinfo=UTC)
 
 _COMPARISON = re.compile(r"(<=|>=|<|>)\s*([-+0-9.eE]+)")
+#: Dates as FITS had them before 1999; a CCD took none before the sixties.
+_OLD_DATE = re.compile(r"(\d\d)/(\d\d)/([6-9]\d)(?=T|$)")
 _SEXAGESIMAL = re.compile(r"([-+]?)(\d+)[: hd]+(\d+)[: m']+(\d+(?:\.\d*)?)")
 
 
@@ -97,7 +99,7 @@ def angle(header: Header, keys: Sequence[str], *, hours: bool = False) -> float 
 def moment(header: Header, keys: Sequence[str], clock: Sequence[str] = ()) -> datetime:
     """Return an instant, UTC, from an ISO text; a text without a time gets that under one of `clock`.
 
-    Raises HeaderError.
+    'DD/MM/YY', as before 1999, is a day of 19YY. Raises HeaderError.
     """
     key, value = find(header, keys)
     if value is None:
@@ -106,7 +108,7 @@ def moment(header: Header, keys: Sequence[str], clock: Sequence[str] = ()) -> da
     if "T" not in written and (time := text(header, clock)):
         written = f"{written}T{time}"
     try:
-        found = datetime.fromisoformat(written)
+        found = datetime.fromisoformat(_OLD_DATE.sub(r"19\3-\2-\1", written))
     except ValueError:
         raise HeaderError(f"{key}={value!r} is not a date such as '2000-04-28T23:15:00.123'") from None
     if "T" not in written:
@@ -142,7 +144,9 @@ def fits_any(header: Header, groups: Sequence[Mapping[str, str]]) -> bool:
 def _fits(value: Any, pattern: str) -> bool:
     if comparison := _COMPARISON.fullmatch(pattern):
         return _compare(value, comparison[1], float(comparison[2]))
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, bool):
+        return pattern.upper() in ({"T", "TRUE"} if value else {"F", "FALSE"})
+    if isinstance(value, int | float):
         try:
             return float(value) == float(pattern)
         except ValueError:

@@ -20,7 +20,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "date_obs": ("DATE-OBS", "DATE-BEG"),
     "time_obs": ("TIME-OBS", "UTC", "UT"),
     "mjd": (),
-    "exptime": ("EXPTIME",),
+    "exptime": ("EXPTIME", "EXPOSURE"),
     "filter": ("FILTER",),
     "object": ("OBJECT",),
     "chip": ("EXTNAME",),
@@ -105,10 +105,21 @@ class _Table:
 
     def patterns(self) -> dict[str, str]:
         """Take everything as patterns by keyword. Raises InstrumentError where there is none."""
-        found = {name: self.take(name, str) for name in self.names()}
+        found = {_keyword(name): self._pattern(name) for name in self.names()}
         if not found:
             raise InstrumentError(f"{self._file}: {self._name.rstrip('.')} has no pattern")
         return found
+
+    def keywords(self, key: str) -> tuple[str, ...]:
+        """Take a header keyword or a list of them; () where there is none."""
+        return tuple(_keyword(name) for name in self.texts(key))
+
+    def _pattern(self, key: str) -> str:
+        """Take a pattern: a text, or a number or a truth as it is."""
+        value = self._table.pop(key)
+        if not isinstance(value, str | int | float):
+            self.refuse(key, value, "a text or a number is needed")
+        return str(value)
 
     def numbers(self) -> dict[str, float]:
         return {name: self.take(name, float) for name in self.names()}
@@ -123,6 +134,11 @@ class _Table:
 
     def refuse(self, key: str, value: object, why: str) -> NoReturn:
         raise InstrumentError(f"{self._file}: {self._name}{key} = {value!r}: {why}")
+
+
+def _keyword(name: str) -> str:
+    """Return a header keyword as headers are asked for it; our own names are in small letters."""
+    return name if name in KEYS else name.upper().removeprefix("HIERARCH ")
 
 
 _KINDS: Final[Mapping[type, str]] = {
@@ -150,7 +166,7 @@ def _instrument(table: _Table, source: str) -> Instrument:
         skip=tuple(row.patterns() for row in table.tables("skip", needed=False)),
         keys=_keys(table.table("keys")),
         types=_types(table),
-        modes=table.texts("modes"),
+        modes=table.keywords("modes"),
         fringing=table.texts("fringing"),
         limits=_limits(table.table("limits")),
         minima=_minima(table.table("minima")),
@@ -211,7 +227,7 @@ def _chips(table: _Table, defaults: Mapping[str, float]) -> tuple[Chip, ...]:
 
 
 def _keys(table: _Table) -> dict[str, tuple[str, ...]]:
-    found = {name: table.texts(name) or default for name, default in KEYS.items()}
+    found = {name: table.keywords(name) or default for name, default in KEYS.items()}
     table.done()
     return found
 

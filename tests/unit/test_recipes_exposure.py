@@ -341,7 +341,7 @@ HEADERS: list[tuple[dict[str, Any], str]] = [
     ({"DATE_OBS": None}, "image 1: has no start of the exposure: none of DATE-OBS, DATE-BEG"),
     ({"DATE_OBS": "NaN"}, "image 1: DATE-OBS='NaN' is not a date such as '2000-04-28T23:15:00.123'"),
     ({"DATE_OBS": "2000-04-28"}, "image 1: DATE-OBS='2000-04-28' is a date without a time of day"),
-    ({"EXPTIME": None}, "image 1: has none of EXPTIME"),
+    ({"EXPTIME": None}, "image 1: has none of EXPTIME, EXPOSURE"),
     ({"EXPTIME": "nan"}, "image 1: EXPTIME='nan' is not a finite number"),
     ({"EXPTIME": -1.0}, "image 1: has a negative exposure time of -1 s"),
     ({"EXPTIME": 300.0}, "image 1: contradicts itself: a bias of 300 s"),
