@@ -126,7 +126,7 @@ class Link:
         """Return the services, opened where they are not. Raises Unreachable or NotLoggedIn."""
         with self._lock:
             if self._services is None or self._services.pid != os.getpid():
-                self._where = self._locate()
+                self._where = self.locate()
                 self._services = self._open(self._where)
             return self._services
 
@@ -149,7 +149,7 @@ class Link:
         if not self.is_local:
             return
         with self._lock:
-            where = self._locate()
+            where = self.locate()
             if where != self._where:  # calls of other threads may still use the old channels: nobody closes them
                 self._where, self._services = where, self._open(where)
 
@@ -165,7 +165,8 @@ class Link:
             pid=os.getpid(),
         )
 
-    def _locate(self) -> Addresses:
+    def locate(self) -> Addresses:
+        """Return where the services are; the embedded DPU is started. Raises NotLoggedIn, and grpc.RpcError."""
         if self.is_local:
             local = _ensure(self._home, self._say)
             # It has just answered: one of its services that does not is on its way up.

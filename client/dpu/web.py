@@ -11,9 +11,12 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+import grpc
+
 from dpu import local
 from dpu.config import Config
 from dpu.errors import Unreachable, UsageError
+from dpu.link import Link
 from dpu.report import Reporter
 
 if TYPE_CHECKING:
@@ -52,19 +55,22 @@ def _environment(port: int, key: str) -> dict[str, str]:
     """Return the settings of the page. Raises UsageError for a DPU whose user is known by an OpenID provider."""
     config = Config.read(os.environ)
     known = config.find(config.dpu_name)
-    scheduler, logs, token = known.address, known.logs or known.address, known.token_file
-    if known.is_local:
-        place = local.ensure(config.home, Reporter().say)
-        scheduler = logs = place.address
-        token = local.Home(config.home).token
+    token = local.Home(config.home).token if known.is_local else known.token_file
     if token is None:
         raise UsageError(f"DPU {known.name!r} has an OpenID provider: it has a queue page of its own, ask its operator")
+    link = Link(known, config.project, home=config.home, say=Reporter().say)
+    try:
+        where = link.locate()
+    except grpc.RpcError as error:
+        raise link.meaning(error) from error
     return {
         **{name: os.environ[name] for name in local.KEPT if name in os.environ},
         "DPU_NAME": known.name,
         "DPU_LISTEN": f"127.0.0.1:{port}",
-        "DPU_SCHEDULER": scheduler,
-        "DPU_LOGS": logs,
+        "DPU_SCHEDULER": where.scheduler,
+        "DPU_LOGS": where.logs,
+        "DPU_ARCHIVE": where.archive,
+        "DPU_CODE": where.code,
         "DPU_TOKEN_FILE": str(token),
         "DPU_PROJECT": config.project,
         "DPU_WEB_KEY": key,

@@ -207,9 +207,13 @@ def _sqlite(file: Path) -> Finding:
 def _peers(patient: Patient) -> Iterator[Finding]:
     for key, call in _CALLS.get(patient.service, {}).items():
         address = patient.environment.get(key, Address.parse_several)
-        token = patient.environment.secret("DPU_TOKEN_FILE") if call else ""
-        with open_channel(address.text, token, "") as channel:
+        with open_channel(address.text, patient.environment.secret("DPU_TOKEN_FILE"), "") as channel:
             yield _peer(key, address, channel, call)
+    # The page calls with the tokens of people.
+    for place in getattr(patient.settings, "places", ()):
+        for key, address in place.addresses.items():
+            with open_channel(address.text, "", "") as channel:
+                yield _peer(key, address, channel, None)
 
 
 def _peer(key: str, address: Address, channel: grpc.Channel, call: _Call | None) -> Finding:
@@ -276,8 +280,8 @@ def _asks_code(channel: grpc.Channel) -> str:
     return ""
 
 
-#: Whom each service calls, and how it can try its own token there; None: it calls with those of people.
-_CALLS: Mapping[str, Mapping[str, _Call | None]] = {
+#: Whom each service calls, and how it can try its own token there.
+_CALLS: Mapping[str, Mapping[str, _Call]] = {
     "scheduler": {"DPU_ARCHIVE": _asks_archive, "DPU_LOGS": _asks_logs},
     "worker": {
         "DPU_SCHEDULER": _asks_scheduler,
@@ -285,7 +289,6 @@ _CALLS: Mapping[str, Mapping[str, _Call | None]] = {
         "DPU_LOGS": _asks_logs_as_worker,
         "DPU_CODE": _asks_code,
     },
-    "web": {"DPU_SCHEDULER": None, "DPU_LOGS": None},
 }
 
 

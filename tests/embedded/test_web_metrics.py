@@ -17,6 +17,7 @@ async def test_the_page_says_what_runs_here():
         "DPU_LISTEN": f"127.0.0.1:{pages}",
         "DPU_SCHEDULER": "unix:/nowhere",
         "DPU_LOGS": "unix:/nowhere",
+        "DPU_ARCHIVE": "unix:/nowhere",
         "DPU_METRICS_LISTEN": f"127.0.0.1:{metrics}",
     }
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "dpud", "web", env=os.environ | settings)

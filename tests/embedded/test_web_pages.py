@@ -21,13 +21,15 @@ from dpu.channel import target
 from dpu_api.v1 import job_pb2, logs_pb2, scheduler_pb2
 from dpud.hosting.settings import Address, BadSetting, Environment
 from dpud.web.main import Settings, serving
+from dpud.web.places import Place
 from dpud.web.queue import duration, row, states
 from dpud.web.visitors import Entry
 from fakes_client import SECRET, Script, batch, job, job_end, task
 from fakes_client import serving as scripted
+from fakes_fleet import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
 RUNNING = job_pb2.JOB_STATE_RUNNING
 #: What nobody's name or log line may do to a page.
@@ -84,13 +86,13 @@ def script() -> Script:
 
 
 @asynccontextmanager
-async def pages(script: Script, folder: Any, **changes: Any) -> AsyncIterator[Browser]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+async def pages(
+    script: Script, folder: Any, names: Sequence[str] = ("groningen",), **changes: Any
+) -> AsyncIterator[Browser]:
     with scripted(folder, script) as address:
-        place = Address.parse(address)
-        settings = Settings("groningen", Address.parse(f"127.0.0.1:{port}"), place, place, **changes)
+        at = Address.parse(address)
+        places = tuple(Place(name=name, scheduler=at, logs=at, archive=at, code=at) for name in names)
+        settings = Settings(Address.parse(f"127.0.0.1:{free_port()}"), places, **changes)
         async with serving(settings) as url:
             yield Browser(url)
 
@@ -128,7 +130,7 @@ async def test_without_a_token_every_page_leads_to_the_sign_in(script, tmp_path)
         assert (status, "the token is unknown to this DPU" in page) == (401, True)
         status, page, _ = await browser.sign_in(project="VST")
         assert (status, "not a member of project &#39;VST&#39;" in page) == (401, True)
-        assert not [cookie for cookie in browser.jar if cookie.name == "dpu-token"]
+        assert not [cookie for cookie in browser.jar if cookie.name.endswith("-token")]
 
 
 async def test_a_key_lets_in_once(script, tmp_path):
@@ -142,6 +144,49 @@ async def test_signing_out_forgets_the_token(browser):
     stamp = re.search(r'name="stamp" value="(\w+)"', (await browser.get())[1])[1]
     assert "Sign in" in (await browser.post("logout", stamp=stamp))[1]
     assert "Sign in" in (await browser.get())[1]
+
+
+async def test_of_several_dpus_each_has_its_pages_and_its_visitors(script, tmp_path):
+    async with pages(script, tmp_path, ("groningen", "leiden")) as browser:
+        assert (await browser.get("/"))[2].url.endswith("/groningen/login")
+        await browser.post("groningen/login", token=SECRET, project="KIDS")
+        _, page, _ = await browser.get("/")
+        assert re.findall(r'<a href="/(\w+)/"( aria-current="true")?>\w+</a>', page) == [
+            ("groningen", ' aria-current="true"'),
+            ("leiden", ""),
+        ]
+        assert 'href="/groningen/jobs/6"' in page
+        assert "Job 6" in (await browser.get("/groningen/jobs/6"))[1]
+        assert (await browser.get("/leiden/jobs/6"))[2].url.endswith("/leiden/login")
+        assert (await browser.get("/jobs/6"))[0] == 404
+
+
+def test_the_dpus_of_a_file_are_read_with_what_is_wrong_with_them(tmp_path):
+    file = tmp_path / "dpus.toml"
+    values = Environment({"DPU_LISTEN": "127.0.0.1:80", "DPU_WEB_DPUS": str(file)})
+    with pytest.raises(BadSetting, match=r"dpus.toml.: cannot be read"):
+        Settings.read(values)
+    good = '[{}]\nscheduler = "dpu:1"\nlogs = "dpu:2"\narchive = "dpu:3"\n'
+    for text, wrong in (
+        ("", "names no DPU"),
+        ("[", "is not TOML"),
+        ("groningen = 1", r"must be a table, \[groningen\]"),
+        ('[g]\ncolour = "red"', r"\[g\] colour is unknown; known are scheduler, logs, archive, code"),
+        ('[g]\nscheduler = "x"', r"\[g\] DPU_SCHEDULER='x': must be"),
+        (good.format("static"), "DPU_NAME='static': must be letters"),
+    ):
+        file.write_text(text)
+        with pytest.raises(BadSetting, match=wrong):
+            Settings.read(values)
+    file.write_text(good.format("groningen") + good.format("leiden"))
+    found = Settings.read(values).places
+    assert [(place.name, place.archive.text, place.code) for place in found] == [
+        ("groningen", "dpu:3", None),
+        ("leiden", "dpu:3", None),
+    ]
+    keyed = Environment({"DPU_LISTEN": "127.0.0.1:80", "DPU_WEB_DPUS": str(file), "DPU_WEB_KEY": "k"})
+    with pytest.raises(BadSetting, match="DPU_WEB_DPUS names several"):
+        Settings.read(keyed)
 
 
 async def test_a_job_shows_its_tasks_what_it_waits_for_and_its_first_failure(browser, script):
@@ -200,7 +245,7 @@ async def test_while_the_dpu_is_away_a_page_says_so_and_a_log_that_is_followed_a
 
 async def test_what_is_live_loads_the_page_again_for_whoever_is_known_no_more(browser):
     for cookie in browser.jar:
-        if cookie.name == "dpu-token":
+        if cookie.name.endswith("-token"):
             cookie.value = "revoked"
     for path in ("/live", "/jobs/5/log/live"):
         assert (await browser.get(path))[1] == "event: reload\ndata:\n\n"
@@ -283,11 +328,12 @@ async def test_forms_that_are_none_and_numbers_that_are_none_are_refused(browser
 
 
 def test_a_page_beyond_loopback_needs_tls(tmp_path):
-    values = {"DPU_NAME": "g", "DPU_LISTEN": "0.0.0.0:80", "DPU_SCHEDULER": "unix:/a", "DPU_LOGS": "unix:/a"}
+    services = dict.fromkeys(("DPU_SCHEDULER", "DPU_LOGS", "DPU_ARCHIVE"), "unix:/a")
+    values = {"DPU_NAME": "g", "DPU_LISTEN": "0.0.0.0:80", **services}
     with pytest.raises(BadSetting, match="tokens need TLS"):
         Settings.read(Environment(values))
     local = Settings.read(Environment({**values, "DPU_LISTEN": "127.0.0.1:80"}))
-    assert (local.entry, target(local.scheduler.text)) == (None, "unix:/a")
+    assert (local.entry, target(local.places[0].scheduler.text)) == (None, "unix:/a")
     (tmp_path / "token").write_text("s3cret\n")
     keyed = {**values, "DPU_LISTEN": "127.0.0.1:80", "DPU_WEB_KEY": "k", "DPU_TOKEN_FILE": str(tmp_path / "token")}
     assert Settings.read(Environment(keyed)).entry == Entry("k", "s3cret", "default")
@@ -297,7 +343,7 @@ async def test_an_address_that_is_taken_is_said(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         place = Address.parse(f"127.0.0.1:{taken.getsockname()[1]}")
         with pytest.raises(BadSetting, match="cannot listen there"):
-            async with serving(Settings("g", place, place, place)):
+            async with serving(Settings(place, (Place(name="g", scheduler=place, logs=place, archive=place),))):
                 pass
     assert not list(tmp_path.iterdir())
 

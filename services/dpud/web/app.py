@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -15,16 +16,21 @@ import dpu
 from dpu.errors import DpuError, NotAllowed, NotFound, NotLoggedIn, Unreachable, UsageError
 from dpu.status import from_rpc
 from dpud.web import jobpage, logpage, queuepage
+from dpud.web.cookies import Cookies
 from dpud.web.pages import HERE, Pages
 from dpud.web.policy import Headed
 from dpud.web.signin import SignIn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
+    from dpud.web.places import Place
     from dpud.web.visitors import Doors, Entry
 
+ROUTES = (*queuepage.ROUTES, *jobpage.ROUTES, *logpage.ROUTES)
 #: How errors look in a browser.
 STATUSES: tuple[tuple[type[DpuError], HTTPStatus], ...] = (
     (NotLoggedIn, HTTPStatus.UNAUTHORIZED),
@@ -35,35 +41,74 @@ STATUSES: tuple[tuple[type[DpuError], HTTPStatus], ...] = (
 )
 
 
+def app(
+    places: Sequence[Place], doors: Sequence[Doors], *, entry: Entry | None = None, secure: bool = False
+) -> ASGIApp:
+    """Return what a web server serves: the pages of one DPU, or of several, each under its name."""
+    several = tuple(place.name for place in places) if len(places) > 1 else ()
+    sites = [
+        Site(
+            Pages(f"/{place.name}" if several else "", dpu=place.name, dpus=several, version=dpu.__version__),
+            door,
+            Cookies(place.name, secure=secure),
+        )
+        for place, door in zip(places, doors, strict=True)
+    ]
+
+    async def first(_request: Request) -> Response:
+        return RedirectResponse(f"{sites[0].at}/", HTTPStatus.SEE_OTHER)
+
+    return Headed(
+        Starlette(
+            routes=[
+                Mount("/static", StaticFiles(directory=HERE / "static")),
+                *([Route("/", first)] if several else []),
+                *(Mount(site.at, app=site.app(entry)) for site in sites),
+            ]
+        )
+    )
+
+
 class Site:
     """The pages of one DPU."""
 
-    def __init__(self, name: str, doors: Doors, *, entry: Entry | None = None, secure: bool = False) -> None:
-        self._pages = Pages("", dpu=name, version=dpu.__version__)
-        self._signin = SignIn(self._pages, doors, entry=entry, secure=secure)
+    def __init__(self, pages: Pages, doors: Doors, cookies: Cookies) -> None:
+        self._pages = pages
+        self._doors = doors
+        self._cookies = cookies
 
-    def app(self) -> ASGIApp:
-        """Return what a web server serves."""
-        signed, signin = self._signin.signed, self._signin
-        return Headed(
-            Starlette(
-                routes=[
-                    *(
-                        Route(path, signed(page), methods=[method])
-                        for method, path, page in (*queuepage.ROUTES, *jobpage.ROUTES, *logpage.ROUTES)
-                    ),
-                    Route("/login", signin.login, methods=["GET", "POST"]),
-                    Route("/enter", signin.enter),
-                    Route("/logout", signed(signin.logout), methods=["POST"]),
-                    Mount("/static", StaticFiles(directory=HERE / "static")),
-                ],
-                exception_handlers={DpuError: self._refused, grpc.RpcError: self._refused},
-            )
+    @property
+    def at(self) -> str:
+        """Where they are on this server."""
+        return self._pages.at
+
+    def app(self, entry: Entry | None = None) -> ASGIApp:
+        """Return what answers for them."""
+        signin = SignIn(self._pages, self._doors, self._cookies, entry)
+        return Starlette(
+            routes=[
+                *(Route(path, signin.signed(page), methods=[method]) for method, path, page in ROUTES),
+                Route("/login", signin.login, methods=["GET", "POST"]),
+                Route("/enter", signin.enter),
+                Route("/logout", signin.signed(signin.logout), methods=["POST"]),
+            ],
+            exception_handlers={
+                DpuError: self._refused,
+                grpc.RpcError: self._refused,
+                HTTPException: self._nowhere,
+            },
         )
 
     def _refused(self, _request: Request, error: Exception) -> Response:
         known = error if isinstance(error, DpuError) else from_rpc(error, "the DPU")
         if isinstance(known, NotLoggedIn):
-            return RedirectResponse(f"{self._pages.at}/login", HTTPStatus.SEE_OTHER)
+            return RedirectResponse(f"{self.at}/login", HTTPStatus.SEE_OTHER)
         status = next((status for kind, status in STATUSES if isinstance(known, kind)), HTTPStatus.BAD_GATEWAY)
-        return self._pages.show("refused.html", status, visitor=None, phrase=status.phrase, message=known.message)
+        return self._show(status, known.message)
+
+    def _nowhere(self, _request: Request, error: Exception) -> Response:
+        status = HTTPStatus(getattr(error, "status_code", HTTPStatus.NOT_FOUND))
+        return self._show(status, "there is no such page" if status == HTTPStatus.NOT_FOUND else status.description)
+
+    def _show(self, status: HTTPStatus, message: str) -> Response:
+        return self._pages.show("refused.html", status, visitor=None, phrase=status.phrase, message=message)

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -14,7 +15,8 @@ import uvicorn
 from dpud.hosting.metrics import expose
 from dpud.hosting.server import until_stopped
 from dpud.hosting.settings import Address, BadSetting, Environment, Tls
-from dpud.web.app import Site
+from dpud.web.app import app
+from dpud.web.places import Place, read_several
 from dpud.web.visitors import Doors, Entry
 
 if TYPE_CHECKING:
@@ -30,11 +32,9 @@ GRACE_S = 3
 class Settings:
     """What the queue page is told."""
 
-    #: Name of the DPU.
-    name: str
     listen: Address
-    scheduler: Address
-    logs: Address
+    #: The DPUs that it shows; of several, each under its name.
+    places: tuple[Place, ...]
     tls: Tls | None = None
     #: Who is let in without typing a token, by a key in the address.
     entry: Entry | None = None
@@ -43,15 +43,14 @@ class Settings:
 
     @classmethod
     def read(cls, environment: Environment) -> Settings:
-        """Read DPU_NAME, DPU_LISTEN, DPU_SCHEDULER, DPU_LOGS, the files of TLS, DPU_WEB_KEY and DPU_METRICS_LISTEN.
+        """Read DPU_LISTEN, DPU_WEB_DPUS or what Place reads, the files of TLS, DPU_WEB_KEY and DPU_METRICS_LISTEN.
 
         Raises BadSetting.
         """
+        several = environment.get("DPU_WEB_DPUS", Path, None)
         settings = cls(
-            name=environment.get("DPU_NAME", str),
             listen=environment.get("DPU_LISTEN", Address.parse),
-            scheduler=environment.get("DPU_SCHEDULER", Address.parse_several),
-            logs=environment.get("DPU_LOGS", Address.parse_several),
+            places=read_several(several) if several else (Place.read(environment),),
             tls=Tls.read(environment),
             entry=_entry(environment),
             metrics=environment.get("DPU_METRICS_LISTEN", Address.parse, None),
@@ -66,20 +65,20 @@ class Settings:
 
 def _entry(environment: Environment) -> Entry | None:
     key = environment.get("DPU_WEB_KEY", str, "")
-    return (
-        Entry(key, environment.secret("DPU_TOKEN_FILE"), environment.get("DPU_PROJECT", str, "default"))
-        if key
-        else None
-    )
+    if not key:
+        return None
+    if environment.get("DPU_WEB_DPUS", str, ""):
+        raise BadSetting("DPU_WEB_KEY: lets in to one DPU, and DPU_WEB_DPUS names several: set one of the two")
+    return Entry(key, environment.secret("DPU_TOKEN_FILE"), environment.get("DPU_PROJECT", str, "default"))
 
 
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[str]:
     """Serve the pages until the block ends; give their address, as a browser has it."""
-    doors = Doors(settings.scheduler.text, settings.logs.text)
-    site = Site(settings.name, doors, entry=settings.entry, secure=settings.tls is not None)
+    doors = [Doors(place) for place in settings.places]
+    pages = app(settings.places, doors, entry=settings.entry, secure=settings.tls is not None)
     config = uvicorn.Config(
-        site.app(),
+        pages,
         ssl_certfile=settings.tls.certificate if settings.tls else None,
         ssl_keyfile=settings.tls.key if settings.tls else None,
         lifespan="off",
@@ -97,7 +96,8 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         finally:
             server.should_exit = True
             await asyncio.gather(task, return_exceptions=True)
-            await doors.close()
+            for each in doors:
+                await each.close()
 
 
 class _Server(uvicorn.Server):

@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 class Pages:
     """The pages of one DPU, in `at` on this server: '' or '/groningen'."""
 
-    def __init__(self, at: str, **shared: str) -> None:
+    def __init__(self, at: str, **shared: object) -> None:
         self.at = at
         self._environment = Environment(
             loader=FileSystemLoader(HERE / "templates"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import secrets
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -18,36 +19,30 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from dpud.web.cookies import Cookies
     from dpud.web.live import Hub
     from dpud.web.pages import Pages
     from dpud.web.visitors import Doors, Entry
-
-COOKIE = "dpu-token"
-PROJECT = "dpu-project"
-#: Whose jobs are "mine": a filter. Who calls is said by the token alone.
-USER = "dpu-user"
 
 
 class SignIn:
     """Lets people in and out."""
 
-    def __init__(self, pages: Pages, doors: Doors, *, entry: Entry | None, secure: bool) -> None:
+    def __init__(self, pages: Pages, doors: Doors, cookies: Cookies, entry: Entry | None) -> None:
         self._pages = pages
         self._doors = doors
         self._entry = entry
-        self._secure = secure
+        self._cookies = cookies
         self._hubs: dict[str, Hub] = {}
 
     def signed(self, page: Callable[[Visit], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         """Return the page for whoever is signed in; others go to sign in."""
 
         async def shown(request: Request) -> Response:
-            token = request.cookies.get(COOKIE, "")
-            if not token:
+            visitor = self._cookies.visitor(request)
+            if visitor is None:
                 return self._lead("/login")
-            project, user = request.cookies.get(PROJECT, "default"), request.cookies.get(USER, "")
-            visitor = Visitor(token=token, project=project, user=user)
-            services = self._doors.services(token, project)
+            services = self._doors.services(visitor.token, visitor.project)
             return await page(Visit(request, visitor, services, self._pages, self._hubs))
 
         return shown
@@ -77,16 +72,15 @@ class SignIn:
         """Forget the visitor."""
         await visit.form()
         answer = visit.lead("/login")
-        for name in (COOKIE, PROJECT, USER):
-            answer.delete_cookie(name)
+        self._cookies.forget(answer)
         return answer
 
     async def _let_in(self, token: str, project: str) -> Response:
         """Return the way to the queue, with the cookies. Raises NotLoggedIn, NotAllowed."""
         known = await answered(about(self._doors.services(token, project)))
         answer = self._lead("/")
-        for name, value in ((COOKIE, token), (PROJECT, project), (USER, known.user)):
-            answer.set_cookie(name, value, httponly=True, samesite="strict", secure=self._secure, max_age=30 * 86400)
+        visitor = Visitor(token=token, project=project, user=known.user, seed=secrets.token_urlsafe(16))
+        self._cookies.keep(answer, visitor)
         return answer
 
     def _lead(self, path: str) -> Response:

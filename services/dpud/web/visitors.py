@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dpu.channel import open_async_channel
+from dpu_api.v1.archive_pb2_grpc import ArchiveServiceStub
+from dpu_api.v1.codeship_pb2_grpc import CodeServiceStub
 from dpu_api.v1.logs_pb2_grpc import LogServiceStub
 from dpu_api.v1.scheduler_pb2_grpc import SchedulerServiceStub
 
 if TYPE_CHECKING:
     from grpc import aio
+
+    from dpud.web.places import Place
 
 #: Visitors whose channels are kept open; whoever comes again later gets new ones.
 REMEMBERED = 1000
@@ -25,16 +29,19 @@ class Visitor:
 
     token: str
     project: str
+    #: Whose jobs are "mine": a filter. Who calls is said by the token alone.
     user: str
+    #: What the stamp of a form is made from; as long as somebody stays signed in.
+    seed: str
 
     @property
     def stamp(self) -> str:
         """What every form carries: nobody else's page can know it (cross-site request forgery)."""
-        return hmac.new(self.token.encode(), b"form", hashlib.sha256).hexdigest()
+        return hmac.new(self.seed.encode(), self.user.encode(), hashlib.sha256).hexdigest()
 
     def sent(self, stamp: str) -> bool:
         """Return whether a form with `stamp` came from a page of ours."""
-        return hmac.compare_digest(stamp, self.stamp)
+        return bool(self.seed) and hmac.compare_digest(stamp.encode(), self.stamp.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +59,17 @@ class Services:
 
     scheduler: SchedulerServiceStub
     logs: LogServiceStub
+    archive: ArchiveServiceStub
+    #: None where the pages do not know where it is.
+    code: CodeServiceStub | None
     channels: tuple[aio.Channel, ...]
 
 
 class Doors:
-    """Channels to the services, one set a visitor."""
+    """Channels to the services of one DPU, one set a visitor."""
 
-    def __init__(self, scheduler: str, logs: str) -> None:
-        self._scheduler = scheduler
-        self._logs = logs
+    def __init__(self, place: Place) -> None:
+        self._place = place
         self._open: OrderedDict[tuple[str, str], Services] = OrderedDict()
 
     def services(self, token: str, project: str) -> Services:
@@ -82,7 +91,16 @@ class Doors:
                 await channel.close()
 
     def _opened(self, token: str, project: str) -> Services:
-        scheduler = open_async_channel(self._scheduler, token, project)
-        logs = scheduler if self._logs == self._scheduler else open_async_channel(self._logs, token, project)
-        at: Any = scheduler  # the stubs' types know the synchronous channel, too
-        return Services(SchedulerServiceStub(at), LogServiceStub(logs), tuple({scheduler, logs}))
+        place = self._place
+        addresses = [place.scheduler, place.logs, place.archive, *([place.code] if place.code else [])]
+        # Services of one address share a channel. The stubs' types know the synchronous one, too.
+        at: dict[str, Any] = {}
+        for text in dict.fromkeys(address.text for address in addresses):
+            at[text] = open_async_channel(text, token, project)
+        return Services(
+            SchedulerServiceStub(at[place.scheduler.text]),
+            LogServiceStub(at[place.logs.text]),
+            ArchiveServiceStub(at[place.archive.text]),
+            CodeServiceStub(at[place.code.text]) if place.code else None,
+            tuple(at.values()),
+        )
