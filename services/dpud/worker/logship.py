@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -18,7 +19,7 @@ from dpud.worker.lines import Level, Lines, Stream, now_us
 from dpud.worker.peers import pauses
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from dpu_api.v1.job_pb2 import TaskRef
     from dpud.worker.leases import Key
@@ -103,15 +104,18 @@ class LogShipper:
             self._spool.rewind()
             first = await self._spool.next(1)
             try:
-                async for answer in self._answers(first):
-                    await self._acknowledged(answer)
-                    waits = pauses()
+                # Closed here, whatever interrupts: else it is closed some time after, and a loop that ends meanwhile
+                # closes it once more.
+                async with aclosing(self._answers(first)) as answers:
+                    async for answer in answers:
+                        await self._acknowledged(answer)
+                        waits = pauses()
             except (aio.AioRpcError, DpuError) as error:
                 reason = from_rpc(error, "the log service") if isinstance(error, aio.AioRpcError) else error
                 await self._refused(reason)
             await asyncio.sleep(next(waits))
 
-    async def _answers(self, first: AppendRequest) -> AsyncIterator[AppendResponse]:
+    async def _answers(self, first: AppendRequest) -> AsyncGenerator[AppendResponse, None]:
         """Open a stream, write into it as long as it lasts, and give the answers."""
         call = self._stub.Append()
         # Written by a task of ours: an iterator handed to gRPC would live on after a broken stream, and take batches.
