@@ -77,6 +77,7 @@ def a_product(attempt: Attempt = FIRST, number: int = 0, *, project: str = "KIDS
         "timestamp_end": DATE_OBS + timedelta(days=3.5),
         "inputs": ("a", "b"),
         "parameters": {"SIGMA_CLIP": 3.0, "LEVELS": [1, 2]},
+        "limits": {"MAXIMUM_STDEV": {"measured": 2.5, "limit": 4.0, "flag": 2}},
     }
     return Record(
         frame=a_frame(**defaults | changes),

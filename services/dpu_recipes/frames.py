@@ -57,6 +57,9 @@ class Frame:
     is_valid: bool = True
     #: Bits; what they mean is published by the class's recipe. 0: nothing to complain of.
     quality_flags: int = 0
+    #: What its quality was held to, by the limit's name: {'MAXIMUM_STDEV': {'measured': 2.1, 'limit': 4.0, 'flag': 2}};
+    #: the flag is the bit that is set where it was missed.
+    limits: Mapping[str, Plain] = field(default_factory=dict)
     creation_date: datetime = EPOCH
     #: Of a product: identifiers of the frames it was made from, and the process parameters.
     inputs: tuple[str, ...] = ()

@@ -59,6 +59,16 @@ class Chip:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a chip is in the focal plane, in unbinned pixels; (0, 0) is the mosaic's lower left corner."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TypeRule:
     """Frames whose headers fit every pattern are of the class."""
 
@@ -110,6 +120,11 @@ class Instrument:
     def chip_names(self) -> tuple[str, ...]:
         """Return the names of the chips, in the TOML's order."""
         return tuple(chip.name for chip in self.chips)
+
+    def place(self, chip: Chip) -> Place:
+        """Return where a chip is, as if there were no gaps."""
+        width, height = self.chip_size
+        return Place(x=chip.column * width, y=chip.row * height, width=width, height=height)
 
     def is_of(self, header: Header) -> bool:
         """Return whether a header is of this instrument."""

@@ -112,8 +112,8 @@ def test_what_was_there_before_levels_and_links_is_given_them(connection):
     config = Config()
     config.set_main_option("script_location", "dpud.archive:migrations")
     config.attributes["connection"] = connection
-    made = a_product(Attempt(7, 1, 1), inputs=("raw",), consulted='[["ReadNoise", "raw", null, "noise"]]')
-    records = [a_raw(id="raw"), made.evolve(published=True), a_product(Attempt(7, 2, 1), project="A B")]
+    made = a_product(Attempt(7, 1, 1), inputs=("raw",), consulted='[["ReadNoise", "raw", null, "noise"]]', limits={})
+    records = [a_raw(id="raw"), made.evolve(published=True), a_product(Attempt(7, 2, 1), project="A B", limits={})]
     rows = rows_of(records, {})
     connection.execute(sa.insert(FRAMES), rows.frames)
     command.downgrade(config, "0003")

@@ -23,6 +23,7 @@ def archive(tmp_path):
     time = SimpleNamespace(now=NOW)
     products = Products(
         ledger=catalogue,
+        memory=catalogue,
         holdings=holdings,
         reception=Reception(tmp_path / "incoming"),
         clock=lambda: time.now,

@@ -122,6 +122,9 @@ class TestReadNoise:
         night.bias(level=level)
         (made,) = night.run("ReadNoise", pars=pars)
         assert made.quality_flags == flag
+        limits = {name: (abs(said["measured"]) > said["limit"], said["flag"]) for name, said in made.limits.items()}
+        assert limits == {str(each.name): (each is flag, each) for each in ReadNoiseFlag if each.name in limits}
+        assert str(flag.name) in limits
         (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
         assert str(flag.name) in warning
 

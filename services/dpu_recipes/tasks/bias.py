@@ -14,7 +14,7 @@ from dpu_recipes.task import Recipe, Request, TaskSpec
 from dpu_recipes.tasks import raw_image, selection
 from dpu_recipes.tasks.noise import read_noise
 from dpu_recipes.tasks.product import product, save
-from dpu_recipes.tasks.quality import change, earlier, quality_flags
+from dpu_recipes.tasks.quality import change, earlier, judged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,9 +87,8 @@ class Bias(Recipe):
         values |= change(values["STDEV"], before, "STDEV")
         for name, value in values.items():
             log.info("%s : %.6g", name, value)
-        flags = quality_flags(self.flags, request.parameters, _limited(values, method))
-        made_from = [*biases, noise_frame]
-        record = product(self, request, made_from, values=values, overscan=method).evolve(quality_flags=flags)
+        record = product(self, request, [*biases, noise_frame], values=values, overscan=method)
+        record = judged(record, self.flags, request.parameters, _limited(values, method))
         file = request.scratch / "bias.fits"
         write_image(file, stack.mean, record, {"BUNIT": "ADU"})
         save(request, record, file)

@@ -12,7 +12,7 @@ from dpu_recipes.task import Recipe, RecipeError, Request, TaskSpec
 from dpu_recipes.tasks import selection
 from dpu_recipes.tasks.product import product, save
 from dpu_recipes.tasks.product_image import image
-from dpu_recipes.tasks.quality import change, earlier, quality_flags
+from dpu_recipes.tasks.quality import change, earlier, judged
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +73,8 @@ class ColdPixels(Recipe):
         log.info("The number of cold pixels for ccd %s is : %d", flat.chip, count)
         changed = change(count, earlier(request, self.makes, flat), "COUNT")
         limits = {f"MAXIMUM_{name}": value for name, value in {"COUNT": count, **changed}.items()}
-        flags = quality_flags(self.flags, parameters, limits)
-        record = product(self, request, [flat], values={"COUNT": count, **changed}).evolve(quality_flags=flags)
+        record = product(self, request, [flat], values={"COUNT": count, **changed})
+        record = judged(record, self.flags, parameters, limits)
         file = request.scratch / "cold_pixels.fits"
         write_image(file, (~cold).astype("uint8"), record)
         save(request, record, file)

@@ -15,7 +15,7 @@ from dpu_recipes.task import Recipe, RecipeError, Request, TaskSpec
 from dpu_recipes.tasks import product_image, raw_image, selection
 from dpu_recipes.tasks.noise import gain, read_noise
 from dpu_recipes.tasks.product import product, save
-from dpu_recipes.tasks.quality import quality_flags
+from dpu_recipes.tasks.quality import judged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,10 +108,9 @@ class FlatRecipe(Recipe, ABC):
         for name, value in values.items():
             log.info("%s : %.6g", name, value)
         limited = {f"MAXIMUM_{name}": value for name, value in values.items() if f"MAXIMUM_{name}" in self._limits()}
-        flags = quality_flags(self.flags, request.parameters, limited)
         made_from = [*used, *known.frames, *made.frames]
         record = product(self, request, made_from, values=values, overscan=known.method)
-        record = record.evolve(quality_flags=flags)
+        record = judged(record, self.flags, request.parameters, limited)
         file = request.scratch / "flat.fits"
         write_image(file, made.image, record)
         save(request, record, file)

@@ -14,7 +14,7 @@ from dpu_recipes.tasks import product_image, raw_image, selection
 from dpu_recipes.tasks.noise import read_noise
 from dpu_recipes.tasks.pairing import LitFlat, paired
 from dpu_recipes.tasks.product import product, save
-from dpu_recipes.tasks.quality import change, earlier, quality_flags
+from dpu_recipes.tasks.quality import change, earlier, judged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,8 +117,7 @@ class Gain(Recipe):
             **_linearity(request, pairs, full),
         }
         record = product(self, request, [*used, *known.frames], values=values, overscan=known.method)
-        flags = quality_flags(self.flags, request.parameters, _limited(values))
-        save(request, record.evolve(quality_flags=flags))
+        save(request, judged(record, self.flags, request.parameters, _limited(values)))
 
 
 def _known(request: Request, flat: Frame, shape: tuple[int, ...] | None) -> _Known:

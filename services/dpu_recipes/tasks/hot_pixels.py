@@ -12,7 +12,7 @@ from dpu_recipes.task import Recipe, Request, TaskSpec
 from dpu_recipes.tasks import selection
 from dpu_recipes.tasks.product import product, save
 from dpu_recipes.tasks.product_image import image
-from dpu_recipes.tasks.quality import change, earlier, quality_flags
+from dpu_recipes.tasks.quality import change, earlier, judged
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +69,7 @@ class HotPixels(Recipe):
         changed = change(count, earlier(request, self.makes, bias), "COUNT")
         values = {"COUNT": count, "STDEV": found.sigma, **changed}
         limits = {f"MAXIMUM_{name}": value for name, value in {"COUNT": count, **changed}.items()}
-        flags = quality_flags(self.flags, parameters, limits)
-        record = product(self, request, [bias], values=values).evolve(quality_flags=flags)
+        record = judged(product(self, request, [bias], values=values), self.flags, parameters, limits)
         file = request.scratch / "hot_pixels.fits"
         write_image(file, (~found.hot).astype("uint8"), record)
         save(request, record, file)

@@ -14,7 +14,7 @@ from dpu_recipes.tasks import selection
 from dpu_recipes.tasks.good_pixels import good_pixels
 from dpu_recipes.tasks.product import product, save
 from dpu_recipes.tasks.product_image import image
-from dpu_recipes.tasks.quality import change, earlier, quality_flags
+from dpu_recipes.tasks.quality import change, earlier, judged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,9 +99,8 @@ class MasterFlat(Recipe):
         for name, value in values.items():
             log.info("%s : %.6g", name, value)
         limits = {f"MAXIMUM_{name}": values[name] for name in ("BAD", "STDEV", "STDEV_DIFFERENCE") if name in values}
-        flags = quality_flags(self.flags, request.parameters, limits)
         record = product(self, request, [first, *maps, *skies], values=values, overscan=first.overscan)
-        record = record.evolve(quality_flags=flags)
+        record = judged(record, self.flags, request.parameters, limits)
         file = request.scratch / "master_flat.fits"
         write_image(file, flat, record)
         save(request, record, file)

@@ -11,22 +11,27 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from enum import IntFlag
 
-    from dpu_recipes.frames import Frame
+    from dpu_recipes.frames import Frame, Plain
     from dpu_recipes.task import Request
 
 log = logging.getLogger(__name__)
 
 
-def quality_flags(flags: type[IntFlag], parameters: Any, measured: Mapping[str, float]) -> int:
-    """Return the bits of the limits that `measured` (by the name of the limit) goes beyond, each with a warning."""
+def judged(product: Frame, flags: type[IntFlag], parameters: Any, measured: Mapping[str, float]) -> Frame:
+    """Return a product that says what it was held to: the limits of `measured`, which has them by their names.
+
+    The bits of those that it goes beyond are its quality flags, each with a warning.
+    """
     missed = flags(0)
+    limits: dict[str, Plain] = {}
     for name, value in measured.items():
         limit = getattr(parameters, name)
+        limits[name] = {"measured": float(value), "limit": limit, "flag": int(flags[name])}
         # Not `abs(value) > limit`: what is not a number must not pass.
         if not abs(value) <= limit:
             missed |= flags[name]
             log.warning("Quality : %.4g is beyond %s %.4g; the product is flagged", value, name, limit)
-    return int(missed)
+    return product.evolve(quality_flags=int(missed), limits=limits)
 
 
 def earlier(request: Request, makes: str, frame: Frame, *, overscan: int | None = None) -> Frame | None:

@@ -14,7 +14,7 @@ from dpu_recipes.task import Recipe, RecipeError, Request, TaskSpec
 from dpu_recipes.tasks import product_image, raw_image, selection
 from dpu_recipes.tasks.noise import gain, read_noise
 from dpu_recipes.tasks.product import product, save
-from dpu_recipes.tasks.quality import quality_flags
+from dpu_recipes.tasks.quality import judged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,9 +90,8 @@ class QuickCheck(Recipe):
             log.info("%s : %.6g", name, value)
         names = ["LEVEL_DIFFERENCE", "SATURATED", "ROW_SCATTER", *(["SCATTER"] if measured else [])]
         limited = {f"MAXIMUM_{name}": values[name] for name in names if name in values}
-        flags = quality_flags(self.flags, request.parameters, limited)
         record = product(self, request, [*flats, bias, *noise_frames], values=values, overscan=method)
-        record = record.evolve(quality_flags=flags)
+        record = judged(record, self.flags, request.parameters, limited)
         file = request.scratch / "quick_check.fits"
         write_image(file, pixels[0], record, {"BUNIT": "ADU"})
         save(request, record, file)

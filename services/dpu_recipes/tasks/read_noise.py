@@ -12,7 +12,7 @@ from dpu_recipes.pars import parameter
 from dpu_recipes.task import Recipe, RecipeError, Request, TaskSpec
 from dpu_recipes.tasks import raw_image, selection
 from dpu_recipes.tasks.product import product, save
-from dpu_recipes.tasks.quality import change, earlier, quality_flags
+from dpu_recipes.tasks.quality import change, earlier, judged
 
 if TYPE_CHECKING:
     from dpu_recipes.ccd.statistics import Clipped
@@ -80,7 +80,7 @@ class ReadNoise(Recipe):
         )
         measured = {"READNOISE": read_noise, "BIAS_DIFFERENCE": difference.mean, **changed}
         limits = {f"MAXIMUM_{name}": value for name, value in measured.items()}
-        save(request, record.evolve(quality_flags=quality_flags(self.flags, request.parameters, limits)))
+        save(request, judged(record, self.flags, request.parameters, limits))
 
 
 def _measured(request: Request, images: list[raw_image.RawImage]) -> tuple[Clipped, float]:

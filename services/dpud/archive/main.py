@@ -20,6 +20,7 @@ from dpud.archive.database import parse_url
 from dpud.archive.holdings import Holdings
 from dpud.archive.ingest import Intake
 from dpud.archive.pairing import FolderLabel, Label, pair
+from dpud.archive.pictures import Pictures
 from dpud.archive.products import Products
 from dpud.archive.reception import Reception
 from dpud.archive.service import ArchiveService
@@ -84,7 +85,12 @@ async def built(settings: Settings) -> AsyncIterator[list[tuple[str, Callable[[a
             await holdings.sweep()
             await splitter.start()
             products = Products(
-                ledger=catalogue, holdings=holdings, reception=reception, clock=_now, new_id=lambda: uuid4().hex
+                ledger=catalogue,
+                memory=catalogue,
+                holdings=holdings,
+                reception=reception,
+                clock=_now,
+                new_id=lambda: uuid4().hex,
             )
             intake = Intake(
                 catalogue=catalogue,
@@ -101,7 +107,7 @@ async def built(settings: Settings) -> AsyncIterator[list[tuple[str, Callable[[a
                 store=store,
                 intake=intake,
                 products=products,
-                memory=catalogue,
+                pictures=Pictures(store, splitter, reception),
                 corrections=Corrections(amendments=catalogue, holdings=holdings),
             )
             async with asyncio.TaskGroup() as group:

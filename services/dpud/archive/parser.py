@@ -5,6 +5,7 @@ It has no database and no store. Whatever a file does to it, a crash or a flood 
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import resource
@@ -14,6 +15,7 @@ from typing import IO, Any
 
 from dpu_recipes import instrument, reference_file
 from dpu_recipes.exposure import BadExposure, split
+from dpu_recipes.frames import BadImage
 from dpu_recipes.reference_file import BadCatalogue
 
 #: Address space of this process: a file that unpacks to more is refused, not served.
@@ -28,7 +30,8 @@ def main(extra: str) -> None:
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
         for line in sys.stdin:
-            _answer(answers, _split(json.loads(line), instruments))
+            request = json.loads(line)
+            _answer(answers, _draw(request) if "size" in request else _split(request, instruments))
 
 
 def _answer(answers: IO[str], answer: dict[str, Any]) -> None:
@@ -55,6 +58,22 @@ def _split(request: dict[str, Any], instruments: instrument.Instruments) -> dict
     except Exception as error:  # noqa: BLE001 (whatever a strange file makes a library raise is the file's fault)
         return {"bad": f"{name}: it cannot be understood: {type(error).__name__}: {error}"}
     return {"frames": [[frame.to_dict(), str(path)] for frame, path in pairs]}
+
+
+def _draw(request: dict[str, Any]) -> dict[str, Any]:
+    # Only now: a file that comes in must not wait for what draws to be loaded.
+    from dpud.archive.drawing import draw
+
+    name = request["name"]
+    try:
+        png, *rest = draw(Path(request["file"]), request["size"])
+    except BadImage as error:
+        return {"bad": f"{name}: {error}"}
+    except OSError as error:
+        return {"bad": f"{name}: {error.strerror}"}
+    except MemoryError:
+        return {"bad": f"{name}: its image takes more than {MEMORY_BYTES >> 30} GiB"}
+    return {"picture": [base64.b64encode(png).decode(), *rest]}
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dpu_recipes.frames import Frame
-    from dpud.archive.catalogue import Ledger
+    from dpud.archive.catalogue import Ledger, Memory
     from dpud.archive.holdings import Holdings
     from dpud.archive.reception import Reception
     from dpud.archive.records import Attempt, Record
@@ -37,6 +37,7 @@ class Products:
     """The way of products into the archive, to the project's eyes, and out again."""
 
     ledger: Ledger
+    memory: Memory
     holdings: Holdings
     reception: Reception
     clock: Callable[[], datetime]

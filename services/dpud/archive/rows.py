@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 _FRAME = tuple(item.name for item in fields(Frame))
+_MAPS = ("values", "parameters", "limits")
 _OWN = ("project", "user", "source", "number", "code_digest", "published")
 
 
@@ -42,7 +43,7 @@ def record_of(row: sa.Row[Any]) -> Record:
 
 def _row(record: Record) -> dict[str, Any]:
     frame = {name: getattr(record.frame, name) for name in _FRAME}
-    frame |= {"values": dict(record.frame.values), "parameters": dict(record.frame.parameters)}
+    frame |= {name: dict(getattr(record.frame, name)) for name in _MAPS}
     job, task, attempt = record.attempt or (None, None, None)
     return {
         **frame,

@@ -92,6 +92,7 @@ FRAMES = Table(
     Column("timestamp_end", Instant, nullable=False),
     Column("is_valid", Boolean, nullable=False),
     Column("quality_flags", BigInteger, nullable=False),
+    Column("limits", Json, nullable=False, server_default="{}"),
     Column("creation_date", Instant, nullable=False),
     Column("inputs", Json, nullable=False),
     Column("parameters", Json, nullable=False),
@@ -171,7 +172,7 @@ STORES = Table("stores", METADATA, Column("mark", _WORDS, primary_key=True))
 
 
 #: The newest migration.
-VERSION = "0004"
+VERSION = "0005"
 
 
 def upgrade(connection: Connection) -> None:

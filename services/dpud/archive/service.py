@@ -16,6 +16,7 @@ from dpud.archive.metrics import ArchiveMetrics
 from dpud.archive.preview import Previews, check_night
 from dpud.archive.records import Query, Record, View, position
 from dpud.archive.splitter import Offered
+from dpud.archive.trends import Trends
 from dpud.hosting.caller import Role, current_caller
 
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from grpc import aio
 
     from dpu_recipes.instrument import Instruments
-    from dpud.archive.catalogue import Catalogue, Lineages, Memory
+    from dpud.archive.catalogue import Catalogue, Lineages
     from dpud.archive.corrections import Corrections
     from dpud.archive.ingest import Intake
+    from dpud.archive.pictures import Pictures
     from dpud.archive.products import Products
     from dpud.archive.store import Store
 
@@ -50,7 +52,7 @@ class ArchiveService(ArchiveServiceServicer):
         intake: Intake,
         products: Products,
         corrections: Corrections,
-        memory: Memory,
+        pictures: Pictures,
     ) -> None:
         self._instruments = instruments
         self._catalogue = catalogue
@@ -59,9 +61,10 @@ class ArchiveService(ArchiveServiceServicer):
         self._intake = intake
         self._products = products
         self._corrections = corrections
-        self._memory = memory
+        self._pictures = pictures
         self._previews = Previews(catalogue, instruments)
         self._choices = Choices(catalogue)
+        self._trends = Trends(catalogue)
         self.metrics = ArchiveMetrics()
 
     async def ListInstruments(
@@ -185,6 +188,26 @@ class ArchiveService(ArchiveServiceServicer):
         await self._corrections.delete(current_caller(), record)
         return pb.DeleteProductResponse()
 
+    async def DrawFrame(self, request: pb.DrawFrameRequest, _context: Context) -> pb.DrawFrameResponse:
+        """Draw a frame."""
+        (record,) = await self._find(_view(request.job_id), [request.id])
+        return wire.to_picture(await self._pictures.draw(record.frame, request.size))
+
+    async def ReadHeader(self, request: pb.ReadHeaderRequest, _context: Context) -> pb.ReadHeaderResponse:
+        """Read a frame's header."""
+        (record,) = await self._find(_view(request.job_id), [request.id])
+        return pb.ReadHeaderResponse(cards=await asyncio.to_thread(self._pictures.header, record.frame))
+
+    async def ListTrend(
+        self,
+        request: pb.ListTrendRequest,
+        _context: Context,
+    ) -> AsyncIterator[pb.ListTrendResponse]:
+        """Follow a measured value from night to night."""
+        pages = self._trends.pages(wire.to_trend_query(request, _view()), request.value)
+        while (page := await asyncio.to_thread(next, pages, None)) is not None:
+            yield wire.to_trend(page)
+
     async def FetchFrame(
         self,
         request: pb.FetchFrameRequest,
@@ -235,7 +258,7 @@ class ArchiveService(ArchiveServiceServicer):
 
     async def GetHighestJob(self, _request: pb.GetHighestJobRequest, _context: Context) -> pb.GetHighestJobResponse:
         """Name the highest job."""
-        return pb.GetHighestJobResponse(job_id=await asyncio.to_thread(self._memory.highest_job))
+        return pb.GetHighestJobResponse(job_id=await asyncio.to_thread(self._products.memory.highest_job))
 
     async def _find(self, view: View, ids: Sequence[str]) -> list[Record]:
         """Return the records in the order of `ids`. Raises NotFound for one that the view does not show."""

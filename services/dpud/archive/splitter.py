@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import signal
 import sys
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from dpu.errors import BadFrame, StorageFull
 from dpu_recipes.frames import Frame
+from dpud.archive.picture import Picture
 from dpud.archive.store_files import REFUSALS
 from dpud.hosting.children import send_signal
 
@@ -63,19 +65,29 @@ class Splitter:
     async def split(self, file: Path, offered: Offered, folder: Path) -> list[tuple[Frame, Path]]:
         """Return the frames of a file, each with its own in `folder`. Raises BadFrame and StorageFull."""
         request = {"file": str(file), "folder": str(folder), **offered._asdict(), "columns": dict(offered.columns)}
+        answer = await self._ask(request)
+        if answer.get("errno") in REFUSALS:
+            raise StorageFull(f"{folder.parent} takes nothing more: {answer['bad']}: nothing was stored")
+        _check(answer)
+        return [(Frame.from_dict(frame), Path(path)) for frame, path in answer["frames"]]
+
+    async def draw(self, file: Path, name: str, size: int) -> Picture:
+        """Return the picture of a file's image, at most `size` pixels along a side. Raises BadFrame."""
+        answer = await self._ask({"file": str(file), "name": name, "size": size})
+        _check(answer)
+        png, *rest = answer["picture"]
+        return Picture(base64.b64decode(png), *rest)
+
+    async def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a parser that is free answers. Raises BadFrame where it takes too long or ends over it."""
         parser = await self._idle.get()
         try:
             async with asyncio.timeout(self._limit_s):
-                answer = await parser.ask(request)
+                return await parser.ask(request)
         except TimeoutError:
-            raise BadFrame(f"{offered.name}: taking it apart took longer than {self._limit_s:.0f} s") from None
+            raise BadFrame(f"{request['name']}: taking it apart took longer than {self._limit_s:.0f} s") from None
         finally:
             self._idle.put_nowait(parser)
-        if answer.get("errno") in REFUSALS:
-            raise StorageFull(f"{folder.parent} takes nothing more: {answer['bad']}: nothing was stored")
-        if "bad" in answer:
-            raise BadFrame(" ".join(answer["bad"].split()))
-        return [(Frame.from_dict(frame), Path(path)) for frame, path in answer["frames"]]
 
     async def close(self) -> None:
         """End the parsers."""
@@ -132,6 +144,11 @@ class _Parser:
             return 0
         send_signal(process, signal.SIGKILL)
         return await process.wait()
+
+
+def _check(answer: Mapping[str, Any]) -> None:
+    if "bad" in answer:
+        raise BadFrame(" ".join(answer["bad"].split()))
 
 
 def _end(code: int) -> str:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import json
+from dataclasses import asdict
 from datetime import UTC, date
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dpu_recipes.instrument import Instrument
+    from dpud.archive.picture import Picture
+    from dpud.archive.trends import Point
 
 #: The largest page of a list.
 PAGE = 1000
@@ -66,6 +69,7 @@ def to_frame(record: Record, path: Path | None = None) -> archive_pb2.Frame:
         consulted=frame.consulted,
         making=frame.making,
         privileges=record.privileges,
+        limits=to_map(frame.limits),
     )
 
 
@@ -113,6 +117,7 @@ def _from_frame(frame: archive_pb2.Frame) -> Frame:
         timestamp_end=to_time(frame.timestamp_end),
         is_valid=frame.is_valid,
         quality_flags=frame.quality_flags,
+        limits=from_map(frame.limits),
         inputs=tuple(frame.inputs),
         parameters=from_map(frame.parameters),
         identity=frame.identity,
@@ -168,6 +173,17 @@ def to_query(request: archive_pb2.ListFramesRequest, view: View) -> Query:
     )
 
 
+def to_trend_query(request: archive_pb2.ListTrendRequest, view: View) -> Query:
+    """Return of which products a value is asked for. Raises BadOption."""
+    nights = ((Operator.AT_LEAST, request.first_night), (Operator.AT_MOST, request.last_night))
+    return Query(
+        view=view,
+        frame_class=request.frame_class,
+        selection=Selection(instrument=request.instrument, chips=tuple(request.chips), filter=request.filter),
+        condition=AllOf(tuple(Comparison.of("night", how, night) for how, night in nights if night)),
+    )
+
+
 def _asked(request: archive_pb2.ListFramesRequest, view: View) -> Condition:
     own = [
         condition
@@ -215,11 +231,47 @@ def to_links(family: Family) -> Iterator[archive_pb2.Link]:
 
 def to_instruments(instruments: Iterable[Instrument]) -> archive_pb2.ListInstrumentsResponse:
     """Return the instruments as a message."""
-    messages = [
-        archive_pb2.Instrument(name=item.name, chips=item.chip_names(), telescope=item.telescope)
-        for item in instruments
-    ]
-    return archive_pb2.ListInstrumentsResponse(instruments=messages)
+    return archive_pb2.ListInstrumentsResponse(instruments=map(_instrument, instruments))
+
+
+def _instrument(instrument: Instrument) -> archive_pb2.Instrument:
+    return archive_pb2.Instrument(
+        name=instrument.name,
+        chips=instrument.chip_names(),
+        telescope=instrument.telescope,
+        places=[archive_pb2.ChipPlace(chip=chip.name, **asdict(instrument.place(chip))) for chip in instrument.chips],
+        pixel_arcsec=instrument.pixel_arcsec,
+    )
+
+
+def to_picture(picture: Picture) -> archive_pb2.DrawFrameResponse:
+    """Return a picture as a message."""
+    return archive_pb2.DrawFrameResponse(
+        png=picture.png,
+        black=picture.black,
+        white=picture.white,
+        width=picture.width,
+        height=picture.height,
+        binning=picture.binning,
+    )
+
+
+def to_trend(points: Iterable[Point]) -> archive_pb2.ListTrendResponse:
+    """Return measured values as a message."""
+    return archive_pb2.ListTrendResponse(points=[_point(*point) for point in points])
+
+
+def _point(frame: Frame, value: float) -> archive_pb2.TrendPoint:
+    return archive_pb2.TrendPoint(
+        id=frame.id,
+        night=frame.night.isoformat(),
+        date_obs=to_timestamp(frame.date_obs),
+        chip=frame.chip,
+        filter=frame.filter,
+        value=value,
+        is_valid=frame.is_valid,
+        quality_flags=frame.quality_flags,
+    )
 
 
 def page_size(request: archive_pb2.ListFramesRequest) -> int:

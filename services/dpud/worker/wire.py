@@ -37,6 +37,8 @@ _SAME = (
 _SAME_OF_PRODUCTS = ("identity", "consulted", "making")
 _TIMES = ("date_obs", "timestamp_start", "timestamp_end", "creation_date")
 _MAPS = ("values", "parameters")
+#: The same, that a tree of recipes from before there was one does not name.
+_MAPS_OF_PRODUCTS = ("limits",)
 #: Anything that a task's process got wrong in what it sent.
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, DpuError)
 
@@ -45,7 +47,7 @@ def frame_to_json(frame: archive_pb2.Frame) -> dict[str, Any]:
     """Return a frame as dpu_recipes.frames.Frame.to_dict writes it."""
     record: dict[str, Any] = {name: getattr(frame, name) for name in (*_SAME, *_SAME_OF_PRODUCTS)}
     record |= {name: _moment(getattr(frame, name)) for name in _TIMES}
-    record |= {name: from_map(getattr(frame, name)) for name in _MAPS}
+    record |= {name: from_map(getattr(frame, name)) for name in (*_MAPS, *_MAPS_OF_PRODUCTS)}
     return record | {"exptime": frame.exptime_s, "inputs": list(frame.inputs)}
 
 
@@ -56,6 +58,7 @@ def frame_from_json(record: Mapping[str, Any]) -> archive_pb2.Frame:
         fields |= {name: record.get(name, "") for name in _SAME_OF_PRODUCTS}
         fields |= {name: _timestamp(record[name]) for name in _TIMES}
         fields |= {name: to_map(record[name]) for name in _MAPS}
+        fields |= {name: to_map(record.get(name, {})) for name in _MAPS_OF_PRODUCTS}
         return archive_pb2.Frame(**fields, exptime_s=record["exptime"], inputs=record["inputs"])
     except _MALFORMED as error:
         raise UsageError(f"the product is no frame: {type(error).__name__}: {error}") from error
