@@ -3,17 +3,20 @@
 import hashlib
 import resource
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import zstandard
 
-from dpu.errors import Exhausted, NotFound, StorageFull
+from dpu.errors import Exhausted, NotFound, StorageFull, Unreachable
 from dpu_api.v1.codeship_pb2 import Tree
 from dpud.codeship.blobs import Packed
 from dpud.codeship.disused import Removed
 from dpud.codeship.store import MemoryCodeStore
+from dpud.codeship.store_s3 import S3CodeStore
 from dpud.codeship.store_sqlite import SqliteCodeStore
 from fakes_codeship import digest, entry
+from fakes_s3 import objects, running
 
 A, B = b"first", b"second, longer"
 TREE = digest(b"tree")
@@ -59,13 +62,38 @@ def opened(folder, **options):
         store.close()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request, tmp_path):
+@pytest.fixture(scope="module")
+def s3():
+    with running() as server:
+        yield server
+
+
+def opening(request, kind):
+    """Return what opens a store of one kind, again and again, and finds what was left in it."""
+    if kind == "sqlite":
+        return partial(opened, request.getfixturevalue("tmp_path"))
+    server = request.getfixturevalue("s3")
+    bucket = server.store(server.bucket())
+
+    @contextmanager
+    def in_bucket(**options):
+        yield S3CodeStore(bucket, **options)
+
+    return in_bucket
+
+
+@pytest.fixture(params=["memory", "sqlite", "s3"])
+def store(request):
     if request.param == "memory":
         yield MemoryCodeStore()
     else:
-        with opened(tmp_path) as sqlite:
-            yield sqlite
+        with opening(request, request.param)() as lasting:
+            yield lasting
+
+
+@pytest.fixture(params=["sqlite", "s3"])
+def lasting(request):
+    return opening(request, request.param)
 
 
 async def test_blobs_come_back(store):
@@ -119,13 +147,14 @@ async def test_a_tree_brings_blobs_along(store):
     assert await store.tree("KIDS", TREE) == b"entries"
 
 
-async def test_code_outlives_the_process(tmp_path):
-    with opened(tmp_path) as store:
-        await store.put_blobs("KIDS", packed(A, B))
-        await store.put_tree("KIDS", TREE, b"entries")
-    with opened(tmp_path) as store:
+async def test_code_outlives_the_process(lasting):
+    with lasting() as store:
+        name = await put(store, "KIDS", A, B)
+    with lasting() as store:
         assert [await store.blob("KIDS", digest(A))] == packed(A)
-        assert await store.tree("KIDS", TREE) == b"entries"
+        assert await store.sizes("KIDS", names(A, B)) == sizes(A, B)
+        assert await store.sizes("VST", names(A, B)) == {}
+        assert len(Tree.FromString(await store.tree("KIDS", name)).entries) == 2
 
 
 async def test_a_blob_of_many_projects_is_stored_once(tmp_path):
@@ -160,9 +189,9 @@ async def put(store, project, *contents):
     return name
 
 
-async def test_trees_that_nobody_used_for_long_go_and_what_only_they_had(tmp_path):
+async def test_trees_that_nobody_used_for_long_go_and_what_only_they_had(lasting):
     clock = Clock()
-    with opened(tmp_path, clock=clock) as store:
+    with lasting(clock=clock) as store:
         old, used, fetched = [await put(store, "KIDS", A, content) for content in (b"old", b"used", b"fetched")]
         before = clock.pass_days(100)
         await store.tree("KIDS", used)
@@ -176,13 +205,13 @@ async def test_trees_that_nobody_used_for_long_go_and_what_only_they_had(tmp_pat
         assert await store.sizes("KIDS", names(*left)) == {}
 
 
-async def test_a_tree_that_was_used_before_a_restart_stays(tmp_path):
+async def test_a_tree_that_was_used_before_a_restart_stays(lasting):
     clock = Clock()
-    with opened(tmp_path, clock=clock) as store:
+    with lasting(clock=clock) as store:
         name = await put(store, "KIDS", A)
         before = clock.pass_days(100)
         await store.tree("KIDS", name)
-    with opened(tmp_path, clock=clock) as store:
+    with lasting(clock=clock) as store:
         assert await store.remove_disused(before) == Removed(0, 0, 0)
         assert await store.tree("KIDS", name)
 
@@ -195,9 +224,9 @@ async def test_the_disk_has_back_what_was_removed(tmp_path):
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 200_000
 
 
-async def test_what_one_project_leaves_another_keeps(tmp_path):
+async def test_what_one_project_leaves_another_keeps(lasting):
     clock = Clock()
-    with opened(tmp_path, clock=clock) as store:
+    with lasting(clock=clock) as store:
         name = await put(store, "KIDS", A, B)
         await put(store, "VST", A, B)
         before = clock.pass_days(100)
@@ -207,9 +236,9 @@ async def test_what_one_project_leaves_another_keeps(tmp_path):
         assert [await store.blob("KIDS", digest(A))] == packed(A)
 
 
-async def test_a_blob_whose_tree_is_on_its_way_stays(tmp_path):
+async def test_a_blob_whose_tree_is_on_its_way_stays(lasting):
     clock = Clock()
-    with opened(tmp_path, clock=clock) as store:
+    with lasting(clock=clock) as store:
         await store.put_blobs("KIDS", packed(A, B))
         before = clock.pass_days(100)
         await store.put_blobs("KIDS", packed(A))
@@ -217,9 +246,9 @@ async def test_a_blob_whose_tree_is_on_its_way_stays(tmp_path):
         assert await store.sizes("KIDS", names(A, B)) == sizes(A)
 
 
-async def test_a_project_has_a_quota_that_is_free_again_when_its_code_went(tmp_path):
+async def test_a_project_has_a_quota_that_is_free_again_when_its_code_went(lasting):
     clock = Clock()
-    with opened(tmp_path, quota=10, clock=clock) as store:
+    with lasting(quota=10, clock=clock) as store:
         await store.put_blobs("KIDS", packed(A))
         await store.put_blobs("KIDS", packed(A))
         with pytest.raises(Exhausted, match="over its quota of 0.0 MiB: ship less, or wait"):
@@ -230,3 +259,33 @@ async def test_a_project_has_a_quota_that_is_free_again_when_its_code_went(tmp_p
         await store.put_blobs("VST", packed(b"others"))
         await store.remove_disused(clock.pass_days(100))
         await store.put_blobs("KIDS", packed(b"again"))
+
+
+async def test_a_bucket_that_is_away_is_said_and_nothing_half_is_held(s3):
+    bucket = s3.store(s3.bucket())
+    store = S3CodeStore(bucket)
+    assert await store.sizes("KIDS", names(A)) == {}
+    store._objects = s3.store("nowhere")
+    with pytest.raises(Unreachable, match="the bucket of the code: blobs/.* cannot be written"):
+        await store.put_tree("KIDS", TREE, b"entries", packed(A, B))
+    store._objects = bucket
+    assert await store.sizes("KIDS", names(A, B)) == {}
+    with pytest.raises(NotFound):
+        await store.tree("KIDS", TREE)
+    assert await store.tree("KIDS", await put(store, "KIDS", A, B))
+
+
+async def test_in_a_bucket_a_blob_of_many_projects_is_stored_once(s3):
+    bucket = s3.store(s3.bucket())
+    store = S3CodeStore(bucket)
+    for project in range(3):
+        await put(store, f"project {project}", A)
+    assert len(objects(bucket)) == 1 + 3
+
+
+async def test_what_is_removed_from_a_bucket_is_gone_from_it(s3):
+    bucket, clock = s3.store(s3.bucket()), Clock()
+    store = S3CodeStore(bucket, clock=clock)
+    await put(store, "KIDS", *(f"{number}".encode() for number in range(40)))
+    assert await store.remove_disused(clock.pass_days(100)) == Removed(1, 40, 70)
+    assert objects(bucket) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dpu.channel import MIB
+from dpud.codeship.quota import QUOTA_MIB
 from dpud.codeship.service import NAME, CodeServicer
-from dpud.codeship.store_sqlite import QUOTA_MIB, SqliteCodeStore
+from dpud.codeship.store_sqlite import SqliteCodeStore
 from dpud.hosting.folder import owned
 from dpud.hosting.metrics import DiskMetrics, showing
 from dpud.hosting.server import listening, until_stopped
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from grpc import aio
 
+    from dpud.codeship.store_s3 import S3CodeStore
 
 log = structlog.get_logger(__name__)
 
@@ -36,20 +39,23 @@ class Settings:
     """What code shipping is told."""
 
     listening: Listening
-    #: The folder of the file that holds blobs and trees.
+    #: Its folder, with the file that holds blobs and trees where no bucket does.
     state: Path
     #: How much code a project may have here, and after how long unused it goes.
     quota_mib: int = QUOTA_MIB
     keep_days: float = 90.0
+    #: 's3://name/prefix' of the bucket that holds blobs and trees, where no folder does.
+    bucket: str | None = None
 
     @classmethod
     def read(cls, environment: Environment) -> Settings:
-        """Read DPU_STATE, DPU_CODE_QUOTA_MIB, DPU_CODE_KEEP_DAYS and what every service that listens reads."""
+        """Read DPU_STATE, DPU_CODE_QUOTA_MIB, DPU_CODE_KEEP_DAYS, DPU_CODE_BUCKET, and what all read who listen."""
         return cls(
             listening=Listening.read(environment),
             state=environment.get("DPU_STATE", Path),
             quota_mib=environment.get("DPU_CODE_QUOTA_MIB", int, QUOTA_MIB),
             keep_days=environment.get("DPU_CODE_KEEP_DAYS", float, 90.0),
+            bucket=environment.get("DPU_CODE_BUCKET", _bucket, None),
         )
 
 
@@ -57,7 +63,7 @@ class Settings:
 async def built(settings: Settings) -> AsyncIterator[list[tuple[str, Callable[[aio.Server], None]]]]:
     """Open the store; yield what to put on a server."""
     with owned(settings.state):
-        store = SqliteCodeStore(settings.state, settings.quota_mib * MIB)
+        store = opened(settings)
         tidying = asyncio.create_task(_tidy(store, settings.keep_days))
         try:
             servicer = CodeServicer(store)
@@ -69,7 +75,23 @@ async def built(settings: Settings) -> AsyncIterator[list[tuple[str, Callable[[a
             store.close()
 
 
-async def _tidy(store: SqliteCodeStore, keep_days: float) -> None:
+def opened(settings: Settings) -> SqliteCodeStore | S3CodeStore:
+    """Return the store that the settings name."""
+    if settings.bucket is None:
+        return SqliteCodeStore(settings.state, settings.quota_mib * MIB)
+    # Not everybody installs what a bucket needs.
+    from dpud.codeship.store_s3 import open_bucket
+
+    return open_bucket(settings.bucket, settings.quota_mib * MIB)
+
+
+def _bucket(text: str) -> str:
+    if not re.fullmatch(r"s3://[^/]+(/.*)?", text):
+        raise ValueError("must be 's3://bucket' or 's3://bucket/prefix'")
+    return text
+
+
+async def _tidy(store: SqliteCodeStore | S3CodeStore, keep_days: float) -> None:
     """Remove what nobody has used for so long, now and then; runs until cancelled."""
     while True:
         try:

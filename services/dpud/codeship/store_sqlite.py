@@ -15,9 +15,10 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dpu.channel import MIB
-from dpu.errors import Exhausted, InternalError, StorageFull
+from dpu.errors import InternalError, StorageFull
 from dpud.codeship.blobs import Packed
 from dpud.codeship.disused import Removed, remove_disused
+from dpud.codeship.quota import QUOTA_MIB, check_quota
 from dpud.codeship.store import unknown
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 T = TypeVar("T")
-#: Some hundreds of the largest trees, or hundreds of thousands of one-line changes.
-QUOTA_MIB = 10 * 1024
 #: What SQLite says of a disk that takes no more.
 _FULL = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")
 _SCHEMA = """
@@ -142,11 +141,7 @@ class SqliteCodeStore:
         sizes = {each.digest: each.size for each in blobs}
         asked = {"project": project, "asked": json.dumps(list(sizes))}
         added: int = sum(sizes.values()) - sum(size for _, size in connection.execute(_SIZES, asked))
-        if added and self._sizes[project] + added > self._quota:
-            raise Exhausted(
-                f"the project has {self._sizes[project] / MIB:.1f} MiB of code here; {added / MIB:.1f} MiB more are "
-                f"over its quota of {self._quota / MIB:.1f} MiB: ship less, or wait until what nobody uses is removed"
-            )
+        check_quota(self._sizes[project], added, self._quota)
         return added
 
     def _remove_disused(self, before: float) -> Removed:
