@@ -12,7 +12,8 @@ from dpu_recipes.archive import Selection
 from dpud.archive.catalogue_sql import SqlCatalogue
 from dpud.archive.records import Attempt, Query, View
 from dpud.archive.rows import record_of, rows_of
-from dpud.archive.schema import FRAMES, LINKS, METADATA, VERSION, upgrade
+from dpud.archive.schema import FRAMES, LINKS, METADATA, VERSION, upgrade, version_table
+from dpud.scheduler.schema import migrate
 from fakes_archive import a_product, a_raw
 
 
@@ -26,16 +27,21 @@ def connection(request, tmp_path):
     engine.dispose()
 
 
+def version_of(connection):
+    return connection.scalar(sa.select(sa.column("version_num")).select_from(sa.table(version_table(connection))))
+
+
 def test_the_migrations_lead_to_the_tables_that_the_code_expects(connection):
     upgrade(connection)
-    assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
-    assert connection.scalar(sa.text("SELECT version_num FROM alembic_version")) == VERSION
+    opts = {"version_table": version_table(connection)}
+    assert compare_metadata(MigrationContext.configure(connection, opts=opts), METADATA) == []
+    assert version_of(connection) == VERSION
 
 
 def test_a_catalogue_is_upgraded_once(connection):
     upgrade(connection)
     upgrade(connection)
-    assert set(sa.inspect(connection).get_table_names()) == {"alembic_version", *METADATA.tables}
+    assert set(sa.inspect(connection).get_table_names()) == {version_table(connection), *METADATA.tables}
 
 
 def test_every_step_can_be_undone(connection):
@@ -44,14 +50,32 @@ def test_every_step_can_be_undone(connection):
     config.set_main_option("script_location", "dpud.archive:migrations")
     config.attributes["connection"] = connection
     command.downgrade(config, "base")
-    assert sa.inspect(connection).get_table_names() == ["alembic_version"]
+    assert sa.inspect(connection).get_table_names() == [version_table(connection)]
 
 
 def test_a_catalogue_of_a_newer_archive_is_refused(connection):
     upgrade(connection)
-    connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    connection.execute(
+        sa.update(sa.table(version_table(connection), sa.column("version_num"))).values(version_num="9999")
+    )
     with pytest.raises(VersionMismatch, match="is of a version that this archive does not know"):
         upgrade(connection)
+
+
+@pytest.mark.parametrize("connection", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("order", [(migrate, upgrade), (upgrade, migrate)], ids=["journal", "catalogue"])
+def test_catalogue_and_journal_share_a_database(connection, order):
+    for _ in range(2):
+        for step in order:
+            step(connection)
+
+
+@pytest.mark.parametrize("connection", ["postgresql"], indirect=True)
+def test_a_version_that_was_written_where_the_journal_has_its_own_is_taken_over(connection):
+    upgrade(connection)
+    connection.execute(sa.text("ALTER TABLE catalogue_version RENAME TO alembic_version"))
+    upgrade(connection)
+    assert version_of(connection) == VERSION
 
 
 def test_a_catalogue_is_there_when_it_is_opened_again(tmp_path):

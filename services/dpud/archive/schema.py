@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     BigInteger,
@@ -27,6 +27,9 @@ from sqlalchemy.types import TypeDecorator
 from dpu.errors import VersionMismatch
 from dpud.archive.records import microseconds
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -40,9 +43,9 @@ class Instant(TypeDecorator[datetime]):
         """Return what is stored."""
         return None if value is None else microseconds(value)
 
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 (its interface)
-        """Return the time."""
-        return None if value is None else _EPOCH + timedelta(microseconds=value)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[int | None], datetime | None]:  # noqa: ARG002 (its interface)
+        """Return what makes a time of what is stored: called for every row, so nothing is put around it."""
+        return lambda value: None if value is None else _EPOCH + timedelta(microseconds=value)
 
 
 class Json(TypeDecorator[Any]):
@@ -55,10 +58,18 @@ class Json(TypeDecorator[Any]):
         """Return what is stored."""
         return json.dumps(value, separators=(",", ":"))
 
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> Any:  # noqa: ARG002 (its interface)
-        """Return the values."""
-        return json.loads(value or "null")
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str | None], Any]:  # noqa: ARG002 (its interface)
+        """Return what makes values of what is stored: called for every row, so nothing is put around it."""
+        return _values
 
+
+def _values(text: str | None) -> Any:
+    if text == "{}":
+        return {}
+    return [] if text == "[]" else _DECODE(text or "null")
+
+
+_DECODE = json.JSONDecoder().decode
 
 METADATA = MetaData()
 
@@ -173,6 +184,7 @@ STORES = Table("stores", METADATA, Column("mark", _WORDS, primary_key=True))
 
 #: The newest migration.
 VERSION = "0005"
+_SHARING = "catalogue_version"
 
 
 def upgrade(connection: Connection) -> None:
@@ -180,8 +192,9 @@ def upgrade(connection: Connection) -> None:
 
     Raises VersionMismatch where a newer archive has made it.
     """
-    if inspect(connection).has_table("alembic_version"):
-        found = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    table = version_table(connection)
+    if inspect(connection).has_table(table):
+        found = connection.scalar(text(f"SELECT version_num FROM {table}"))  # noqa: S608 (one of two names of ours)
         if found == VERSION:
             return
     # Only now: loading it takes a quarter of a second, and a catalogue is rarely new.
@@ -199,3 +212,17 @@ def upgrade(connection: Connection) -> None:
             f"{connection.engine.url.database} is of a version that this archive does not know: {error}; "
             "start the version of the DPU that made it"
         ) from error
+
+
+def version_table(connection: Connection) -> str:
+    """Return the name of the table that says of which version the catalogue is.
+
+    A PostgreSQL may hold the journal, too, whose version is in `alembic_version`. Where an archive has written its own
+    there, it is taken over.
+    """
+    if connection.dialect.name == "sqlite":
+        return "alembic_version"
+    tables = inspect(connection)
+    if tables.has_table(FRAMES.name) and not tables.has_table(_SHARING):
+        connection.execute(text(f"CREATE TABLE {_SHARING} AS TABLE alembic_version"))
+    return _SHARING

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from alembic import context
 
-from dpud.archive.schema import METADATA
+from dpud.archive.schema import METADATA, version_table
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA)
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, target_metadata=METADATA, version_table=version_table(connection))
 context.run_migrations()
