@@ -12,6 +12,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from dpu.values import to_map
 from dpud.scheduler import codec, epoch, events, machine
 from dpud.scheduler.database import open_engine, postgres_engine, sqlite_engine
 from dpud.scheduler.journal import AppendFailed, MemoryJournal, Query, Shelf, Superseded, UnreadableJournal
@@ -21,6 +22,8 @@ from dpud.scheduler.reserve import Reserve
 from dpud.scheduler.schema import snapshots
 from dpud.scheduler.snapshot_sql import page_of_groups
 from dpud.scheduler.snapshot_sql import shorten as shorten_sql
+from dpud.scheduler.totals import DAY_S, Totals
+from dpud.scheduler.words import words_in
 from fakes_network import proxied
 from fakes_scheduler import NOON, Trial, failure, plans
 
@@ -126,14 +129,81 @@ def test_the_history_gives_back_whole_jobs_newest_first(opening):
         (Query("kids", sequence="Bias", before=3), [2, 1]),
         (Query("kids", sequence="Dome"), []),
         (Query("kids", ended_after=NOON + 1), [3, 2]),
+        (Query("kids", before=3, above=1), [2]),
+        (Query("kids", states=frozenset(JobState)), [3, 2, 1]),
+        (Query("kids", states=frozenset({JobState.RUNNING})), []),
+        (Query("kids", words=words_in("wfi #842")), [3, 2, 1]),
+        (Query("kids", words=words_in("ANNA Failed ngc")), [2]),
+        (Query("kids", words=words_in("wfi #84")), []),
+        (Query("kids", words=words_in("größe")), [3, 2, 1]),
+        (Query("kids", words=words_in("x" * 100)), [3, 2, 1]),
+        (Query("atlas", words=words_in("wfi")), []),
     ],
 )
 def test_the_history_is_searched_as_the_memory_is(opening, query, expected):
-    jobs = finished_jobs(3)
+    options = {"instrument": "WFI", "filter": ["#842", "Größe"], "object": "NGC 1\x00 2 " + "X" * 100, "parallel": 3}
+    jobs = finished_jobs(3, options=to_map(options).SerializeToString())
     with closing(opening()) as journal:
         journal.append([], jobs)
         assert [job.id for job in journal.history(query, 10)] == expected
     assert [job.id for job in reversed(jobs) if query.fits(job)] == expected
+
+
+def test_what_jobs_came_to_is_added_up_as_they_end(opening):
+    jobs = finished_jobs(3)
+    jobs[2].user, jobs[2].ended = "bert", jobs[2].ended + DAY_S
+    today = int(NOON // DAY_S)
+    with closing(opening()) as journal:
+        for job in jobs:
+            journal.append([events.JobEnded(job.id, job.ended)], ended=[job])
+        journal.append([events.SessionClosed("s")])
+    with closing(opening()) as journal:
+        first = Totals(1, 1, 0, tasks=1, ran_s=3, longest_run_s=2, busy_s=20)
+        last = Totals(1, 0, 0, tasks=1, ran_s=DAY_S + 3, longest_run_s=DAY_S + 3, busy_s=10)
+        assert journal.totals("kids", today, "day") == {today: first, today + 1: last}
+        assert journal.totals("kids", today, "owner") == {"anna": first, "bert": last}
+        assert journal.totals("kids", today, "sequence") == {"Bias": first + last}
+        assert journal.totals("kids", today + 1, "owner") == {"bert": last}
+        assert journal.totals("atlas", 0, "day") == {}
+
+
+def test_the_history_of_an_older_release_is_found_by_its_words_and_added_up(tmp_path):
+    file = tmp_path / "journal.sqlite"
+    jobs = finished_jobs(3)
+    with closing(SqlJournal.open_file(file, SMALL_RESERVE)) as journal:
+        journal.append([events.JobsRetired((1, 2, 3))], jobs)
+    with closing(sqlite3.connect(file)) as database:
+        database.executescript(
+            "DROP TABLE job_word; DROP TABLE job_day; UPDATE alembic_version SET version_num = 'journal_0003';"
+            "CREATE INDEX job_history_by_owner ON job_history (project, owner, id)"
+        )
+    with closing(SqlJournal.open_file(file, SMALL_RESERVE)) as journal:
+        assert [job.id for job in journal.history(Query("kids", words=words_in("anna finished")), 9)] == [3, 1]
+        assert [total.failed for total in journal.totals("kids", 0, "owner").values()] == [1]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        Query("kids"),
+        Query("kids", before=9, above=2),
+        Query("kids", ids=frozenset({1, 2})),
+        Query("kids", user="anna", sequence="Bias"),
+        Query("kids", states=frozenset({JobState.FAILED}), words=words_in("wfi 2000-04-28")),
+    ],
+)
+def test_whatever_is_asked_of_the_history_an_index_answers(tmp_path, query):
+    with closing(SqlJournal.open_file(tmp_path / "journal.sqlite", SMALL_RESERVE)) as journal:
+        asked = []
+        sa.event.listen(journal._engine, "before_cursor_execute", lambda *call: asked.append(call[2:4]))
+        journal.history(query, 10)
+        journal.totals("kids", 0, "sequence")
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as database:
+        selects = [(text, values) for text, values in asked if "job_" in text]
+        plans = [row[3] for text, values in selects for row in database.execute(f"EXPLAIN QUERY PLAN {text}", values)]
+    assert [step for step in plans if step.startswith("SCAN") and "(subquery" not in step and "anon" not in step] == []
+    assert [step for step in plans if "ORDER BY" in step] == []
+    assert any("SEARCH" in step for step in plans)
 
 
 def eventful():

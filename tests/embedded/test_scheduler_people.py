@@ -4,6 +4,7 @@ import asyncio
 import uuid
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from dpu import errors
 from dpu_api.v1 import job_pb2, scheduler_pb2
@@ -171,3 +172,45 @@ async def test_an_allowance_holds_after_a_restart(house):
         await fails(anna.SubmitJob(submission(tasks=specs(*"abc"))), errors.Exhausted, "would have 3 open tasks")
         await anna.SubmitJob(submission(tasks=specs("a", "b")))
         assert len((await worker.work(room=2)).leases) == 1
+
+
+async def test_jobs_are_found_by_their_words_and_added_up_by_day_user_and_sequence(house):
+    async with house.open() as callers:
+        anna, worker = callers.person(), await callers.worker()
+        for _ in range(3):
+            await anna.SubmitJob(submission(tasks=specs("a")))
+        first, second, _ = (await worker.work(room=3)).leases
+        await worker.work(ended=[ending(first), ending(second, RECIPE)], wait=0.01)
+        for number in (1, 2):
+            await until_ended(anna, number)
+
+        async def found(text):
+            answer = await anna.ListJobs(scheduler_pb2.ListJobsRequest(search=text))
+            return [job.id for job in answer.jobs]
+
+        assert await found("anna wfi") == [3, 2, 1]
+        assert await found("FAILED") == [2]
+        assert await found("bert") == []
+        totals = await anna.GetTotals(scheduler_pb2.GetTotalsRequest())
+        assert [(each.name, each.totals.finished, each.totals.failed, each.totals.tasks) for each in totals.users] == [
+            ("anna", 1, 1, 1)
+        ]
+        assert [each.totals for each in totals.days] == [each.totals for each in totals.users]
+        assert (await callers.person("bert", "atlas").GetTotals(scheduler_pb2.GetTotalsRequest())).users[:] == []
+        await fails(anna.GetTotals(scheduler_pb2.GetTotalsRequest(days=500)), errors.UsageError, "days=500")
+
+
+async def test_changes_are_gathered_for_as_long_as_is_asked(house):
+    async with house.open() as callers:
+        anna, worker = callers.person(), await callers.worker()
+        await anna.SubmitJob(submission(tasks=specs("a")))
+        watching = anna.WatchJobs(scheduler_pb2.WatchJobsRequest(pause=Duration(seconds=60)))
+        assert [job.id for job in (await watching.read()).jobs] == [1]
+        following = asyncio.ensure_future(watching.read())
+        [lease] = (await worker.work(room=1)).leases
+        await worker.work(ended=[ending(lease)], wait=0.01)
+        await until_ended(anna, 1)
+        assert not following.done()
+        watching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await following

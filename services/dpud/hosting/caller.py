@@ -78,6 +78,7 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {
             "RetryJob": _PEOPLE,
             "ExplainJob": _PEOPLE,
             "WatchJobs": _PEOPLE,
+            "GetTotals": _PEOPLE,
             "ListWorkers": _OPERATORS,
             "CordonWorker": _OPERATORS,
             "DrainWorker": _OPERATORS,

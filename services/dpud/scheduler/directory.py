@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from heapq import merge, nsmallest
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from heapq import merge
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from dpu.errors import NotFound, UsageError
 from dpud.scheduler.journal import Query
@@ -13,22 +15,23 @@ from dpud.scheduler.journal import Query
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from dpud.scheduler.journal import Journal
+    from dpud.scheduler.journal import Past
     from dpud.scheduler.model import Job, State
+    from dpud.scheduler.totals import Kind, Totals
 
 
 class Directory:
     """All jobs that were ever taken."""
 
-    def __init__(self, state: State, journal: Journal) -> None:
+    def __init__(self, state: State, past: Past) -> None:
         self._state = state
-        self._journal = journal
+        self._past = past
 
     def job(self, number: int, project: str) -> Job:
         """Return a job of the project. Raises NotFound."""
         job = self._state.jobs.get(number)
         if job is None and 0 < number < self._state.next_job:
-            job = next(iter(self._journal.history(Query(project, frozenset({number})), 1)), None)
+            job = next(iter(self._past.history(Query(project, frozenset({number})), 1)), None)
         if job is None or job.project != project:
             raise NotFound(f"there is no job {number} in project {project!r}")
         return job
@@ -36,16 +39,23 @@ class Directory:
     def jobs(self, query: Query, limit: int) -> list[Job]:
         """Return jobs, newest first, at most `limit`."""
         known = self._state.jobs
-        candidates: Iterable[Job] = known.values()
+        # They are kept in the order of their numbers: those that are wanted are soon found.
+        candidates: Iterable[Job] = reversed(known.values())
         if query.ids:
-            candidates = (known[number] for number in query.ids if number in known)
-        here = sorted(filter(query.fits, candidates), key=_newest)[:limit]
-        return list(merge(here, self._journal.history(query, limit), key=_newest))[:limit]
+            candidates = (known[number] for number in sorted(query.ids, reverse=True) if number in known)
+        here = list(islice(filter(query.fits, candidates), limit))
+        if len(here) == limit:
+            query = replace(query, above=here[-1].id)
+        return list(islice(merge(here, self._past.history(query, limit), key=_newest), limit))
 
-    def changed(self, project: str, user: str, after: int, limit: int) -> list[Job]:
-        """Return the first jobs in memory that changed after a revision, in the order of theirs."""
+    def changed(self, project: str, user: str, after: int) -> list[Job]:
+        """Return the jobs in memory that changed after a revision, in the order of theirs."""
         found = (job for job in self._state.jobs.values() if job.revision > after and job.project == project)
-        return nsmallest(limit, (job for job in found if user in ("", job.user)), key=lambda job: job.revision)
+        return sorted((job for job in found if user in ("", job.user)), key=lambda job: job.revision)
+
+    def totals(self, project: str, since: int, kind: Kind) -> dict[Any, Totals]:
+        """Return what a project's jobs came to that ended since a day, by day, owner or sequence, in order."""
+        return self._past.totals(project, since, kind)
 
 
 def _newest(job: Job) -> int:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 def violations(state: State) -> list[str]:
     """Return what is wrong with a state, one line each; empty when all is well."""
+    if list(state.jobs) != sorted(state.jobs):
+        return [f"the jobs are not in the order of their numbers: {list(state.jobs)}"]
     lines = [line for job in state.jobs.values() for line in _of_job(state, job)]
     return [*lines, *_of_waiting(state), *_of_leases(state), *_of_outbox(state)]
 

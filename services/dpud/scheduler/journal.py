@@ -7,18 +7,21 @@ opening it makes whoever had it open before unable to append.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dpu.errors import InternalError
 from dpud.scheduler import codec, machine
 from dpud.scheduler.model import Job, JobState
 from dpud.scheduler.snapshot import dump_state, load_state
+from dpud.scheduler.totals import Slot, Totals, totals_of
+from dpud.scheduler.words import has_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from dpud.scheduler.events import Event
     from dpud.scheduler.model import State
+    from dpud.scheduler.totals import Kind
 
 
 class Superseded(InternalError):
@@ -46,6 +49,10 @@ class Query:
     ended_after: float = 0.0
     #: Only jobs with a smaller identifier; 0: from the newest on.
     before: int = 0
+    #: Only jobs with a greater one.
+    above: int = 0
+    #: Only jobs of which all these are words.
+    words: frozenset[str] = frozenset()
 
     def fits(self, job: Job) -> bool:
         """Return whether a job is wanted."""
@@ -57,7 +64,19 @@ class Query:
             and (not self.sequence or job.sequence == self.sequence)
             and (not job.state.ended or job.ended > self.ended_after)
             and (not self.before or job.id < self.before)
+            and job.id > self.above
+            and has_words(job, self.words)
         )
+
+
+class Past(Protocol):
+    """What is known of jobs that left the memory, and of all that have ended."""
+
+    def history(self, query: Query, limit: int) -> list[Job]:
+        """Return retired jobs, newest first, at most `limit`."""
+
+    def totals(self, project: str, since: int, kind: Kind) -> dict[Any, Totals]:
+        """Return what a project's jobs came to that ended since a day, by day, owner or sequence, in order."""
 
 
 class Journal(Protocol):
@@ -69,8 +88,8 @@ class Journal(Protocol):
     def replay(self) -> Iterator[Sequence[Event]]:
         """Yield all groups behind the newest snapshot, in order."""
 
-    def append(self, events: Sequence[Event], retired: Iterable[Job] = ()) -> None:
-        """Make a group durable, and with it the jobs that leave the memory.
+    def append(self, events: Sequence[Event], retired: Iterable[Job] = (), ended: Iterable[Job] = ()) -> None:
+        """Make a group durable, and with it the jobs that leave the memory, and what those came to that ended.
 
         Raises Superseded, or AppendFailed; nothing was stored then.
         """
@@ -78,9 +97,6 @@ class Journal(Protocol):
     @property
     def roomy(self) -> bool:
         """Whether there is room for more than the leases and ends of what is there already."""
-
-    def history(self, query: Query, limit: int) -> list[Job]:
-        """Return retired jobs, newest first, at most `limit`."""
 
 
 @dataclass(slots=True)
@@ -90,6 +106,7 @@ class Shelf:
     snapshot: list[bytes] = field(default_factory=list)
     groups: list[bytes] = field(default_factory=list)
     history: dict[int, bytes] = field(default_factory=dict)
+    totals: dict[Slot, Totals] = field(default_factory=dict)
     epoch: int = 0
     #: Nearly nothing more fits; nothing at all does.
     full: bool = False
@@ -112,13 +129,15 @@ class MemoryJournal:
         """Yield all groups behind the snapshot, in order."""
         return map(codec.load_events, self._shelf.groups)
 
-    def append(self, events: Sequence[Event], retired: Iterable[Job] = ()) -> None:
+    def append(self, events: Sequence[Event], retired: Iterable[Job] = (), ended: Iterable[Job] = ()) -> None:
         """Keep a group on the shelf."""
         if self._epoch != self._shelf.epoch:
             raise Superseded
         if self._shelf.broken:
             raise AppendFailed("the shelf is broken")
         self._shelf.history |= {job.id: codec.dump(job) for job in retired}
+        for slot, totals in totals_of(ended).items():
+            self._shelf.totals[slot] = self._shelf.totals.get(slot, Totals()) + totals
         if body := codec.dump_events(events):
             self._shelf.groups.append(body)
 
@@ -139,6 +158,14 @@ class MemoryJournal:
         """Return retired jobs, newest first, at most `limit`."""
         jobs = (codec.load(Job, self._shelf.history[number]) for number in sorted(self._shelf.history, reverse=True))
         return [job for job in jobs if query.fits(job)][:limit]
+
+    def totals(self, project: str, since: int, kind: Kind) -> dict[Any, Totals]:
+        """Return what a project's jobs came to that ended since a day."""
+        found: dict[Any, Totals] = {}
+        for slot, totals in sorted(self._shelf.totals.items()):
+            if slot.project == project and slot.day >= since:
+                found[getattr(slot, kind)] = found.get(getattr(slot, kind), Totals()) + totals
+        return dict(sorted(found.items()))
 
     def close(self) -> None:
         """Do nothing: the shelf stays."""

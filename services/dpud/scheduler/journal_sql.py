@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from dpud.scheduler import codec, epoch
+from dpud.scheduler import codec, epoch, history_sql
 from dpud.scheduler.database import driving, is_away, now, spelled, sqlite_engine
-from dpud.scheduler.journal import AppendFailed, Query, Superseded
-from dpud.scheduler.model import Job
+from dpud.scheduler.journal import AppendFailed, Superseded
 from dpud.scheduler.reserve import Reserve
-from dpud.scheduler.schema import groups, history, migrate
+from dpud.scheduler.schema import groups, migrate
 from dpud.scheduler.snapshot import load_state
 from dpud.scheduler.snapshot_sql import events_of, newest, page_of_groups, page_of_parts
+from dpud.scheduler.totals import totals_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dpud.scheduler.events import Event
-    from dpud.scheduler.model import State
+    from dpud.scheduler.journal import Query
+    from dpud.scheduler.model import Job, State
+    from dpud.scheduler.totals import Kind, Totals
 
 T = TypeVar("T")
 
@@ -40,7 +42,6 @@ _PAUSE_S = 0.05
 _INSERT = sa.text(
     "INSERT INTO event_group (number, epoch, body) VALUES (:number, :epoch, :body) ON CONFLICT DO NOTHING"
 )
-_RETIRE = sa.insert(history)
 _LAST = sa.select(sa.func.max(groups.c.number))
 
 
@@ -52,7 +53,9 @@ class SqlJournal:
         self._reserve = reserve
         self._now = now(engine)
         # Appending is what everybody waits for: its statements are made once, and go to the driver as they are.
-        self._hold, self._insert, self._retire = (spelled(engine, each) for each in (epoch.HOLD, _INSERT, _RETIRE))
+        self._hold, self._insert = (spelled(engine, each) for each in (epoch.HOLD, _INSERT))
+        beside = (history_sql.RETIRE, history_sql.MARK, history_sql.COUNT)
+        self._retire, self._mark, self._count = (spelled(engine, each) for each in beside)
         self._epoch = 0
         self._next = 1
 
@@ -127,23 +130,28 @@ class SqlJournal:
             for last, body in page:  # noqa: B007 (the next page begins behind the last one)
                 yield events_of(body)
 
-    def append(self, events: Sequence[Event], retired: Iterable[Job] = ()) -> None:
+    def append(self, events: Sequence[Event], retired: Iterable[Job] = (), ended: Iterable[Job] = ()) -> None:
         """Make a group durable in one transaction; on a full disk, in the room that was kept back."""
         body = codec.dump_events(events)
-        past = [_past(job) for job in retired]
-        if not body and not past:
+        retired = list(retired)
+        if not body and not retired:
             return
+        beside = [
+            (self._retire, [history_sql.row_of(job) for job in retired]),
+            (self._mark, [row for job in retired for row in history_sql.marks_of(job)]),
+            (self._count, history_sql.counts_of(totals_of(ended))),
+        ]
         row = {"number": self._next, "epoch": self._epoch, "body": zlib.compress(body, 1)}
         try:
-            self._patiently(lambda cursor: self._write(cursor, row, past), driving)
+            self._patiently(lambda cursor: self._write(cursor, row, beside), driving)
         except AppendFailed:
             if not (self._reserve and self._reserve.give_up()):
                 raise
-            self._patiently(lambda cursor: self._write(cursor, row, past), driving)
+            self._patiently(lambda cursor: self._write(cursor, row, beside), driving)
         self._next += 1
 
-    def _write(self, cursor: Any, row: dict[str, Any], past: list[dict[str, Any]]) -> None:
-        """Write a group, unless it is there.
+    def _write(self, cursor: Any, row: dict[str, Any], beside: list[tuple[str, list[dict[str, Any]]]]) -> None:
+        """Write a group and what goes with it, unless it is there.
 
         The lock is granted only when the transaction before has ended: whether it is there is certain then.
         """
@@ -151,8 +159,9 @@ class SqlJournal:
         if cursor.fetchone() is None:
             raise Superseded
         cursor.execute(self._insert, row)
-        if cursor.rowcount and past:
-            cursor.executemany(self._retire, past)
+        for statement, rows in beside if cursor.rowcount else []:
+            if rows:
+                cursor.executemany(statement, rows)
 
     def _patiently(
         self, work: Callable[[Any], T], begun: Callable[[sa.Engine], AbstractContextManager[Any]] = sa.Engine.begin
@@ -178,37 +187,12 @@ class SqlJournal:
 
     def history(self, query: Query, limit: int) -> list[Job]:
         """Return retired jobs, newest first, at most `limit`."""
-        wanted = sa.select(history.c.body).where(*_conditions(query)).order_by(history.c.id.desc()).limit(limit)
-        rows = self._patiently(lambda connection: connection.execute(wanted).all())
-        return [codec.load(Job, zlib.decompress(body)) for (body,) in rows]
+        return self._patiently(lambda connection: history_sql.find(connection, query, limit))
+
+    def totals(self, project: str, since: int, kind: Kind) -> dict[Any, Totals]:
+        """Return what a project's jobs came to that ended since a day, by day, owner or sequence, in order."""
+        return self._patiently(lambda connection: history_sql.sums(connection, project, since, kind))
 
     def close(self) -> None:
         """Close the database."""
         self._engine.dispose()
-
-
-def _past(job: Job) -> dict[str, Any]:
-    return {
-        "id": job.id,
-        "project": job.project,
-        "owner": job.user,
-        "sequence": job.sequence,
-        "state": int(job.state),
-        "ended": job.ended,
-        "body": zlib.compress(codec.dump(job), 1),
-    }
-
-
-def _conditions(query: Query) -> Iterator[sa.ColumnElement[bool]]:
-    yield history.c.project == query.project
-    yield history.c.ended > query.ended_after
-    if query.ids:
-        yield history.c.id.in_(query.ids)
-    if query.user:
-        yield history.c.owner == query.user
-    if query.states:
-        yield history.c.state.in_([int(state) for state in query.states])
-    if query.sequence:
-        yield history.c.sequence == query.sequence
-    if query.before:
-        yield history.c.id < query.before

@@ -71,6 +71,7 @@ def release(state: State, ref: Ref, to: TaskState, *, at: float, run_s: float) -
     state.leased.discard(ref.key)
     state.presence.deadlines.pop(ref.key, None)
     state.usage[job.user] = state.usage[job.user].charged(run_s - task.charge, at)
+    job.busy_s += run_s
     _count_down(state.running, job.user)
     _count_down(state.running_in, job.project)
 

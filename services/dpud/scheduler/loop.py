@@ -155,7 +155,7 @@ class Loop:
             happened = [event for ask in asks for event in ask.happened]
             granted = self._grant(happened)
             begun = time.perf_counter()
-            self._journal.append(happened, leaving)
+            self._journal.append(happened, leaving, self._ended(happened, leaving))
             append_s = time.perf_counter() - begun
             self.tail += len(happened)
         except BaseException:
@@ -195,6 +195,12 @@ class Loop:
                         granted.append((standing, leases))
                         happened += leases
         return granted
+
+    def _ended(self, happened: list[events.Event], leaving: list[Job]) -> list[Job]:
+        """Return the jobs that ended just now, even where they leave at once."""
+        numbers = [event.job for event in happened if type(event) is events.JobEnded]
+        known = self.state.jobs if not leaving else {job.id: job for job in leaving} | self.state.jobs
+        return [known[number] for number in numbers]
 
     def _about_to_leave(self, command: Retire) -> list[Job]:
         decided = machine.decide(self.state, command, 0.0)

@@ -242,6 +242,8 @@ class Job:
     instrument: str = ""
     #: Bytes of its options and tasks.
     size: int = 0
+    #: Time of slots that its tasks used, in all attempts.
+    busy_s: float = 0.0
 
     def kind(self, stage: int) -> Kind:
         """Return what the tasks of a stage are like."""

@@ -39,6 +39,25 @@ history = sa.Table(
     sa.Column("ended", sa.Float),
     sa.Column("body", sa.LargeBinary),
 )
+#: By which words of a project's jobs each is found.
+marks = sa.Table(
+    "job_word",
+    _tables,
+    sa.Column("project", sa.Text),
+    sa.Column("word", sa.Text),
+    sa.Column("id", sa.BigInteger),
+)
+#: What the jobs came to that ended on a day.
+days = sa.Table(
+    "job_day",
+    _tables,
+    sa.Column("project", sa.Text),
+    sa.Column("day", sa.Integer),
+    sa.Column("owner", sa.Text),
+    sa.Column("sequence", sa.Text),
+    *(sa.Column(name, sa.BigInteger) for name in ("finished", "failed", "cancelled", "tasks")),
+    *(sa.Column(name, sa.Double) for name in ("waited_s", "longest_wait_s", "ran_s", "longest_run_s", "busy_s")),
+)
 snapshots = sa.Table(
     "snapshot",
     _tables,

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -25,6 +26,7 @@ from dpud.scheduler.explain import explain
 from dpud.scheduler.loop import JOBS, WORK, Loop
 from dpud.scheduler.model import HEARTBEAT_S, LEASE_TERM_S, State
 from dpud.scheduler.polls import Poll, Polls
+from dpud.scheduler.totals import DAY_S
 from dpud.scheduler.watchers import heard
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ JOBS_PAGE = 100
 MAX_WAIT_S = 60.0
 #: Changes within so long are one to whoever watches.
 WATCH_PAUSE_S = 0.1
+MOST_DAYS = 400
+DAYS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
             code_address=self._identity.code,
             slots=self._loop.state.presence.slots,
             open_jobs=self._loop.state.open_jobs,
+            running_tasks=len(self._loop.state.leased),
             user=current_caller().user,
         )
 
@@ -188,16 +193,19 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
     ) -> AsyncIterator[scheduler_pb2.WatchJobsResponse]:
         """Send jobs that changed, and go on whenever one does."""
         project = current_caller().project
+        pause = min(MAX_WAIT_S, request.pause.ToNanoseconds() / 1e9) or WATCH_PAUSE_S
         seen = request.after_revision
         with self._loop.watchers.watching(JOBS) as bell:
             while True:
                 bell.clear()
-                if page := self._directory.changed(project, request.user, seen, JOBS_PAGE):
-                    seen = page[-1].revision
+                changed = [(job, job.revision) for job in self._directory.changed(project, request.user, seen)]
+                for first in range(0, len(changed), JOBS_PAGE):
+                    # Those that change while others are sent come after the pause, in the order of their revisions.
+                    page = [job for job, revision in changed[first : first + JOBS_PAGE] if job.revision == revision]
                     yield scheduler_pb2.WatchJobsResponse(jobs=map(wire.job_message, page))
-                else:
-                    await bell.wait()
-                    await asyncio.sleep(WATCH_PAUSE_S)
+                seen = changed[-1][1] if changed else seen
+                await bell.wait()
+                await asyncio.sleep(pause)
 
     async def ListWorkers(
         self, _request: scheduler_pb2.ListWorkersRequest, _context: ServicerContext[Any, Any]
@@ -218,6 +226,15 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
         """Give a worker no more tasks, and have it hand back those that it has."""
         await self._loop.execute(Drain(worker=request.name, by=current_caller().user))
         return scheduler_pb2.DrainWorkerResponse()
+
+    async def GetTotals(
+        self, request: scheduler_pb2.GetTotalsRequest, _context: ServicerContext[Any, Any]
+    ) -> scheduler_pb2.GetTotalsResponse:
+        """Answer what the project's jobs came to of late."""
+        if not 0 <= request.days <= MOST_DAYS:
+            raise UsageError(f"days={request.days}: must be from 1 to {MOST_DAYS}, or 0 for {DAYS}")
+        since = int(self._loop.now() // DAY_S) + 1 - (request.days or DAYS)
+        return wire.totals(partial(self._directory.totals, current_caller().project, since))
 
     async def SetAllowance(
         self, request: scheduler_pb2.SetAllowanceRequest, _context: ServicerContext[Any, Any]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -31,14 +31,17 @@ from dpud.scheduler.model import (
     Task,
     TaskPlan,
 )
+from dpud.scheduler.totals import DAY_S
+from dpud.scheduler.words import words_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from dpud.hosting.caller import Caller
     from dpud.scheduler.answers import Answer
     from dpud.scheduler.events import TaskLeased
     from dpud.scheduler.explain import Explanation
+    from dpud.scheduler.totals import Kind, Totals
 
 #: The end of a traceback that is kept.
 MAX_DETAIL = 8 * 1024
@@ -159,6 +162,7 @@ def query(request: scheduler_pb2.ListJobsRequest, project: str, before: int) -> 
         sequence=request.sequence,
         ended_after=request.ended_after.ToNanoseconds() / 1e9,
         before=before,
+        words=words_in(request.search),
     )
 
 
@@ -295,6 +299,17 @@ def workers(state: State) -> list[scheduler_pb2.Worker]:
         )
         for session in sorted(state.presence.sessions.values(), key=lambda session: session.worker)
     ]
+
+
+def totals(found: Callable[[Kind], dict[Any, Totals]]) -> scheduler_pb2.GetTotalsResponse:
+    """Return what jobs came to, for people; `found` gives it by what they are told apart by."""
+    answer = scheduler_pb2.GetTotalsResponse()
+    for day, of in found("day").items():
+        answer.days.add(day=Timestamp(seconds=day * DAY_S), totals=scheduler_pb2.Totals(**asdict(of)))
+    for listed, by_name in ((answer.users, found("owner")), (answer.sequences, found("sequence"))):
+        for name, of in by_name.items():
+            listed.add(name=name, totals=scheduler_pb2.Totals(**asdict(of)))
+    return answer
 
 
 def _time(seconds: float) -> Timestamp | None:
