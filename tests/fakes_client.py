@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zstandard
 from astropy.io import fits
 
 from dpu.config import Config, KnownDpu
@@ -64,12 +65,16 @@ OPTIONS = {
     "gra": option("gra", "grid_ra", KIND.OPTION_KIND_FLOAT, minimum=0, maximum=360),
 }
 
+UNLISTED = [option(name, name, KIND.OPTION_KIND_INTEGER, 0) for name in ("dryrun", "privileges")]
+for each in UNLISTED:
+    each.unlisted = True
+
 
 def sequence(name: str, options: str, selects: str, makes: str, one_of: tuple[str, ...] = ("date",)) -> Any:
     return catalogue_pb2.Sequence(
         name=name,
         summary=f"Make a {makes}",
-        options=[OPTIONS[short] for short in options.split()],
+        options=[*(OPTIONS[short] for short in options.split()), *UNLISTED],
         stages=[
             catalogue_pb2.Stage(
                 recipe=name,
@@ -170,6 +175,9 @@ class Script:
     explanation: scheduler_pb2.ExplainJobResponse = field(default_factory=scheduler_pb2.ExplainJobResponse)
     #: What FetchFrame sends, by the identifier of the frame.
     files: dict[str, bytes] = field(default_factory=dict)
+    #: The header of every frame, and what was made from what.
+    cards: list[str] = field(default_factory=list)
+    links: list[archive_pb2.Link] = field(default_factory=list)
     logs: list[logs_pb2.ReadResponse] = field(default_factory=list)
     #: Breaks the stream of logs once, behind this offset.
     break_logs_after: int | None = None
@@ -182,6 +190,22 @@ class Script:
     blobs: set[str] = field(default_factory=set)
     #: File names whose ingest is refused, with the error.
     refuse: dict[str, Exception] = field(default_factory=dict)
+
+    #: Code that is there: trees by their digest, and the content of their files by that of each.
+    trees: dict[str, codeship_pb2.Tree] = field(default_factory=dict)
+    contents: dict[str, bytes] = field(default_factory=dict)
+
+    def keep_tree(self, digest: str, description: str, files: dict[str, bytes]) -> None:
+        """Have the code service know a tree."""
+        digests = {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
+        self.contents |= {digests[path]: content for path, content in files.items()}
+        self.trees[digest] = codeship_pb2.Tree(
+            entries=[
+                codeship_pb2.TreeEntry(path=path, size=len(content), digest=digests[path])
+                for path, content in files.items()
+            ],
+            description=description,
+        )
 
     def note(self, method: str, request: Any) -> None:
         self.asked.append((method, request))
@@ -311,6 +335,34 @@ class Archive(archive_pb2_grpc.ArchiveServiceServicer):
             raise NothingSelected(f"no {request.frame_class} of night {chosen.night};\nnights with some: {NIGHT}")
         return archive_pb2.PreviewResponse(frames_by_chip=dict.fromkeys(CHIPS, 5))
 
+    async def ListInstruments(self, request, context):
+        places = [
+            archive_pb2.ChipPlace(chip=chip, x=2046 * at, y=0, width=2046, height=4098) for at, chip in enumerate(CHIPS)
+        ]
+        wfi = archive_pb2.Instrument(name="WFI", chips=CHIPS, places=places)
+        return archive_pb2.ListInstrumentsResponse(instruments=[wfi])
+
+    def find(self, identifier: str) -> archive_pb2.Frame:
+        found = next((frame for frame in self.script.frames if frame.id == identifier), None)
+        if found is None:
+            raise NotFound(f"there is no frame {identifier}")
+        return found
+
+    async def DrawFrame(self, request, context):
+        self.find(request.id)
+        return archive_pb2.DrawFrameResponse(
+            png=self.script.files[request.id], black=1.5, white=2.5, width=64, height=32, binning=4
+        )
+
+    async def ReadHeader(self, request, context):
+        self.find(request.id)
+        return archive_pb2.ReadHeaderResponse(cards=self.script.cards)
+
+    async def TraceLineage(self, request, context):
+        self.script.note("TraceLineage", request)
+        frames = [self.find(request.id), *(frame for frame in self.script.frames if frame.id != request.id)]
+        yield archive_pb2.TraceLineageResponse(frames=frames, links=self.script.links)
+
     async def ListFrames(self, request, context):
         self.script.note("ListFrames", request)
         first = int(request.page_token or 0)
@@ -319,10 +371,7 @@ class Archive(archive_pb2_grpc.ArchiveServiceServicer):
 
     async def FetchFrame(self, request, context):
         self.script.note("FetchFrame", request)
-        found = next((frame for frame in self.script.frames if frame.id == request.id), None)
-        if found is None:
-            raise NotFound(f"there is no frame {request.id}")
-        yield archive_pb2.FetchFrameResponse(frame=found)
+        yield archive_pb2.FetchFrameResponse(frame=self.find(request.id))
         content = self.script.files[request.id]
         for first in range(0, len(content), 1000):
             yield archive_pb2.FetchFrameResponse(chunk=content[first : first + 1000])
@@ -377,6 +426,19 @@ class Code(codeship_pb2_grpc.CodeServiceServicer):
         if not {entry.digest for entry in request.tree.entries} <= self.script.blobs:
             raise MissingBlobs("some content was not uploaded")
         return codeship_pb2.PutTreeResponse(digest=digest_of(request.tree.entries))
+
+    async def GetTree(self, request, context):
+        if request.digest not in self.script.trees:
+            raise NotFound(f"there is no code {request.digest}")
+        return codeship_pb2.GetTreeResponse(tree=self.script.trees[request.digest])
+
+    async def DownloadBlobs(self, request, context):
+        for digest in request.digests:
+            content = self.script.contents[digest]
+            frame = zstandard.compress(content)
+            for first in range(0, len(frame), 100):
+                chunk = codeship_pb2.BlobChunk(digest=digest, size=len(content), zstd=frame[first : first + 100])
+                yield codeship_pb2.DownloadBlobsResponse(chunk=chunk)
 
 
 def images() -> Script:

@@ -13,10 +13,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from http.cookiejar import CookieJar
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import dpu_recipes
 from dpu.channel import target
 from dpu_api.v1 import job_pb2, logs_pb2, scheduler_pb2
 from dpud.hosting.settings import Address, BadSetting, Environment
@@ -24,7 +26,7 @@ from dpud.web.main import Settings, serving
 from dpud.web.places import Place
 from dpud.web.queue import duration, row, states
 from dpud.web.visitors import Entry
-from fakes_client import SECRET, Script, batch, job, job_end, task
+from fakes_client import SECRET, Script, batch, job, job_end, product, task
 from fakes_client import serving as scripted
 from fakes_fleet import free_port
 
@@ -207,6 +209,48 @@ async def test_a_job_shows_its_tasks_what_it_waits_for_and_its_first_failure(bro
     ):
         assert said in page
     assert "Cancel job 7" in page
+
+
+async def test_a_job_shows_its_focal_plane_its_workers_and_what_it_made(browser, script):
+    script.jobs[7] = job(7, state=RUNNING, failure=job_pb2.Failure(message="no bias"))
+    script.jobs[7].options.entries["instrument"].string_value = "WFI"
+    script.tasks = [task(1, "ccd50", job_pb2.TASK_STATE_FAILED, worker="one"), task(2, "ccd51", worker="one")]
+    for each in script.tasks:
+        each.started.FromSeconds(1000)
+        each.ended.FromSeconds(1005)
+    script.frames = [product("ccd51", b"x", quality_flags=2, is_valid=True)]
+    _, page, _ = await browser.get("/jobs/7")
+    assert re.findall(r'<g class="tile (\w+)"><title>(.*?)</title>', page) == [
+        ("failed", "ccd50: 1 failed"),
+        ("succeeded", "ccd51: 1 succeeded"),
+    ]
+    assert "<title>task 2, Bias ccd51: succeeded, 5 s</title>" in page
+    assert 'href="/jobs/7/log?chip=ccd50">Log of ccd50' in page
+    assert 'href="/frames/id-ccd51?job=84820">BiasFrame ccd51</a>' in page
+    assert '<span class="flagged">flagged</span>' in page
+
+
+async def test_the_code_of_a_job_is_compared_with_what_is_installed(browser, script):
+    installed = Path(dpu_recipes.__file__).parent
+    same = (installed / "instrument.py").read_bytes()
+    changed = (installed / "task.py").read_bytes().replace(b"class Recipe", b"class Receipt", 1)
+    paths = {
+        "services/dpu_recipes/instrument.py": same,
+        "services/dpu_recipes/task.py": changed,
+        "mine/new.py": b"a = 1\n",
+    }
+    script.keep_tree("c0de", "c0de, git 1a2b3c4 + 2 changed files", paths)
+    script.jobs[7] = job(7, code_digest="c0de")
+    assert 'href="/jobs/7/code">c0de, git 1a2b3c4 + 2 changed files</a>' in (await browser.get("/jobs/7"))[1]
+    _, page, _ = await browser.get("/jobs/7/code")
+    kinds = dict(re.findall(r'<th scope="row">(.*?)</th><td>(\w+)</td>', page))
+    assert kinds["services/dpu_recipes/task.py"] == "changed"
+    assert kinds["mine/new.py"] == "added"
+    assert kinds["dpu_recipes/frames.py"] == "removed"
+    assert "services/dpu_recipes/instrument.py" not in kinds
+    assert not [name for name in kinds if "__pycache__" in name]
+    assert re.search(r'<span class="added">\+class Receipt', page)
+    assert (await browser.get("/jobs/5/code"))[0] == 404
 
 
 async def test_a_job_is_cancelled_and_done_again_by_forms_of_ours_only(browser, script):
