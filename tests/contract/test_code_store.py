@@ -9,7 +9,7 @@ import pytest
 import zstandard
 
 from dpu.errors import Exhausted, NotFound, StorageFull, Unreachable
-from dpu_api.v1.codeship_pb2 import Tree
+from dpu_api.v1.codeship_pb2 import Tree, Version
 from dpud.codeship.blobs import Packed
 from dpud.codeship.disused import Removed
 from dpud.codeship.store import MemoryCodeStore
@@ -145,6 +145,29 @@ async def test_a_tree_brings_blobs_along(store):
     await store.put_tree("KIDS", TREE, b"entries", packed(A, B))
     assert await store.sizes("KIDS", names(A, B)) == sizes(A, B)
     assert await store.tree("KIDS", TREE) == b"entries"
+
+
+async def test_versions_are_kept_by_name_until_they_are_removed(store):
+    for name in ("2.4", "2.3"):
+        await store.put_version(name, name.encode())
+    await store.put_version("2.4", b"anew")
+    assert list((await store.versions()).items()) == [("2.3", b"2.3"), ("2.4", b"anew")]
+    await store.remove_version("2.3")
+    await store.remove_version("2.3")
+    assert await store.versions() == {"2.4": b"anew"}
+
+
+async def test_the_tree_of_a_version_stays_however_little_it_is_used(lasting):
+    clock = Clock()
+    with lasting(clock=clock) as store:
+        name = await put(store, "KIDS", A, B)
+        await store.put_version("2.4", Version(name="2.4", digest=name).SerializeToString())
+    with lasting(clock=clock) as store:
+        assert await store.remove_disused(clock.pass_days(1000)) == Removed(0, 0, 0)
+        assert await store.tree(None, name)
+        assert [await store.blob(None, digest(B))] == packed(B)
+        await store.remove_version("2.4")
+        assert await store.remove_disused(clock.pass_days(1000)) == Removed(1, 2, len(A) + len(B))
 
 
 async def test_code_outlives_the_process(lasting):

@@ -10,14 +10,19 @@ import zstandard
 
 from dpu.bundle import bundle, ship
 from dpu.channel import MIB, open_channel
-from dpu.errors import BadTree, MissingBlobs, NotFound, UsageError
+from dpu.errors import BadTree, Conflict, MissingBlobs, NotAllowed, NotFound, UsageError
 from dpu.status import from_rpc
+from dpu_api.v1.catalogue_pb2 import Catalogue, Sequence
 from dpu_api.v1.codeship_pb2 import (
     BlobChunk,
     DownloadBlobsRequest,
     FindMissingRequest,
     GetTreeRequest,
+    GetVersionRequest,
+    InstallVersionRequest,
+    ListVersionsRequest,
     PutTreeRequest,
+    RemoveVersionRequest,
     Tree,
     UploadBlobsRequest,
 )
@@ -35,7 +40,7 @@ class Desk:
 
     def __init__(self, address, channels):
         self.address = address
-        self.user, self.stranger, self.worker = map(CodeServiceStub, channels)
+        self.user, self.stranger, self.worker, self.operator = map(CodeServiceStub, channels)
 
     async def ship(self, bundled):
         """Ship with the synchronous client, as the prompt does."""
@@ -82,8 +87,9 @@ async def desk(folder):
             where.channel("anna's") as user,
             where.channel("bert's", "VST") as stranger,
             where.channel("worker's", "") as worker,
+            where.channel("olga's") as operator,
         ):
-            yield Desk(where.address, [user, stranger, worker])
+            yield Desk(where.address, [user, stranger, worker, operator])
     finally:
         store.close()
 
@@ -363,3 +369,65 @@ async def test_code_outlives_the_service(tmp_path):
         await code.ship(bundled)
     async with desk(tmp_path / "store") as code:
         assert (await code.ship(bundled)).files == 0
+
+
+CATALOGUE = Catalogue(version="2.4", sequences=[Sequence(name="Bias")])
+
+
+async def installed(code, tmp_path, name="2.4"):
+    """Ship a tree and install it; return its digest."""
+    shipped = await code.ship(bundle(checkout(tmp_path / "checkout")))
+    request = InstallVersionRequest(name=name, digest=shipped.digest, catalogue=CATALOGUE)
+    assert (await code.operator.InstallVersion(request)).version.digest == shipped.digest
+    return shipped.digest
+
+
+async def test_a_version_that_an_operator_has_installed_is_there_for_users_of_all_projects(code, tmp_path):
+    name = await installed(code, tmp_path)
+    assert await installed(code, tmp_path / "again") == name
+    found = (await code.stranger.GetVersion(GetVersionRequest(name="2.4"))).version
+    assert (found.digest, found.catalogue, found.description) == (name, CATALOGUE, name[:12])
+    (listed,) = (await code.user.ListVersions(ListVersionsRequest())).versions
+    assert (listed.name, listed.digest, listed.HasField("catalogue")) == ("2.4", name, False)
+    # Its files are the workers' to fetch, as of any tree, and not the strangers'.
+    assert len((await code.worker.GetTree(GetTreeRequest(digest=name))).tree.entries) == 2
+    async with refused(NotFound, "there is no tree of code"):
+        await code.stranger.GetTree(GetTreeRequest(digest=name))
+
+
+async def test_a_version_that_is_not_there_is_refused_with_those_that_are(code, tmp_path):
+    await installed(code, tmp_path)
+    why = r"version '2\.5' is not installed here: there is current, 2\.4 \(did you mean '2\.4'\?\)"
+    async with refused(NotFound, why):
+        await code.user.GetVersion(GetVersionRequest(name="2.5"))
+    async with refused(NotFound, why):
+        await code.operator.RemoveVersion(RemoveVersionRequest(name="2.5"))
+    await code.operator.RemoveVersion(RemoveVersionRequest(name="2.4"))
+    async with refused(NotFound, "there is current$"):
+        await code.user.GetVersion(GetVersionRequest(name="2.4"))
+
+
+async def test_a_name_stands_for_one_tree_until_it_is_removed(code, tmp_path):
+    name = await installed(code, tmp_path)
+    other = write(checkout(tmp_path / "other"), {"recipes/awe/bias.py": "B = 2\n"})
+    shipped = await code.ship(bundle(other))
+    request = InstallVersionRequest(name="2.4", digest=shipped.digest)
+    async with refused(Conflict, f"version '2.4' is installed already, and is {name[:12]}: remove it first"):
+        await code.operator.InstallVersion(request)
+    await code.operator.RemoveVersion(RemoveVersionRequest(name="2.4"))
+    assert (await code.operator.InstallVersion(request)).version.digest == shipped.digest
+
+
+@pytest.mark.parametrize("name", ["", "current", "../2.4", "a b", "x" * 65])
+async def test_what_is_no_name_for_a_version_is_refused(code, tmp_path, name):
+    shipped = await code.ship(bundle(checkout(tmp_path / "checkout")))
+    async with refused(UsageError, "is no name for a version"):
+        await code.operator.InstallVersion(InstallVersionRequest(name=name, digest=shipped.digest))
+
+
+async def test_only_operators_install_versions_and_only_what_was_shipped(code):
+    request = InstallVersionRequest(name="2.4", digest=digest(A))
+    async with refused(NotAllowed, "InstallVersion is not allowed to anna"):
+        await code.user.InstallVersion(request)
+    async with refused(NotFound, "there is no tree of code"):
+        await code.operator.InstallVersion(request)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dpu_api.v1.codeship_pb2 import Tree
+from dpu_api.v1.codeship_pb2 import Tree, Version
 
 if TYPE_CHECKING:
     import sqlite3
@@ -24,9 +25,13 @@ class Removed:
 def remove_disused(connection: sqlite3.Connection, before: float) -> Removed:
     """Remove trees that were used last before a moment (seconds of the epoch), and blobs that belong to none.
 
-    A blob without a tree stays until it is as old: its tree may be on its way.
+    The trees of versions stay. A blob without a tree stays until it is as old: its tree may be on its way.
     """
-    trees = connection.execute("DELETE FROM tree WHERE used < ?", [before]).rowcount
+    kept = json.dumps(
+        [Version.FromString(each).digest for (each,) in connection.execute("SELECT content FROM version")]
+    )
+    old = "DELETE FROM tree WHERE used < ? AND digest NOT IN (SELECT value FROM json_each(?))"
+    trees = connection.execute(old, [before, kept]).rowcount
     for (project,) in connection.execute("SELECT DISTINCT project FROM holding WHERE used < ?", [before]).fetchall():
         _let_go(connection, project, before)
     disused = "FROM blob WHERE digest NOT IN (SELECT digest FROM holding)"

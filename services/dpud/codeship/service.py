@@ -11,6 +11,7 @@ from dpu.tree import check, check_digest, digest_of
 from dpu_api.v1 import codeship_pb2, codeship_pb2_grpc
 from dpud.codeship.blobs import Packed, arriving, pieces
 from dpud.codeship.metrics import CodeMetrics
+from dpud.codeship.versions import Versions
 from dpud.hosting.caller import Caller, Role, current_caller
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from dpu_api.v1.codeship_pb2 import BlobChunk, TreeEntry
     from dpud.codeship.store import CodeStore
+    from dpud.codeship.versions import Store
 
     Thing = TypeVar("Thing")
 
@@ -33,8 +35,9 @@ _GROUP_BLOBS = 256
 class CodeServicer(codeship_pb2_grpc.CodeServiceServicer):
     """Messages to the store and back; nothing is believed that was not computed here."""
 
-    def __init__(self, store: CodeStore) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
+        self._versions = Versions(store)
         self.metrics = CodeMetrics()
 
     def add_to(self, server: aio.Server) -> None:
@@ -115,6 +118,42 @@ class CodeServicer(codeship_pb2_grpc.CodeServiceServicer):
         for digest in request.digests:
             for chunk in pieces(await _as(caller, self._store.blob, digest)):
                 yield codeship_pb2.DownloadBlobsResponse(chunk=chunk)
+
+    async def InstallVersion(
+        self,
+        request: codeship_pb2.InstallVersionRequest,
+        context: aio.ServicerContext[codeship_pb2.InstallVersionRequest, codeship_pb2.InstallVersionResponse],  # noqa: ARG002 (gRPC passes it)
+    ) -> codeship_pb2.InstallVersionResponse:
+        """Name a tree, for all projects."""
+        _check_asked([request.digest])
+        project = current_caller().project
+        version = await self._versions.install(project, request.name, request.digest, request.catalogue)
+        return codeship_pb2.InstallVersionResponse(version=version)
+
+    async def GetVersion(
+        self,
+        request: codeship_pb2.GetVersionRequest,
+        context: aio.ServicerContext[codeship_pb2.GetVersionRequest, codeship_pb2.GetVersionResponse],  # noqa: ARG002 (gRPC passes it)
+    ) -> codeship_pb2.GetVersionResponse:
+        """Return what is installed under a name."""
+        return codeship_pb2.GetVersionResponse(version=await self._versions.get(request.name))
+
+    async def ListVersions(
+        self,
+        request: codeship_pb2.ListVersionsRequest,  # noqa: ARG002 (there is nothing in it)
+        context: aio.ServicerContext[codeship_pb2.ListVersionsRequest, codeship_pb2.ListVersionsResponse],  # noqa: ARG002 (gRPC passes it)
+    ) -> codeship_pb2.ListVersionsResponse:
+        """Return what is installed."""
+        return codeship_pb2.ListVersionsResponse(versions=await self._versions.all())
+
+    async def RemoveVersion(
+        self,
+        request: codeship_pb2.RemoveVersionRequest,
+        context: aio.ServicerContext[codeship_pb2.RemoveVersionRequest, codeship_pb2.RemoveVersionResponse],  # noqa: ARG002 (gRPC passes it)
+    ) -> codeship_pb2.RemoveVersionResponse:
+        """Remove a version."""
+        await self._versions.remove(request.name)
+        return codeship_pb2.RemoveVersionResponse()
 
 
 class _Upload:

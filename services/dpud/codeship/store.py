@@ -34,12 +34,26 @@ class CodeStore(Protocol):
         """Return a serialised tree. Raises NotFound."""
 
 
+class VersionStore(Protocol):
+    """Versions by name, serialised; the trees that they name stay."""
+
+    async def versions(self) -> dict[str, bytes]:
+        """Return all of them, in the order of their names."""
+
+    async def put_version(self, name: str, version: bytes) -> None:
+        """Keep a version, durable on return; one of that name is replaced."""
+
+    async def remove_version(self, name: str) -> None:
+        """Remove a version; one that is not there is no error."""
+
+
 class MemoryCodeStore:
-    """Keeps code as long as the process lives."""
+    """Keeps code and versions as long as the process lives."""
 
     def __init__(self) -> None:
         self._blobs: dict[str, dict[str, Packed]] = {}
         self._trees: dict[str, dict[str, bytes]] = {}
+        self._versions: dict[str, bytes] = {}
 
     async def sizes(self, project: str, digests: Iterable[str]) -> dict[str, int]:
         """Return the sizes of those blobs that the project has put."""
@@ -62,6 +76,18 @@ class MemoryCodeStore:
     async def tree(self, project: str | None, digest: str) -> bytes:
         """Return a tree."""
         return _find(self._trees, project, digest, "tree of code")
+
+    async def versions(self) -> dict[str, bytes]:
+        """Return all versions."""
+        return dict(sorted(self._versions.items()))
+
+    async def put_version(self, name: str, version: bytes) -> None:
+        """Keep a version."""
+        self._versions[name] = version
+
+    async def remove_version(self, name: str) -> None:
+        """Remove a version."""
+        self._versions.pop(name, None)
 
 
 def _find(shelves: Mapping[str, Mapping[str, Thing]], project: str | None, digest: str, kind: str) -> Thing:

@@ -2,6 +2,7 @@
 
     blobs/<digest>                a blob, as the frame that it came in
     projects/<project>/<digest>   a project's tree: when it was used last, and the serialised tree
+    versions/<name>               a version
 
 A project holds the blobs that its trees have, and those that it has put since this process began. What was uploaded
 before that, for a tree that never came, it sends again.
@@ -25,7 +26,7 @@ from obstore.store import S3Store
 
 from dpu.channel import MIB
 from dpu.errors import Unreachable
-from dpu_api.v1.codeship_pb2 import Tree
+from dpu_api.v1.codeship_pb2 import Tree, Version
 from dpud.codeship.blobs import Packed
 from dpud.codeship.disused import Removed
 from dpud.codeship.quota import QUOTA_MIB, check_quota
@@ -43,7 +44,7 @@ _TOGETHER = 16
 #: So exactly is it written down when a tree was used: to do it at every use would cost a journey each.
 _EXACT_S = 86_400.0
 _USED = struct.Struct("!d")
-_BLOBS, _PROJECTS = "blobs/", "projects/"
+_BLOBS, _PROJECTS, _VERSIONS = "blobs/", "projects/", "versions/"
 
 
 class _Put(NamedTuple):
@@ -116,6 +117,20 @@ class S3CodeStore:
                 return kept.content
         raise unknown("tree of code", digest)
 
+    async def versions(self) -> dict[str, bytes]:
+        """Return all versions."""
+        keys = sorted(found["path"] for found in await self._list(_VERSIONS))
+        found = {_name(key): await self._get(key) for key in keys}
+        return {name: version for name, version in found.items() if version is not None}
+
+    async def put_version(self, name: str, version: bytes) -> None:
+        """Keep a version."""
+        await self._write(_VERSIONS + name, version)
+
+    async def remove_version(self, name: str) -> None:
+        """Remove a version."""
+        await self._delete([_VERSIONS + name])
+
     async def remove_disused(self, before: float) -> Removed:
         """Remove what was used last before a moment, in seconds of the epoch."""
         async with self._changing:
@@ -123,8 +138,9 @@ class S3CodeStore:
             trees: list[str] = []
             gone: dict[str, int] = {}
             named = {digest for _, digest in self._put}
+            installed = {Version.FromString(version).digest for version in (await self.versions()).values()}
             async for kept in self._trees(_PROJECTS):
-                if kept.used < before:
+                if kept.used < before and _name(kept.key) not in installed:
                     trees.append(kept.key)
                     gone |= kept.sizes
                 else:

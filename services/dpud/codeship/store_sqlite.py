@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS holding (
 CREATE TABLE IF NOT EXISTS tree (
     digest TEXT, project TEXT, used REAL NOT NULL, content BLOB NOT NULL, PRIMARY KEY (digest, project)
 );
+CREATE TABLE IF NOT EXISTS version (name TEXT PRIMARY KEY, content BLOB NOT NULL);
 """
 
 
@@ -97,6 +98,18 @@ class SqliteCodeStore:
             return found
         raise unknown("tree of code", digest)
 
+    async def versions(self) -> dict[str, bytes]:
+        """Return all versions."""
+        return dict(await self._rows("SELECT name, content FROM version ORDER BY name", None, ""))
+
+    async def put_version(self, name: str, version: bytes) -> None:
+        """Keep a version."""
+        await self._run(self._writer, self._change, "INSERT OR REPLACE INTO version VALUES (?, ?)", name, version)
+
+    async def remove_version(self, name: str) -> None:
+        """Remove a version."""
+        await self._run(self._writer, self._change, "DELETE FROM version WHERE name = ?", name)
+
     async def remove_disused(self, before: float) -> Removed:
         """Remove what was used last before a moment, in seconds of the epoch."""
         return await self._run(self._writer, self._remove_disused, before)
@@ -112,6 +125,10 @@ class SqliteCodeStore:
             if error.sqlite_errorname.startswith(_FULL):
                 raise StorageFull(f"the disk of the code store is full ({error}): try again later") from error
             raise InternalError(f"the code store cannot be used: {error}") from error
+
+    def _change(self, statement: str, *values: object) -> None:
+        with self._writing() as connection:
+            connection.execute(statement, values)
 
     def _note_uses(self) -> None:
         with self._writing():

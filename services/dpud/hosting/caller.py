@@ -106,6 +106,10 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {
             "PutTree": _PEOPLE,
             "GetTree": _PEOPLE | _WORKERS,
             "DownloadBlobs": _PEOPLE | _WORKERS,
+            "InstallVersion": _OPERATORS,
+            "GetVersion": _PEOPLE,
+            "ListVersions": _PEOPLE,
+            "RemoveVersion": _OPERATORS,
         },
     ),
     **_permit(
