@@ -4,7 +4,7 @@
 set -euo pipefail
 cd /secrets
 umask 027
-[ -f tls.crt ] || bash /certificates.sh /secrets scheduler logs codeship archive localhost "$DPU_HOST"
+[ -f tls.crt ] || bash /certificates.sh /secrets scheduler logs codeship archive web localhost "$DPU_HOST"
 token() {
     [ -f "$1.token" ] || dpud token "$@" >"$1.token" 2>>tokens.toml
 }

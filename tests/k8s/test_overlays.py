@@ -35,7 +35,9 @@ def test_an_overlay_renders_all_services_and_workers(overlay):
     assert {"StatefulSet dpu-scheduler", "StatefulSet dpu-logs", "StatefulSet dpu-codeship"} <= set(
         map(name, rendered(overlay))
     )
-    assert {"StatefulSet dpu-archive", "Deployment dpu-worker-small"} <= set(map(name, rendered(overlay)))
+    assert {"StatefulSet dpu-archive", "Deployment dpu-worker-small", "Deployment dpu-web"} <= set(
+        map(name, rendered(overlay))
+    )
 
 
 def test_production_refuses_to_render_while_a_digest_is_unset():
@@ -185,7 +187,8 @@ def test_labels_are_texts_and_ports_have_names(overlay):
         for owner, template in templates(overlay)
     }
     for each in of_kind(overlay, "Service"):
-        offered = ports[f"StatefulSet {each['spec']['selector']['app.kubernetes.io/name']}"]
+        kind = "Deployment" if name(each) == "Service dpu-web" else "StatefulSet"
+        offered = ports[f"{kind} {each['spec']['selector']['app.kubernetes.io/name']}"]
         assert {port["targetPort"] for port in each["spec"]["ports"]} <= offered, name(each)
 
 
