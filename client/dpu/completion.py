@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from dpu.errors import DpuError
-from dpu.options import DPU_OPTIONS, find_sequence
+from dpu.options import DPU_OPTIONS, OURS, SHORT, find_sequence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,10 +63,12 @@ def install(shell: Any, processor: Processor) -> None:
 def _options(catalogue: Catalogue, found: re.Match[str]) -> list[str]:
     """Return the options of a sequence that are not given yet, as `name=`."""
     given = set(re.findall(r"(\w+)\s*=", TEXT.sub("", found["given"])))
-    pairs = [(option.short_name, option.long_name) for option in find_sequence(catalogue, found["sequence"]).options]
+    options = find_sequence(catalogue, found["sequence"]).options
+    pairs = [(option.short_name, option.long_name) for option in options if option.long_name not in OURS]
     free = [pair for pair in pairs if not given.intersection(pair)]
-    own = [name for name in (*DPU_OPTIONS, "follow") if name not in given]
-    return [f"{name}=" for name in [*(short for short, _ in free), *(long for _, long in free), *own]]
+    own = [name for name in (*DPU_OPTIONS, *SHORT, "follow") if name not in given]
+    names = dict.fromkeys([*(short for short, _ in free), *(long for _, long in free), *own])
+    return [f"{name}=" for name in names]
 
 
 def _owners(catalogue: Catalogue) -> list[str]:

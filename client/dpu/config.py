@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpu.errors import NotLoggedIn, UsageError
+from dpu.errors import BadOption, NotLoggedIn, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,6 +21,8 @@ LOCAL = "local"
 DEFAULT_PROJECT = "default"
 #: As whom this client is known to an OpenID provider.
 CLIENT_ID = "awe"
+#: Privilege levels: docs/reference/access.md.
+LEVELS = range(1, 6)
 #: What a session may change, with the variable and the file's key that say it first.
 PLACES = {
     "dpu_name": ("DPU_DPU_NAME", "default"),
@@ -95,6 +97,8 @@ class Config:
     username: str
     project: str = DEFAULT_PROJECT
     dpu_name: str = LOCAL
+    #: How far the products of this session's jobs are seen, 1 to 5; 0: as products are seen that nobody said it of.
+    privileges: int = 0
     dpus: Mapping[str, KnownDpu] = field(default_factory=lambda: {LOCAL: KnownDpu(name=LOCAL)})
     #: Where a value comes from, by its name: a file, '$DPU_PROJECT', 'this session'. What is not here is the default.
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -126,6 +130,12 @@ class Config:
         config = replace(self, **changed, origins={**self.origins, **dict.fromkeys(changes, origin)})
         config.find(config.dpu_name)
         return config
+
+    def with_privileges(self, level: int) -> Config:
+        """Return a copy whose products are seen as far as `level` says. Raises BadOption."""
+        if level not in LEVELS or isinstance(level, bool):
+            raise BadOption(f"privileges={level!r}: must be a whole number from 1 to 5")
+        return replace(self, privileges=level)
 
     def find(self, name: str) -> KnownDpu:
         """Return a DPU by name. Raises UsageError that lists the known ones."""

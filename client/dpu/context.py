@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from dpu.env import Env
 from dpu.errors import BadOption, NotAllowed, Unreachable
@@ -24,22 +25,31 @@ class Context:
         self._processor = processor
 
     def __repr__(self) -> str:
-        return f"<project {self._processor.config.project!r}: context.set_project(name) changes it>"
+        seen = f", privileges {level}" if (level := self.privileges) else ""
+        return f"<project {self.project!r}{seen}: context.set_project(name), context.set_privileges(level) change them>"
 
     @property
     def project(self) -> str:
         """The project in which you work."""
         return self._processor.config.project
 
-    def set_project(self, name: str) -> None:
-        """Work in another project from now on. Raises NotAllowed where you are no member of it.
+    @property
+    def privileges(self) -> int:
+        """How far what this session commits is seen; 0: as set_privileges was not called, in the project."""
+        return self._processor.config.privileges
 
-        A DPU that cannot be reached cannot refuse: its first answer will.
+    def set_project(self, name: str, privileges: int = 0) -> None:
+        """Work in another project from now on, committing at a level of privileges, where one is given.
+
+        Raises NotAllowed where you are no member of it, and everything is as before. A DPU that cannot be reached
+        cannot refuse: its first answer will.
         """
         from dpu_api.v1.scheduler_pb2 import GetDpuRequest
 
         before = self._processor.config
+        after = before.with_privileges(privileges) if privileges else before
         Env(self._processor)["project"] = name
+        self._processor.config = replace(self._processor.config, privileges=after.privileges)
         try:
             self._processor.link.ask(lambda services: services.scheduler.GetDpu, GetDpuRequest())
         except NotAllowed:
@@ -63,14 +73,25 @@ class Context:
         request.timestamp_end.FromDatetime(_moment(timestamp_end))
         return self._update(request)
 
-    def set_privileges(self, product: object, level: int) -> Product:
-        """Set how far a frame is seen and return it: 1 by its maker, 2 in its project, 3 to 5 by everybody.
+    @overload
+    def set_privileges(self, level: int, /) -> None: ...
 
-        Raises NotFound, NotAllowed, BadOption.
+    @overload
+    def set_privileges(self, product: object, level: int, /) -> Product: ...
+
+    def set_privileges(self, what: object, level: int | None = None, /) -> Product | None:
+        """Set how far is seen what this session commits from now on; of a frame, how far that is seen, and return it.
+
+            context.set_privileges(3)            every product that jobs submitted from now on commit
+            context.set_privileges(product, 3)   this one
+
+        1: by its maker, 2: in its project, 3 to 5: by everybody. Raises NotFound, NotAllowed, BadOption.
         """
-        if isinstance(level, bool) or not isinstance(level, int):
-            raise BadOption(f"privileges={level!r}: must be a whole number from 1 to 5")
-        request = pb.SetPrivilegesRequest(id=self._id(product), privileges=level)
+        config = self._processor.config
+        if level is None:
+            self._processor.config = config.with_privileges(what)  # type: ignore[arg-type]  # it refuses what is none
+            return None
+        request = pb.SetPrivilegesRequest(id=self._id(what), privileges=config.with_privileges(level).privileges)
         return to_product(self._processor.link.ask(lambda services: services.archive.SetPrivileges, request).frame)
 
     def delete(self, product: object) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dpu.errors import InternalError, NothingSelected, UsageError
 from dpu.exported import export, stored_digest
+from dpu.products import made
 from dpu_api.v1.archive_pb2 import FetchFrameRequest
 
 if TYPE_CHECKING:
@@ -36,8 +37,9 @@ def fetch(link: Link, frames: Sequence[Frame], folder: Path) -> list[Path]:
         raise UsageError(f"{str(folder)!r} cannot be written: {error.strerror}") from error
 
 
-def with_files(frames: Sequence[Frame], job_id: int) -> list[Frame]:
-    """Return those of a job's products that have a file. Raises NothingSelected where none has."""
+def files_of(link: Link, job_id: int) -> list[Frame]:
+    """Return those of a job's main objects that have a file. Raises NothingSelected where none has."""
+    frames = made(link, job_id)
     found = [frame for frame in frames if frame.size]
     if not found:
         what = "only measured values: dpu.get_job_result shows them" if frames else "nothing (so far)"

@@ -86,7 +86,7 @@ def follow(
         log.stop()
 
 
-def lines_followed(link: Link, job_id: int, reporter: Reporter, question: LogQuestion) -> list[str]:
+def lines_followed(link: Link, job_id: int, reporter: Reporter, question: LogQuestion = EVERYTHING) -> list[str]:
     """Show a job's progress and log until its end, or until Ctrl-C; return the lines of the log that were shown."""
     lines: list[str] = []
     try:

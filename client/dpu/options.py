@@ -22,6 +22,8 @@ INSTRUMENT = "instrument"
 MOST_MEMORY_MIB = 16 * 1024 * 1024
 LONGEST_S = 366 * 24 * 3600.0
 PRIORITIES = (-100, 100)
+#: Options of the DPU that have another name, too.
+SHORT = {"dryrun": "dpu_dryrun"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,7 @@ class DpuOptions:
     dpu_mem: int = 0
     #: Higher runs earlier, within one's own jobs.
     dpu_priority: int = 0
-    #: Check everything, submit nothing.
+    #: Plan everything, make nothing.
     dpu_dryrun: bool = False
     #: Version of the code on the cluster.
     dpu_aweversion: str = "current"
@@ -43,6 +45,7 @@ class DpuOptions:
     @classmethod
     def of(cls, given: Mapping[str, object]) -> DpuOptions:
         """Return the DPU's own options among those `given`. Raises BadOption."""
+        given = {SHORT.get(name, name): value for name, value in given.items()}
         convert: dict[str, Callable[[str, object], object]] = {
             "send_code": lambda name, value: bool(_flag(name, value)),
             "dpu_time": lambda name, value: _number(name, value, 0, LONGEST_S),
@@ -53,6 +56,9 @@ class DpuOptions:
         }
         return cls(**{name: convert[name](name, given[name]) for name in convert if name in given})  # type: ignore[arg-type]  # each converted to its field's type
 
+
+#: Options of a sequence that `run` gives itself.
+OURS = frozenset({"targets", "dryrun"})
 
 DPU_OPTIONS = tuple(DpuOptions.__dataclass_fields__)
 
@@ -80,7 +86,7 @@ def check(sequence: pb.Sequence, given: Mapping[str, object]) -> dict[str, Plain
     found: dict[str, Plain] = {}
     names: dict[str, str] = {}
     for name, value in given.items():
-        if name in DPU_OPTIONS:
+        if SHORT.get(name, name) in DPU_OPTIONS:
             continue
         option = _find(sequence, name)
         if option.long_name in names:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from dpu.products import Product
     from dpu.reproduction import Reproduction
     from dpu.submission import Recipes
-    from dpu_api.v1.archive_pb2 import Frame
     from dpu_api.v1.catalogue_pb2 import Catalogue, Sequence
     from dpu_api.v1.job_pb2 import Job
 
@@ -71,28 +70,35 @@ class Processor:
     # Jobs
 
     def run(self, sequence: str, *, follow: bool = False, **options: object) -> int:
-        """Submit a job and return its identifier (0 for a dry run).
+        """Submit a job and return its identifier.
 
         `options` are those of the sequence, by short or long name (`show_sequence_options`), and those of the DPU:
         send_code, dpu_time, dpu_mem, dpu_priority, dpu_dryrun, dpu_aweversion. With `follow` it shows progress and
-        logs until the job has ended; Ctrl-C leaves the following, and the job goes on.
+        logs until the job has ended; Ctrl-C leaves the following, and the job goes on. With `dryrun=True` the DPU only
+        plans it: what would run, what exists already, what is missing, how long it would take; 0 is returned.
         Raises a UsageError, or NothingSelected, before anything is submitted.
         """
         from dpu.submission import Submission
 
         link = self.link
-        submission = Submission.checked(link, self._recipes(options), sequence, options)
+        privileges = self.config.privileges
+        submission = Submission.checked(link, self._recipes(options), sequence, options, privileges=privileges)
         self._reporter.say(report.calling(sequence, self.config.project, options))
-        job = submission.submit(link, self._reporter.say)
         if submission.dpu_options.dpu_dryrun:
-            for line in submission.forecast(job):
+            from dpu.rehearsal import rehearsed
+
+            for line in rehearsed(link, submission, self._reporter.say):
                 self._reporter.say(line)
+            self._reporter.say("Dry run: nothing was made")
             return 0
+        job = submission.submit(link, self._reporter.say)
         self._submitted.append(job.id)
         self._reporter.say(report.estimate(job.estimate_s))
         self._reporter.say(f"Sending job with identifier {job.id} to DPU")
         if follow:
-            self._follow(job.id)
+            from dpu.follow import lines_followed
+
+            lines_followed(link, job.id, self._reporter)
         return job.id
 
     def wait(self, jobid: int, timeout: float | None = None) -> str:
@@ -239,18 +245,19 @@ class Processor:
 
         A file is there whole or not at all. Raises NothingSelected where the job has made no file.
         """
-        from dpu.fetch import fetch
+        from dpu.fetch import fetch, files_of
 
-        return fetch(self.link, self._files(jobid), Path(folder).expanduser())
+        return fetch(self.link, files_of(self.link, one(jobid)), Path(folder).expanduser())
 
     def open(self, jobid: int) -> list[Any]:
         """Return the FITS files of a job's main objects as astropy.io.fits.HDUList, sorted by chip.
 
         Raises NothingSelected where the job has made no file.
         """
+        from dpu.fetch import files_of
         from dpu.lab import opened
 
-        return opened(self.link, self._files(jobid))
+        return opened(self.link, files_of(self.link, one(jobid)))
 
     def plot(self, jobid: int, file: str | Path = "") -> Path:
         """Draw what a job has made and return the PNG: images as a focal plane, measured values against time.
@@ -284,12 +291,6 @@ class Processor:
         from dpu.choices import explained
 
         self._reporter.show("\n".join(explained(self.link, frame)))
-
-    def _files(self, jobid: int) -> list[Frame]:
-        from dpu.fetch import with_files
-        from dpu.products import made
-
-        return with_files(made(self.link, one(jobid)), jobid)
 
     # Sequences
 
@@ -369,18 +370,6 @@ class Processor:
         """Close the connections; the next call opens new ones."""
         for link in list(self._links.values()):
             link.close()
-
-    def _follow(self, jobid: int) -> None:
-        from dpu.follow import follow
-        from dpu.screen import screen_for
-
-        try:
-            with screen_for(self._reporter) as screen:
-                follow(self.link, jobid, screen, self._reporter.clock)
-        except KeyboardInterrupt:
-            self._reporter.say(
-                f"Job {jobid} goes on: dpu.wait({jobid}), dpu.get_logs({jobid}), dpu.cancel_job({jobid})"
-            )
 
     def _recipes(self, options: Mapping[str, object] | None = None) -> Recipes:
         from dpu.options import DpuOptions

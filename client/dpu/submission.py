@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dpu.catalogue import PACKAGE, describe, describe_installed
-from dpu.errors import BadTree, Unreachable
+from dpu.errors import BadTree, Unreachable, UsageError
 from dpu.options import DpuOptions, check, find_sequence
-from dpu.report import estimate
 from dpu.values import Plain, to_map
 from dpu_api.v1.archive_pb2 import PreviewRequest, Selection
 from dpu_api.v1.catalogue_pb2 import Sequence
@@ -17,7 +16,7 @@ from dpu_api.v1.job_pb2 import Limits
 from dpu_api.v1.scheduler_pb2 import GetCatalogueRequest, SubmitJobRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from dpu.bundle import Bundle
@@ -30,8 +29,8 @@ SLOW_S = 60.0
 #: Long names of options that give file names: they override the rest of a selection.
 FILE_OPTIONS = ("raw_filenames", "red_filenames", "reg_filenames")
 
-#: Makes missing inputs first, and for which stages; the second is ours to give.
-DEEP, TARGETS = "deep", "targets"
+#: Makes missing inputs first, and for which stages; the second is ours to give, as are the last two.
+DEEP, TARGETS, DRYRUN, PRIVILEGES = "deep", "targets", "dryrun", "privileges"
 
 #: Long names of options that the call which makes what is missing has in common with this one.
 KEPT = ("instrument", "date", "chip", "filter")
@@ -85,34 +84,29 @@ class Submission:
     options: Mapping[str, Plain]
     dpu_options: DpuOptions
     recipes: Recipes
-    #: How many frames of each chip there are for a stage, by its recipe; of stages that start from frames that exist.
-    frames: Mapping[str, Mapping[str, int]]
 
     @classmethod
-    def checked(cls, link: Link, recipes: Recipes, name: str, given: Mapping[str, object]) -> Submission:
-        """Return the submission of sequence `name` with the options `given`.
+    def checked(
+        cls, link: Link, recipes: Recipes, name: str, given: Mapping[str, object], *, privileges: int = 0
+    ) -> Submission:
+        """Return the submission of sequence `name` with the options `given`; 0: with the privileges of any product.
 
         Raises a UsageError for a wrong name or value, NothingSelected where no frame fits.
         """
         sequence, options = asked(recipes.catalogue, name, given)
-        frames = preview(link, recipes.catalogue, sequence, options)
+        preview(link, recipes.catalogue, sequence, options)
         own = DpuOptions.of(given)
-        return cls(sequence=sequence, options=options, dpu_options=own, recipes=recipes, frames=frames)
-
-    def forecast(self, job: Job) -> Iterator[str]:
-        """Yield what a dry run says of the job that was not submitted: what each stage would start from, how long."""
-        for stage in self.sequence.stages:
-            counts = self.frames.get(stage.recipe)
-            if counts is None:
-                yield f"{stage.recipe} would go on with what came before"
-            else:
-                chips = ", ".join(f"{number} of {chip}" for chip, number in sorted(counts.items()))
-                yield f"{stage.recipe} would start from {sum(counts.values())} {stage.selects}: {chips}"
-        yield estimate(job.estimate_s)
-        yield "Dry run: all is well, and nothing was submitted"
+        told = {DRYRUN: int(own.dpu_dryrun), PRIVILEGES: privileges}
+        for option in (name for name, value in told.items() if value):
+            if option not in {known.long_name for known in sequence.options}:
+                raise UsageError(
+                    f"these recipes are too old for {option}: update the checkout, or give send_code=False"
+                )
+            options[option] = told[option]
+        return cls(sequence=sequence, options=options, dpu_options=own, recipes=recipes)
 
     def submit(self, link: Link, say: Callable[[str], None]) -> Job:
-        """Ship the code, submit, and return the job; of a dry run, one without an identifier."""
+        """Ship the code, submit, and return the job."""
         request = SubmitJobRequest(
             request_id=str(uuid.uuid4()),
             sequence=self.sequence,
@@ -121,7 +115,6 @@ class Submission:
             limits=Limits(time_s=self.dpu_options.dpu_time, memory_mib=self.dpu_options.dpu_mem),
             priority=self.dpu_options.dpu_priority,
             commit=bool(self.options.get("commit")),
-            validate_only=self.dpu_options.dpu_dryrun,
         )
         # May be repeated: the request_id makes one job of it.
         return link.ask(lambda services: services.scheduler.SubmitJob, request, deadline=SLOW_S).job
@@ -129,7 +122,7 @@ class Submission:
     def _ship(self, link: Link, say: Callable[[str], None]) -> str:
         """Send what the cluster does not have of the code; return its digest, or '' for the cluster's own."""
         packed = self.recipes.bundle
-        if packed is None or self.dpu_options.dpu_dryrun:
+        if packed is None:
             return ""
         from dpu.bundle import ship
 
@@ -178,15 +171,12 @@ def deepened(catalogue: Catalogue, sequence: Sequence) -> Sequence:
     return whole
 
 
-def preview(
-    link: Link, catalogue: Catalogue, sequence: Sequence, options: Mapping[str, Plain]
-) -> dict[str, Mapping[str, int]]:
-    """Return how many frames of each chip each stage starts from. Raises what the archive answers when there are none.
+def preview(link: Link, catalogue: Catalogue, sequence: Sequence, options: Mapping[str, Plain]) -> None:
+    """Raise what the archive answers where there is no frame that a stage could start from.
 
     Stages that start from what an earlier stage makes are not asked for, nor those that make what may be missing.
     """
     made: set[str] = set()
-    found: dict[str, Mapping[str, int]] = {}
     targets = options.get(TARGETS) or [stage.recipe for stage in sequence.stages]
     for stage in sequence.stages:
         if isinstance(targets, list) and stage.recipe in targets and stage.selects and stage.selects not in made:
@@ -195,10 +185,8 @@ def preview(
                 selection=selection_of(options),
                 makers=maker_of(catalogue, stage.selects, options),
             )
-            answer = link.ask(lambda services: services.archive.Preview, request, deadline=SLOW_S)
-            found[stage.recipe] = answer.frames_by_chip
+            link.ask(lambda services: services.archive.Preview, request, deadline=SLOW_S)
         made |= {stage.selects, stage.makes}
-    return found
 
 
 def selection_of(options: Mapping[str, Plain]) -> Selection:

@@ -39,8 +39,10 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "MasterFlat": (*_MAPS, "TwilightFlatFrame"),
     "FringeFlat": (*_FOR_RAW, *_MAPS, "MasterFlatFrame"),
 }
+#: The value of option `combine` with which a master flat needs both.
+_BOTH_FLATS: Final = 1
 #: Those that are asked for by the overscan method of what uses them.
-_BY_METHOD: Final = frozenset({"BiasFrame", "TwilightFlatFrame", "NightSkyFlatFrame", "MasterFlatFrame"})
+BY_METHOD: Final = frozenset({"BiasFrame", "TwilightFlatFrame", "NightSkyFlatFrame", "MasterFlatFrame"})
 #: Options that a made input takes over, where its recipe has them.
 _TAKEN: Final = ("overscan", "pars")
 
@@ -82,8 +84,8 @@ class Larder:
 
     def _look(self, recipe: str, options: Mapping[str, Any]) -> None:
         for frame in self._raw_frames(recipe, options):
-            for frame_class in NEEDS.get(recipe, ()):
-                method = options.get("overscan") if frame_class in _BY_METHOD else None
+            for frame_class in needs(recipe, options):
+                method = options.get("overscan") if frame_class in BY_METHOD else None
                 try:
                     self.archive.calibration(frame_class, frame, overscan=method)
                 except MissingCalibration:
@@ -126,6 +128,12 @@ class Larder:
     def _taking(self, maker: str, own: Options, options: Mapping[str, Any]) -> Options:
         taken = {name: options[name] for name in _TAKEN if options.get(name) not in (None, "", {})}
         return dict(self.kitchen.filled(maker, taken | own))
+
+
+def needs(recipe: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the classes that the tasks of a recipe ask for with these options."""
+    without = set() if options.get("combine", _BOTH_FLATS) == _BOTH_FLATS else {"TwilightFlatFrame"}
+    return tuple(name for name in NEEDS.get(recipe, ()) if name not in without)
 
 
 def _of_frame(frame_class: str, frame: Frame) -> Options:

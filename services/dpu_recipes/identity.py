@@ -35,10 +35,10 @@ Asked: TypeAlias = "tuple[str, str, int | None, str]"
 _PACKAGE: Final = __name__.partition(".")[0]
 #: Libraries whose version is part of a product.
 LIBRARIES: Final = ("numpy", "scipy", "astropy", "numba", "sep")
-#: Options that say which frames, which the task's inputs say better, or what becomes of the product.
-_ELSEWHERE: Final = frozenset({"instrument", "chip", "filter", "pars", "commit", "force", "deep", "targets"})
+#: Options that say which frames, which the task's inputs say better, and those that are told beside.
+_ELSEWHERE: Final = frozenset({"instrument", "chip", "filter", "pars"})
 #: Options that say what becomes of a job.
-_OF_A_JOB: Final = frozenset({"commit", "force", "deep", "targets"})
+_OF_A_JOB: Final = frozenset({"commit", "force", "deep", "targets", "dryrun", "privileges"})
 #: What of an instrument only ingest reads, and what the parameters hold already.
 _OF_INGEST: Final = frozenset({"recognise", "keys", "types", "modes", "skip", "source", "limits"})
 
@@ -50,7 +50,9 @@ def identity_of(recipe: Recipe, request: Request, spec: TaskSpec, selecting: fro
         "code": code_digest(type(recipe).__module__),
         "versions": _versions(),
         "parameters": asdict(request.parameters),
-        "options": {name: value for name, value in request.options.items() if name not in _ELSEWHERE | selecting},
+        "options": {
+            name: value for name, value in request.options.items() if name not in _ELSEWHERE | _OF_A_JOB | selecting
+        },
         "instrument": {
             item.name: getattr(request.instrument, item.name)
             for item in fields(request.instrument)

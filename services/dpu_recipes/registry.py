@@ -19,6 +19,7 @@ from dpu_recipes import pars
 from dpu_recipes.deep import Larder, plain
 from dpu_recipes.identity import Replay, Witness, call_of, identity_of, standing
 from dpu_recipes.night import BadNight, parse_night
+from dpu_recipes.rehearsal import Part, told
 from dpu_recipes.sequences import SEQUENCES, Kind, Option, options_of
 from dpu_recipes.task import Recipe, RecipeError, Request, TaskSpec
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dpu_recipes.archive import Archive
+    from dpu_recipes.frames import Frame
     from dpu_recipes.instrument import Instruments
 
 log = logging.getLogger(__name__)
@@ -57,10 +59,30 @@ TARGETS = Option(
     default=[],
     help="the stages for which the others make what is missing; `run` gives it",
 )
-UNLISTED = (FORCE, DEEP, TARGETS)
+DRYRUN = Option(
+    short="dryrun",
+    long="dryrun",
+    kind=Kind.FLAG,
+    default=0,
+    help="1: plans tell what would run, and nothing does; `run` gives it for dpu_dryrun",
+    minimum=0,
+    maximum=1,
+)
+PRIVILEGES = Option(
+    short="privileges",
+    long="privileges",
+    kind=Kind.INTEGER,
+    default=0,
+    help="how far the products are seen, 1 to 5; `run` gives it for context.set_privileges",
+    minimum=0,
+    maximum=5,
+)
+UNLISTED = (FORCE, DEEP, TARGETS, DRYRUN, PRIVILEGES)
 
 #: Arguments of a task that say how it is called: with options of its own, or as a product was made.
 _OWN, _AGAIN = "own options", "as was made"
+#: Raw frames are ingested, everything else is made.
+RAW_PREFIX = "Raw"
 #: Options that say which frames; the inputs of a task say it better.
 _WHICH = ("date", "chip", "filter")
 
@@ -72,7 +94,7 @@ def plan(
     scratch: Path,
     known: Instruments | None = None,
 ) -> list[TaskSpec]:
-    """Split a stage into tasks.
+    """Split a stage into tasks; of a dry run none, and the log tells what there would be.
 
     Parameters
     ----------
@@ -86,11 +108,34 @@ def plan(
     ------
     RecipeError, ArchiveError : what was asked cannot be done; one clear line.
     """
+    if options.get(DRYRUN.long):
+        _rehearse(recipe, {**options, DRYRUN.long: 0}, archive, scratch, known)
+        return []
     chosen = find(recipe)
     targets = options.get(TARGETS.long) or [recipe]
     if options.get(DEEP.long) and recipe not in targets:
         return list(_first(recipe, options, _Kitchen(archive, scratch, known)))
     return chosen.plan(_request(chosen, options, archive, scratch, known))
+
+
+def _rehearse(
+    recipe: str, options: Mapping[str, Any], archive: Archive, scratch: Path, known: Instruments | None
+) -> None:
+    """Log what the tasks of a stage would do. Raises as `plan` does where it begins with raw frames."""
+    chosen = find(recipe)
+    try:
+        specs = plan(recipe, options, archive, scratch, known)
+    except RecipeError as error:
+        if chosen.selects.startswith(RAW_PREFIX):
+            raise
+        log.info("%s : would begin with what comes before it; so far %s", recipe, error)
+        return
+    parts = []
+    for spec in specs:
+        call = _Call.of(chosen, options, archive, scratch, known=known, spec=spec)
+        parts.append(Part(chosen, call.request, call.spec, call.made(archive)))
+    for line in told(chosen, parts):
+        log.info("%s", line)
 
 
 def _first(recipe: str, options: Mapping[str, Any], kitchen: _Kitchen) -> Iterator[TaskSpec]:
@@ -156,18 +201,48 @@ def run(
     Nothing is done where the product stands (dpu_recipes.identity) and the option `force` was not given.
     """
     chosen = find(recipe)
-    how: dict[str, Any] = {name: spec.arguments[name] for name in (_OWN, _AGAIN) if name in spec.arguments}
-    spec = replace(spec, arguments={name: value for name, value in spec.arguments.items() if name not in how})
-    request = _request(chosen, how.get(_OWN, options), archive, scratch, known)
-    selecting = frozenset(option.long for option in options_of(recipe).values() if option.selects)
-    identity = identity_of(chosen, request, spec, selecting)
-    if _AGAIN in how:
-        archive = Replay(archive, archive.find(str(how[_AGAIN])))
-    elif not request.options["force"] and (made := standing(chosen, archive, identity)) is not None:
+    call = _Call.of(chosen, options, archive, scratch, known=known, spec=spec)
+    if call.again:
+        archive = Replay(archive, archive.find(call.again))
+    elif (made := call.made(archive)) is not None:
         log.info("%s %s exists, is valid and not outdated: it is not made again", made.frame_class, made.file_name)
         return
-    witness = Witness(archive, chosen.makes, identity, call_of(chosen, request, spec))
-    chosen.run(replace(request, archive=witness), spec)
+    witness = Witness(archive, chosen.makes, call.identity, call_of(chosen, call.request, call.spec))
+    chosen.run(replace(call.request, archive=witness), call.spec)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One task of a plan, as its recipe is called for it."""
+
+    recipe: Recipe
+    request: Request
+    spec: TaskSpec
+    identity: str
+    #: The product as which it is made again, '' for none.
+    again: str
+
+    @classmethod
+    def of(
+        cls,
+        recipe: Recipe,
+        options: Mapping[str, Any],
+        archive: Archive,
+        scratch: Path,
+        *,
+        known: Instruments | None,
+        spec: TaskSpec,
+    ) -> _Call:
+        """Return how a task is called: with the options of the job, with its own, or as a product was made."""
+        how: dict[str, Any] = {name: spec.arguments[name] for name in (_OWN, _AGAIN) if name in spec.arguments}
+        spec = replace(spec, arguments={name: value for name, value in spec.arguments.items() if name not in how})
+        request = _request(recipe, how.get(_OWN, options), archive, scratch, known)
+        selecting = frozenset(option.long for option in options_of(recipe.name).values() if option.selects)
+        return cls(recipe, request, spec, identity_of(recipe, request, spec, selecting), str(how.get(_AGAIN, "")))
+
+    def made(self, archive: Archive) -> Frame | None:
+        """Return the product that stands, None where it has to be made."""
+        return None if self.request.options["force"] else standing(self.recipe, archive, self.identity)
 
 
 def find(recipe: str) -> Recipe:

@@ -8,8 +8,8 @@ from dpu.completion import install, offers
 from dpu.processor import Processor
 from fakes_client import Script, configured, serving
 
-HOT = ["i=", "d=", "c=", "p=", "C=", "instrument=", "date=", "chip=", "pars=", "commit="]
-OWN = ["send_code=", "dpu_time=", "dpu_mem=", "dpu_priority=", "dpu_dryrun=", "dpu_aweversion=", "follow="]
+HOT = ["i=", "d=", "c=", "p=", "C=", "privileges=", "instrument=", "date=", "chip=", "pars=", "commit="]
+OWN = ["send_code=", "dpu_time=", "dpu_mem=", "dpu_priority=", "dpu_dryrun=", "dpu_aweversion=", "dryrun=", "follow="]
 
 
 @pytest.fixture(scope="module")

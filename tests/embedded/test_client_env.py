@@ -65,7 +65,7 @@ def test_a_project_is_changed_for_every_call_that_follows(dpu):
     context.set_project("KIDS")
     assert (context.project, dpu.link is dpu.link) == ("KIDS", True)
     assert dpu.get_jobids() == []
-    assert repr(context) == "<project 'KIDS': context.set_project(name) changes it>"
+    assert repr(context) == "<project 'KIDS': context.set_project(name), context.set_privileges(level) change them>"
 
 
 def test_a_project_of_others_is_refused_and_the_old_one_stays(dpu):

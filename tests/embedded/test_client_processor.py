@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import json_format
 
+from dpu.context import Context
 from dpu.errors import (
     BadOption,
     BadTree,
@@ -117,18 +118,46 @@ def test_a_stage_that_starts_from_what_an_earlier_one_makes_is_not_looked_for(se
     assert [request.frame_class for request in session.asked("Preview")] == ["RawBiasFrame"]
 
 
-def test_a_dry_run_is_checked_by_the_dpu_says_what_would_run_and_submits_nothing(session):
-    bias, hot = CATALOGUE.sequences[1], CATALOGUE.sequences[0]
-    chain = catalogue_pb2.Sequence(name="Bias>HotPixels", options=hot.options, stages=[*bias.stages, *hot.stages])
-    session.script.catalogue = catalogue_pb2.Catalogue(sequences=[chain])
-    assert run(session, "Bias>HotPixels", i="WFI", d="2000-04-28", dpu_dryrun=True) == 0
-    assert [line.split(" - ")[1] for line in session.lines[1:]] == [
-        "Bias would start from 10 RawBiasFrame: 5 of ccd50, 5 of ccd51",
-        "HotPixels would go on with what came before",
-        "Estimated process time : 10 seconds",
-        "Dry run: all is well, and nothing was submitted",
-    ]
-    assert session.script.submitted == []
+def told(texts: list[str], state: int = job_pb2.JOB_STATE_FINISHED, **changes: object) -> Script:
+    """Return a DPU that ends whatever is submitted, by a plan that logged some lines."""
+    return Script(becomes=[job(82382, state=state, **changes)], logs=[batch(0, *texts), job_end(2)])
+
+
+PLAN = [
+    "Querying database for instances of class RawBiasFrame",
+    "Bias of ccd50 : would be made from 5 RawBiasFrame",
+    "Bias : 1 task would run, 0 exist; about 2 s on one processor",
+]
+
+
+@pytest.mark.parametrize("name", ["dryrun", "dpu_dryrun"])
+def test_a_dry_run_is_planned_on_the_dpu_and_tells_what_would_run(session, name):
+    vars(session.script).update(vars(told(PLAN)))
+    assert run(session, "Bias", i="WFI", d="2000-04-28", C=1, **{name: True}) == 0
+    assert [line.split(" - ")[1] for line in session.lines[1:]] == [*PLAN[1:], "Dry run: nothing was made"]
+    assert session.script.submitted[0].options.entries["dryrun"].int_value == 1
+
+
+def test_a_dry_run_of_what_cannot_be_planned_fails_with_the_plans_reason(session):
+    failure = job_pb2.Failure(message="Bias needs at least 3 frames")
+    vars(session.script).update(vars(told([], job_pb2.JOB_STATE_FAILED, failure=failure)))
+    with pytest.raises(UsageError, match="it would fail: Bias needs at least 3 frames"):
+        run(session, "Bias", i="WFI", d="2000-04-28", dryrun=True)
+
+
+def test_a_job_commits_at_the_privileges_of_its_session(session):
+    vars(session.script).update(vars(told([])))
+    context = Context(session.dpu)
+    run(session, "Bias", i="WFI", d="2000-04-28")
+    context.set_privileges(3)
+    assert "privileges 3" in repr(context)
+    run(session, "Bias", i="WFI", d="2000-04-28")
+    context.set_project("KIDS", 1)
+    run(session, "Bias", i="WFI", d="2000-04-28")
+    assert [dict(from_map(asked.options)).get("privileges") for asked in session.script.submitted] == [None, 3, 1]
+    with pytest.raises(BadOption, match="privileges=6: must be a whole number from 1 to 5"):
+        context.set_privileges(6)
+    assert (context.project, context.privileges) == ("KIDS", 1)
 
 
 KNOWN = "i, d, c, p, C, instrument, date, chip, pars, commit"

@@ -159,6 +159,22 @@ async def test_wrong_submissions_are_refused_and_store_nothing(house):
         assert not (await anna.ListJobs(scheduler_pb2.ListJobsRequest())).jobs
 
 
+async def test_a_dry_run_is_shown_to_whoever_names_it_alone(house):
+    async with house.open() as callers:
+        anna, rehearsal = callers.person(), submission()
+        kind = catalogue_pb2.OPTION_KIND_FLAG
+        rehearsal.sequence.options.add(short_name="dryrun", long_name="dryrun", kind=kind, unlisted=True)
+        rehearsal.options.entries["dryrun"].int_value = 1
+        await anna.SubmitJob(rehearsal)
+        await anna.SubmitJob(submission())
+        listed = await anna.ListJobs(scheduler_pb2.ListJobsRequest())
+        named = await anna.ListJobs(scheduler_pb2.ListJobsRequest(job_ids=[1]))
+        assert ([job.id for job in listed.jobs], [job.id for job in named.jobs]) == ([2], [1])
+        changes = anna.WatchJobs(scheduler_pb2.WatchJobsRequest())
+        assert [job.id for job in (await changes.read()).jobs] == [2]
+        changes.cancel()
+
+
 async def test_jobs_of_another_project_do_not_exist(house):
     async with house.open() as callers:
         await callers.person().SubmitJob(submission())

@@ -48,7 +48,8 @@ def test_options_keep_their_order_kinds_and_defaults():
 
 def test_every_sequence_can_be_forced_and_go_deep_and_shows_no_option_for_it():
     for sequence in catalogue().sequences:
-        assert [option.long_name for option in sequence.options if option.unlisted] == ["force", "deep", "targets"]
+        unlisted = [option.long_name for option in sequence.options if option.unlisted]
+        assert unlisted == ["force", "deep", "targets", "dryrun", "privileges"]
 
 
 def test_bounds_travel():

@@ -18,7 +18,7 @@ from dpu_api.v1 import archive_pb2, job_pb2
 from dpu_recipes.archive import Selection
 from dpu_recipes.frames import Frame
 from dpud.archive.conditions import ALWAYS, AllOf, AnyOf, Comparison, Condition, Operator, kind_of, of_project, of_user
-from dpud.archive.records import Attempt, Family, First, Position, Query, Record, View
+from dpud.archive.records import Attempt, Family, First, Level, Position, Query, Record, View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -91,7 +91,15 @@ def to_staged(product: archive_pb2.StagedProduct) -> Record:
         number=product.number,
         code_digest=frame.code_digest,
         published=False,
+        privileges=_level(frame.privileges),
     )
+
+
+def _level(said: int) -> Level:
+    """Return how far a product is to be seen: in its project, where nobody said it. Raises BadFrame."""
+    if said and said not in list(Level):
+        raise BadFrame(f"a product was announced with privileges={said}: they go from 1 to 5")
+    return Level(said or Level.PROJECT)
 
 
 def _from_frame(frame: archive_pb2.Frame) -> Frame:

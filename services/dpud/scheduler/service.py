@@ -30,7 +30,7 @@ from dpud.scheduler.totals import DAY_S
 from dpud.scheduler.watchers import heard
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from grpc.aio import ServicerContext
 
@@ -130,7 +130,9 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
         size = _page_size(request.page_size, JOBS_PAGE)
         found = self._directory.jobs(query, size + 1)
         more = page_token(found[size - 1].id, listing) if len(found) > size else ""
-        return scheduler_pb2.ListJobsResponse(jobs=map(wire.job_message, found[:size]), next_page_token=more)
+        shown = map(wire.job_message, found[:size])
+        listed = list(shown) if request.job_ids else _but_rehearsals(shown)
+        return scheduler_pb2.ListJobsResponse(jobs=listed, next_page_token=more)
 
     async def ListTasks(
         self, request: scheduler_pb2.ListTasksRequest, _context: ServicerContext[Any, Any]
@@ -202,7 +204,8 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
                 for first in range(0, len(changed), JOBS_PAGE):
                     # Those that change while others are sent come after the pause, in the order of their revisions.
                     page = [job for job, revision in changed[first : first + JOBS_PAGE] if job.revision == revision]
-                    yield scheduler_pb2.WatchJobsResponse(jobs=map(wire.job_message, page))
+                    if jobs := _but_rehearsals(map(wire.job_message, page)):
+                        yield scheduler_pb2.WatchJobsResponse(jobs=jobs)
                 seen = changed[-1][1] if changed else seen
                 await bell.wait()
                 await asyncio.sleep(pause)
@@ -259,6 +262,11 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
     def _job(self, number: int) -> Job:
         """Return a job that the caller may see. Raises NotFound."""
         return self._directory.job(number, current_caller().project)
+
+
+def _but_rehearsals(jobs: Iterable[job_pb2.Job]) -> list[job_pb2.Job]:
+    """Return jobs without dry runs, which make nothing and are shown to whoever names them alone."""
+    return [job for job in jobs if "dryrun" not in job.options.entries]
 
 
 def _would_be(events: list[Event]) -> job_pb2.Job:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from dpud.worker.peers import Channels
 
 SERVICE = "the archive"
+#: Of privileges: docs/reference/access.md.
+LEVELS = range(1, 6)
 CALL_S = 60.0
 STAGE_S = 600.0
 
@@ -118,6 +120,7 @@ class ArchiveProxy:
             frame.ClearField(name)
         frame.ref.CopyFrom(self._lease.ref)
         frame.code_digest = self._lease.code_digest
+        frame.privileges = self._privileges()
         with nullcontext() if file is None else self._scratch.offered(file) as source:
             frame.digest, frame.size = ("", 0) if source is None else await asyncio.to_thread(identity, source)
             staging = partial(self._staging, frame, self.products, source, str(file))
@@ -137,6 +140,12 @@ class ArchiveProxy:
             source.seek(0)
             while chunk := source.read(CHUNK):
                 yield StageProductRequest(chunk=chunk)
+
+    def _privileges(self) -> int:
+        """Return how far the job's products are to be seen; 0: as those are that nobody said it of."""
+        options = self._lease.options.entries
+        level = options["privileges"].int_value if "privileges" in options else 0
+        return level if level in LEVELS else 0
 
     async def _look_up(self, frame_id: str) -> Frame:
         request = ListFramesRequest(ids=[str(frame_id)], job_id=self._lease.ref.job_id, user=self._lease.user)
