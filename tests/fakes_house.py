@@ -181,7 +181,7 @@ async def fails(call, kind, match):
     with pytest.raises(grpc.RpcError) as caught:
         await call
     error = from_rpc(caught.value)
-    assert type(error) is kind
+    assert type(error) is kind, error
     assert match in error.message
 
 

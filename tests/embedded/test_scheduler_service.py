@@ -5,6 +5,7 @@ import pytest
 
 from dpu import errors
 from dpu_api.v1 import catalogue_pb2, dispatch_pb2_grpc, job_pb2, scheduler_pb2
+from dpud.scheduler import arrivals, wire
 from dpud.scheduler.journal import Superseded
 from dpud.scheduler.journal_sql import SqlJournal
 from fakes_house import House, ending, fails, specs, submission, until_ended
@@ -261,3 +262,44 @@ async def test_a_scheduler_that_was_superseded_ends(house):
                 await until(lambda: False, lambda: "the scheduler goes on")
     async with house.open() as callers:
         assert not (await callers.person().ListJobs(scheduler_pb2.ListJobsRequest())).jobs
+
+
+async def test_a_long_list_of_tasks_arrives_in_pieces_and_takes_effect_as_one(house):
+    async with house.open() as callers:
+        anna = callers.person()
+        request = submission(tasks=specs(*map(str, range(1_234))))
+        before = scheduler_pb2.SubmitJobRequest.FromString(request.SerializeToString())
+        before.validate_only = True
+        would_be = (await anna.SubmitJob(before)).job
+        assert (would_be.id, would_be.counts.submitted) == (0, 1_234)
+        job = (await anna.SubmitJob(request)).job
+        assert (job.id, job.counts.submitted) == (1, 1_234)
+        tasks = (await anna.ListTasks(scheduler_pb2.ListTasksRequest(job_id=1, page_token=""))).tasks
+        assert [task.label for task in tasks] == [str(number) for number in range(1_000)]
+        assert (await anna.SubmitJob(request)).job.id == 1
+        request.tasks[700].label = "another"
+        await fails(anna.SubmitJob(request), errors.Conflict, "used for another job, 1")
+    async with house.open() as callers:
+        # Nothing of the others is left.
+        assert (await callers.person().GetJob(scheduler_pb2.GetJobRequest(job_id=1))).job.counts.submitted == 1_234
+        worker = await callers.worker()
+        leases = (await worker.work(room=3)).leases
+        assert [lease.spec.label for lease in leases] == ["0", "1", "2"]
+
+
+async def test_a_long_request_has_the_digest_of_one_piece():
+    request = submission(tasks=specs(*(f"{number:0{number % 300}}" for number in range(1_000))))
+    head = arrivals.without_tasks(request)
+    plans = wire.task_plans(request.tasks)
+    assert wire.content(head) + arrivals.content_of_tasks(plans) == wire.content(request)
+
+
+async def test_a_long_plan_arrives_in_pieces_and_takes_effect_as_one(house):
+    async with house.open() as callers:
+        anna = callers.person()
+        await anna.SubmitJob(submission())
+        worker = await callers.worker()
+        [lease] = (await worker.work(room=1)).leases
+        await worker.plan(lease, *map(str, range(1_234)))
+        job = (await anna.GetJob(scheduler_pb2.GetJobRequest(job_id=1))).job
+        assert job.counts.submitted == 1_234

@@ -3,7 +3,7 @@
 from contextlib import closing
 
 from dpud.scheduler import events, machine
-from dpud.scheduler.commands import Cordon, Retire, SetAllowance
+from dpud.scheduler.commands import Abandon, Cordon, Deposit, Retire, SetAllowance
 from dpud.scheduler.journal import Query
 from dpud.scheduler.journal_sql import SqlJournal
 from dpud.scheduler.model import Allowance, FailureCategory, Party
@@ -68,7 +68,7 @@ def _first_half(trial):
 
 
 def _second_half(trial):
-    """One job is in its second stage, one is cancelled, two wait; the first leaves the memory."""
+    """One job is in its second stage, one is cancelled, three wait; the first leaves the memory."""
     trial.retire(1)
     trial.do(Cordon(worker="w2", cordoned=True, by="ruth"))
     trial.submit(sequence=stages("ReadNoise", "Bias"), user="bert", commit=True)
@@ -84,6 +84,10 @@ def _second_half(trial):
     trial.cancel(cancelled, reason="the wrong night")
     trial.submit(tasks=plans("c", memory_mib=100_000), project="vst")
     trial.submit(user="carl")
+    trial.do(Deposit(key="k", before=0, tasks=plans("d", "e")))
+    trial.submit(user="carl", deposit="k", tasks=plans("f"))
+    trial.do(Deposit(key="l", before=0, tasks=plans("g")))
+    trial.do(Abandon("l"))
 
 
 def told(path):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dpu_api.v1.scheduler_pb2 import WaitReason
-from dpud.scheduler import epoch, model
+from dpud.scheduler import epoch, model, presence
 from dpud.scheduler.explain import Reason
 from dpud.scheduler.model import FailureCategory, JobState, TaskState
 
@@ -41,7 +41,7 @@ def test_reasons_to_wait_are_those_of_the_contract():
     [
         ("lease without a renewal", model.LEASE_TERM_S),
         ("heartbeat of a worker", model.HEARTBEAT_S),
-        ("session of a silent worker", model.SESSION_TERM_S),
+        ("session of a silent worker", presence.SESSION_TERM_S),
         ("plan task", model.PLAN_TIME_S),
         ("epoch of a scheduler on a shared database", epoch.TERM_S),
     ],

@@ -7,9 +7,21 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from dpu.errors import Conflict, DpuError, Exhausted, NotFound, StaleLease, UsageError
+from dpu.errors import Conflict, DpuError, Exhausted, NotFound, StaleLease, Unreachable, UsageError
 from dpud.scheduler import allowances, codec, invariants, machine
-from dpud.scheduler.commands import Acknowledge, Cordon, Drain, Plan, Register, Repeat, Resume, Retire, SetAllowance
+from dpud.scheduler.commands import (
+    Abandon,
+    Acknowledge,
+    Cordon,
+    Deposit,
+    Drain,
+    Plan,
+    Register,
+    Repeat,
+    Resume,
+    Retire,
+    SetAllowance,
+)
 from dpud.scheduler.model import REQUEST_TERM_S, Allowance, Errand, FailureCategory, Limits, Party, TaskState
 from dpud.scheduler.snapshot import dump_state, load_state
 from fakes_scheduler import Trial, failure, plans, ref_of, renewal, report, stages, submit
@@ -71,6 +83,49 @@ class Story(RuleBasedStateMachine):
             assert digest == "other"
         else:
             assert digest == "d1"
+
+    @rule(key=st.sampled_from("kl"), before=st.integers(0, 4), number=st.integers(1, 3))
+    def lay_down_tasks(self, key, before, number):
+        here = self.trial.state.deposits.get(key)
+        came = len(here.tasks) if here else 0
+        try:
+            self.trial.do(Deposit(key=key, before=before, tasks=plans(*"abc"[:number], memory_mib=7)))
+        except Unreachable:
+            assert before != came
+        else:
+            assert before == came
+            assert len(self.trial.state.deposits[key].tasks) == came + number
+
+    @rule(key=st.sampled_from("kl"))
+    def abandon_tasks(self, key):
+        was_there = key in self.trial.state.deposits
+        assert bool(self.trial.do(Abandon(key))) == was_there
+        assert key not in self.trial.state.deposits
+
+    @rule(target=jobs, user=USERS, key=st.sampled_from("kl"), tasks=st.integers(0, 2))
+    def submit_what_was_laid_down(self, user, key, tasks):
+        here = self.trial.state.deposits.get(key)
+        laid_down = len(here.tasks) if here else 0
+        asked = {
+            "request_id": f"r{self.trial.state.next_job}",
+            "user": user,
+            "tasks": plans(*"yz"[:tasks]),
+            "deposit": key,
+        }
+        try:
+            job = self.trial.submit(**asked)
+        except Unreachable:
+            assert here is None
+            return multiple()
+        except Exhausted:
+            assert any(each.queued or each.queued_bytes for each in self.trial.state.allowances.values())
+            return multiple()
+        assert key not in self.trial.state.deposits
+        labels = "".join(task.label for task in self.trial.state.jobs[job].tasks)
+        assert labels.endswith("yz"[:tasks])
+        assert len(labels) == laid_down + tasks
+        self.asked[job] = asked, self.trial.now
+        return job
 
     @rule(worker=WORKERS)
     def register(self, worker):

@@ -10,10 +10,10 @@ from dpud.scheduler.events import AllowanceSet, Event, WorkerCordoned
 from dpud.scheduler.model import Allowance, Party
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from dpud.scheduler.commands import Cordon, Drain, SetAllowance
-    from dpud.scheduler.model import Job, State, TaskPlan
+    from dpud.scheduler.model import Job, State
 
 #: What counts for whom nothing was set.
 DEFAULT = Allowance()
@@ -60,15 +60,14 @@ def of(state: State, party: Party) -> Allowance:
     return state.allowances.get(party, DEFAULT)
 
 
-def check_queued(state: State, user: str, project: str, options: bytes, tasks: Sequence[TaskPlan]) -> None:
+def check_queued(state: State, user: str, project: str, tasks: int, size: int) -> None:
     """Raise Exhausted where the user or the project would have more open tasks, or bytes of open jobs, than it may."""
     for party in (Party("user", user), Party("project", project)):
         limit = of(state, party)
         if limit.queued:
             open_tasks = sum(job.counts.open for job in _open_jobs(state, party))
-            _check(party, open_tasks + max(1, len(tasks)), limit.queued, "open tasks")
+            _check(party, open_tasks + max(1, tasks), limit.queued, "open tasks")
         if limit.queued_bytes:
-            size = len(options) + sum(task.size for task in tasks)
             kept = sum(job.size for job in _open_jobs(state, party))
             _check(party, kept + size, limit.queued_bytes, "bytes of options and tasks in open jobs")
 

@@ -29,13 +29,33 @@ class Submit:
     limits: Limits
     priority: int = 0
     commit: bool = False
+    #: Behind those of a deposit, if there is one.
     tasks: tuple[TaskPlan, ...] = ()
+    deposit: str = ""
 
     @property
     def instrument(self) -> str:
         """The instrument that the options name; '' where they name none."""
         named = self.given.get("instrument", "")
         return named if isinstance(named, str) else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deposit:
+    """Keep these tasks of a long list; what they belong to is said when all are here."""
+
+    #: Of the list: never the same twice.
+    key: str
+    #: How many of its tasks came before.
+    before: int
+    tasks: tuple[TaskPlan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Keep this list of tasks no longer."""
+
+    key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +140,9 @@ class Plan:
     """Take the tasks that a plan task gave its stage."""
 
     report: Report
+    #: Behind those of a deposit, if there is one.
     tasks: tuple[TaskPlan, ...]
+    deposit: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +198,8 @@ class Resume:
 Command: TypeAlias = (
     Submit
     | Repeat
+    | Deposit
+    | Abandon
     | Cancel
     | Cordon
     | Drain

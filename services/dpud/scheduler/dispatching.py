@@ -16,7 +16,8 @@ from dpud.scheduler.events import (
     TaskLeased,
     WorkerRegistered,
 )
-from dpud.scheduler.model import LEASE_TERM_S, SESSION_TERM_S, Deadline, Key, Party, Session, State
+from dpud.scheduler.model import LEASE_TERM_S, Key, Party, State
+from dpud.scheduler.presence import SESSION_TERM_S, Deadline, Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -44,6 +44,8 @@ class JobSubmitted:
     estimate_s: float
     tasks: tuple[TaskPlan, ...] = ()
     instrument: str = ""
+    #: Of the tasks that come before these.
+    deposit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,29 @@ class StagePlanned:
     log_lines: int
     estimate_s: float
     tasks: tuple[TaskPlan, ...]
+    #: Of the tasks that come before these.
+    deposit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TasksDeposited:
+    """Tasks of a long list have come: column by column, which takes a fifth of the time of one by one."""
+
+    key: str
+    at: float
+    labels: tuple[str, ...]
+    #: One behind the other, with their sizes.
+    specs: bytes
+    sizes: tuple[int, ...]
+    seconds: tuple[float, ...]
+    memory_mib: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DepositsDropped:
+    """Nobody went on with these lists."""
+
+    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +268,8 @@ Event: TypeAlias = (
     | TasksDue
     | StageBegun
     | StagePlanned
+    | TasksDeposited
+    | DepositsDropped
     | StagesAborted
     | JobCancelRequested
     | JobSettled
@@ -275,4 +302,6 @@ JOURNALED: dict[type, int] = {
     JobsRetired: 13,
     WorkerCordoned: 14,
     AllowanceSet: 15,
+    TasksDeposited: 16,
+    DepositsDropped: 17,
 }

@@ -12,7 +12,8 @@ from dpud.scheduler.model import Key, Party, TaskState
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dpud.scheduler.model import Job, Session, State
+    from dpud.scheduler.model import Job, State
+    from dpud.scheduler.presence import Session
 
 
 #: So many workers are named.

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from dpu.errors import Conflict, NotAllowed, NotFound, StaleLease, UsageError
-from dpud.scheduler import allowances, catalogue, experience, leases, ledger
+from dpud.scheduler import allowances, catalogue, deposits, experience, leases, ledger
 from dpud.scheduler.events import (
     EntriesDelivered,
     Event,
@@ -26,18 +26,19 @@ from dpud.scheduler.model import (
     Errand,
     Job,
     JobState,
-    Key,
     Ref,
     Request,
     State,
     Task,
-    TaskPlan,
     TaskState,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dpud.scheduler.catalogue import Stage
     from dpud.scheduler.commands import Acknowledge, Cancel, Plan, Repeat, Retire, Submit
+    from dpud.scheduler.model import Deposit, TaskPlan
 
 
 # Deciding
@@ -48,7 +49,10 @@ def submit(state: State, command: Submit, now: float) -> list[Event]:
     if was_taken(state, command, now):
         return []
     _check(command)
-    allowances.check_queued(state, command.user, command.project, command.options, command.tasks)
+    here = deposits.of(state, command.deposit)
+    deposits.check_tasks(command.tasks, len(here.tasks))
+    size = len(command.options) + here.size + sum(task.size for task in command.tasks)
+    allowances.check_queued(state, command.user, command.project, len(here.tasks) + len(command.tasks), size)
     stages = command.sequence.stages
     return [
         JobSubmitted(
@@ -65,9 +69,12 @@ def submit(state: State, command: Submit, now: float) -> list[Event]:
             limits=command.limits,
             priority=command.priority,
             commit=command.commit,
-            estimate_s=whole_estimate(state, command.project, command.instrument, stages, command.tasks),
+            estimate_s=whole_estimate(
+                state, command.project, command.instrument, stages, [*here.tasks, *command.tasks]
+            ),
             tasks=command.tasks,
             instrument=command.instrument,
+            deposit=command.deposit,
         )
     ]
 
@@ -89,20 +96,10 @@ def _check(command: Submit) -> None:
     if abs(command.priority) > catalogue.MAX_PRIORITY:
         bound = catalogue.MAX_PRIORITY
         raise UsageError(f"dpu_priority={command.priority}: must be from {-bound} to {bound}")
-    _check_tasks(command.tasks, 0)
-
-
-def _check_tasks(tasks: tuple[TaskPlan, ...], before: int) -> None:
-    if before + len(tasks) > catalogue.MAX_TASKS:
-        raise UsageError(
-            f"{before + len(tasks)} tasks are too many for one job: at most {catalogue.MAX_TASKS}; select less"
-        )
-    for task in tasks:
-        catalogue.check_figures(f"task {task.label!r}", task.seconds, task.memory_mib)
 
 
 def whole_estimate(
-    state: State, project: str, instrument: str, stages: tuple[Stage, ...], tasks: tuple[TaskPlan, ...]
+    state: State, project: str, instrument: str, stages: tuple[Stage, ...], tasks: Sequence[TaskPlan | Task]
 ) -> float:
     """Return how long stages take, one after the other; those whose tasks nobody knows yet, as if they had one."""
     each = [
@@ -113,7 +110,7 @@ def whole_estimate(
     return first + sum(each[1:])
 
 
-def _estimate(tasks: tuple[TaskPlan, ...], seconds: float, slots: int) -> float:
+def _estimate(tasks: Sequence[TaskPlan | Task], seconds: float, slots: int) -> float:
     """Return how long tasks of a stage take; `seconds` is that of a task that does not say."""
     mean = sum(task.seconds or seconds for task in tasks) / len(tasks) if tasks else 0.0
     return catalogue.estimate(mean, len(tasks), slots)
@@ -142,7 +139,8 @@ def plan(state: State, command: Plan, now: float) -> list[Event]:
         raise StaleLease(f"task {ref.task} of job {ref.job} is no longer leased by this token: drop it")
     if job.cancellation:
         return [leases.cancelled(report, now)]
-    _check_tasks(command.tasks, len(job.tasks))
+    here = deposits.of(state, command.deposit)
+    deposits.check_tasks(command.tasks, len(job.tasks) + len(here.tasks))
     seconds = [
         experience.seconds_of(state.experience, job.kind(n), job.stages[n]) for n in range(task.stage, len(job.stages))
     ]
@@ -152,8 +150,9 @@ def plan(state: State, command: Plan, now: float) -> list[Event]:
             at=now,
             run_s=leases.sound(report.run_s),
             log_lines=report.log_lines,
-            estimate_s=_estimate(command.tasks, seconds[0], state.presence.slots) + sum(seconds[1:]),
+            estimate_s=_estimate([*here.tasks, *command.tasks], seconds[0], state.presence.slots) + sum(seconds[1:]),
             tasks=command.tasks,
+            deposit=command.deposit,
         )
     ]
 
@@ -216,8 +215,8 @@ def submitted(state: State, event: JobSubmitted) -> None:
         instrument=event.instrument,
         size=len(event.options),
     )
-    if event.tasks:
-        _add_tasks(state, job, event.tasks)
+    if event.tasks or event.deposit:
+        _add_tasks(state, job, deposits.taken(state, event.deposit, event.tasks))
     else:
         _add_plan(state, job)
     ledger.touch(state, job)
@@ -237,25 +236,19 @@ def _add_plan(state: State, job: Job) -> None:
     ledger.add(state, job, [Task(job.stage, True, "plan", b"", 0.0, PLAN_MEMORY_MIB)])
 
 
-def _add_tasks(state: State, job: Job, plans: tuple[TaskPlan, ...]) -> None:
-    """Add tasks to the stage that runs."""
+def _add_tasks(state: State, job: Job, here: Deposit) -> None:
+    """Add tasks to the stage that runs; what their plans left open is as the stage has it."""
     stage, kind = job.stages[job.stage], job.kind(job.stage)
     seconds = experience.seconds_of(state.experience, kind, stage)
-    declared = {plan.memory_mib or stage.memory_mib for plan in plans}
-    memory = {mib: job.limits.memory_mib or experience.memory_of(state.experience, kind, mib) for mib in declared}
-    tasks = [
-        Task(
-            job.stage,
-            False,
-            plan.label,
-            plan.spec,
-            plan.seconds or seconds,
-            memory[plan.memory_mib or stage.memory_mib],
-        )
-        for plan in plans
-    ]
-    job.size += sum(plan.size for plan in plans)
-    ledger.add(state, job, tasks)
+    declared = {task.memory_mib for task in here.tasks}
+    memory = {
+        mib: job.limits.memory_mib or experience.memory_of(state.experience, kind, mib or stage.memory_mib)
+        for mib in declared
+    }
+    for task in here.tasks:
+        task.stage, task.seconds, task.memory_mib = job.stage, task.seconds or seconds, memory[task.memory_mib]
+    job.size += here.size
+    ledger.add(state, job, here.tasks)
 
 
 def planned(state: State, event: StagePlanned) -> None:
@@ -265,7 +258,7 @@ def planned(state: State, event: StagePlanned) -> None:
     ledger.release(state, ref, TaskState.SUCCEEDED, at=event.at, run_s=event.run_s)
     ledger.close_task(state, ref, TaskState.SUCCEEDED, event.log_lines)
     job.estimate_s = event.estimate_s
-    _add_tasks(state, job, event.tasks)
+    _add_tasks(state, job, deposits.taken(state, event.deposit, event.tasks))
     ledger.touch(state, job)
 
 
@@ -290,11 +283,7 @@ def cancel_requested(state: State, event: JobCancelRequested) -> None:
     """Cancel what waits; what runs is told by its worker's next answer."""
     job = state.jobs[event.job]
     job.cancellation, job.state = event.cancellation, JobState.CANCELLING
-    if job.counts.open > 0:
-        for number, task in enumerate(job.tasks):
-            if task.state in {TaskState.QUEUED, TaskState.LOST}:
-                ledger.unqueue(state, Key(job.id, number))
-                ledger.move(job, task, TaskState.CANCELLED, event.cancellation.at)
+    ledger.cancel_waiting(state, job, event.cancellation.at)
     ledger.touch(state, job)
 
 

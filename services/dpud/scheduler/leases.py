@@ -10,7 +10,6 @@ from dpud.scheduler.commands import Report
 from dpud.scheduler.events import Event, TaskEnded, TaskLeased, TaskRequeued, TasksDue
 from dpud.scheduler.model import (
     LEASE_TERM_S,
-    Deadline,
     Failure,
     FailureCategory,
     Job,
@@ -21,6 +20,7 @@ from dpud.scheduler.model import (
     Task,
     TaskState,
 )
+from dpud.scheduler.presence import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -51,6 +51,22 @@ def unqueue(state: State, key: Key) -> None:
         state.waiting.remove(job.user, job.priority, *key, plan=job.tasks[key.task].plan)
 
 
+def cancel_waiting(state: State, job: Job, at: float) -> None:
+    """Cancel all that waits of a job, now or until later."""
+    if not job.counts.open:
+        return
+    for task in job.tasks:
+        if task.state is TaskState.QUEUED or task.state is TaskState.LOST:
+            # Counted below, all at once: there may be very many.
+            task.state, task.ended = TaskState.CANCELLED, at
+    state.waiting.drop(job.user, job.priority, job.id)
+    for key in [key for key in state.delayed if key.job == job.id]:
+        del state.delayed[key]
+    running = sum(key.job == job.id for key in state.leased)
+    job.counts.aborted += job.counts.open - running
+    job.counts.submitted, job.counts.unknown = running, 0
+
+
 def lease(state: State, ref: Ref, *, at: float, token: str, worker: str, charge: float) -> None:
     """Give a waiting task to a worker, and charge its user."""
     job, task = state.jobs[ref.job], state.jobs[ref.job].tasks[ref.task]

@@ -36,6 +36,10 @@ WORK = "work"
 OUTBOX = "outbox"
 JOBS = "jobs"
 
+#: So many new tasks are set aside from the search for garbage at once: it would find none among them, and walking
+#: a million of them stops everything for a tenth of a second.
+_MANY_TASKS = 10_000
+
 _CHANGES_WORK = {
     events.JobSubmitted,
     events.StageBegun,
@@ -92,6 +96,7 @@ class Loop:
         self._standing: dict[int, _Standing] = {}
         self._asked = asyncio.Event()
         self._closed = False
+        self._new_tasks = 0
         self._ticked = clock()
         self._roomy = journal.roomy
         for event in machine.decide(self.state, Resume(), self._ticked):
@@ -143,7 +148,12 @@ class Loop:
 
     def check(self, command: Command) -> list[events.Event]:
         """Return what would happen, and do nothing. Raises the refusal."""
+        self._check_room(command)
         return machine.decide(self.state, command, self._clock())
+
+    def _check_room(self, command: Command) -> None:
+        if isinstance(command, Submit | Repeat) and not self._roomy:
+            raise StorageFull("the disk under the scheduler's journal is full: free some space, then try again")
 
     def _commit(self) -> None:
         """Do all that waits, in one transaction; nobody is answered before it is durable."""
@@ -168,13 +178,21 @@ class Loop:
             standing.bell.set()
         self._ring(happened)
         self.tally.commit(happened, append_s, self.state)
+        self._set_aside(happened)
+
+    def _set_aside(self, happened: list[events.Event]) -> None:
+        """Keep the search for garbage away from tasks of long lists."""
+        self._new_tasks += sum(len(event.labels) for event in happened if isinstance(event, events.TasksDeposited))
+        if self._new_tasks >= _MANY_TASKS:
+            gc.collect(1)
+            gc.freeze()
+            self._new_tasks = 0
 
     def _do(self, ask: _Ask, leaving: list[Job]) -> None:
         now = self._clock()
         try:
             for command in ask.commands:
-                if isinstance(command, Submit | Repeat) and not self._roomy:
-                    raise StorageFull("the disk under the scheduler's journal is full: free some space, then try again")
+                self._check_room(command)
                 if isinstance(command, Retire):
                     leaving += self._about_to_leave(command)
                 ask.happened += machine.execute(self.state, command, now)

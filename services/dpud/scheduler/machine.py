@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dpud.scheduler import allowances, commands, dispatching, events, jobs, leases, repeats
+from dpud.scheduler import allowances, commands, deposits, dispatching, events, jobs, leases, repeats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +65,7 @@ def _tick(state: State, _command: commands.Tick, now: float) -> list[events.Even
         *leases.lapses(state, now),
         *leases.due(state, now),
         *dispatching.silent(state, now),
+        *deposits.left(state, now),
     ]
 
 
@@ -83,6 +84,8 @@ def _resume(state: State, _command: commands.Resume, now: float) -> list[events.
 _DECIDERS: dict[type, Callable[[State, Any, float], list[events.Event]]] = {
     commands.Submit: jobs.submit,
     commands.Repeat: repeats.repeat,
+    commands.Deposit: deposits.deposit,
+    commands.Abandon: deposits.abandon,
     commands.Cancel: jobs.cancel,
     commands.Cordon: allowances.cordon,
     commands.Drain: allowances.drain,
@@ -101,6 +104,8 @@ _DECIDERS: dict[type, Callable[[State, Any, float], list[events.Event]]] = {
 
 _APPLIERS: dict[type, Callable[[State, Any], None]] = {
     events.JobSubmitted: jobs.submitted,
+    events.TasksDeposited: deposits.deposited,
+    events.DepositsDropped: deposits.dropped,
     events.TaskLeased: leases.leased,
     events.TaskEnded: leases.ended,
     events.TaskRequeued: leases.requeued,

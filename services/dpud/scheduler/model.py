@@ -12,14 +12,13 @@ from typing import NamedTuple
 
 from dpud.scheduler.catalogue import Stage  # noqa: TC001 (the codec reads the annotations)
 from dpud.scheduler.experience import Figures, Kind
+from dpud.scheduler.presence import Presence
 from dpud.scheduler.share import Usage  # noqa: TC001 (the same)
 from dpud.scheduler.waiting import Waiting
 
 #: How long a lease lasts without a renewal, and how often a worker renews it.
 LEASE_TERM_S = 30.0
 HEARTBEAT_S = 10.0
-#: A session that was silent for this long is over.
-SESSION_TERM_S = 90.0
 #: How long a request_id is remembered.
 REQUEST_TERM_S = 86_400.0
 #: What a plan task may use.
@@ -316,47 +315,14 @@ class Allowance:
 
 
 @dataclass(slots=True)
-class Session:
-    """A worker that is there."""
+class Deposit:
+    """Tasks of a long list that is still arriving."""
 
-    worker: str
-    slots: int
-    memory_mib: int
-    seen: float
-    #: Nothing was heard of it since it registered: what it held before is not settled yet.
-    fresh: bool = True
-    #: It is to hand back what it holds, and end.
-    draining: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """When a lease lapses, and whether its lapse is charged to the task."""
-
+    #: When the newest of them came.
     at: float
-    charged: bool = True
-
-
-@dataclass(slots=True)
-class Presence:
-    """What is not worth a journal: who is there, and until when leases stand. A replay begins without it."""
-
-    sessions: dict[str, Session] = field(default_factory=dict)
-    deadlines: dict[Key, Deadline] = field(default_factory=dict)
-    #: A serialised Catalogue: what the worker that registered last can do.
-    catalogue: bytes = b""
-    #: The highest job that others know.
-    highest_job: int = 0
-
-    @property
-    def slots(self) -> int:
-        """How many tasks the workers can run at once."""
-        return sum(session.slots for session in self.sessions.values())
-
-    @property
-    def memory_mib(self) -> int:
-        """The memory of the largest worker; 0 without any."""
-        return max((session.memory_mib for session in self.sessions.values()), default=0)
+    tasks: list[Task] = field(default_factory=list)
+    #: Bytes that are kept of them.
+    size: int = 0
 
 
 @dataclass(slots=True)
@@ -366,6 +332,8 @@ class State:
     jobs: dict[int, Job] = field(default_factory=dict)
     next_job: int = 1
     revision: int = 0
+    #: By a key of their own.
+    deposits: dict[str, Deposit] = field(default_factory=dict)
     #: By project, user and request_id, oldest first.
     requests: dict[tuple[str, str, str], Request] = field(default_factory=dict)
     waiting: Waiting = field(default_factory=Waiting)

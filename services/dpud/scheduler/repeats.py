@@ -23,7 +23,8 @@ def repeat(state: State, command: Repeat, now: float) -> list[Event]:
         raise UsageError(f"job {old.id} has not ended: wait for it, or cancel it first")
     stage = _first_failed(old) if command.only_failed else 0
     tasks = _tasks(old, stage, only_failed=command.only_failed)
-    allowances.check_queued(state, command.user, command.project, old.options, tasks)
+    size = len(old.options) + sum(task.size for task in tasks)
+    allowances.check_queued(state, command.user, command.project, len(tasks), size)
     stages = old.stages[stage:]
     return [
         JobSubmitted(

@@ -17,7 +17,7 @@ from dpu_api.v1 import catalogue_pb2, dispatch_pb2, dispatch_pb2_grpc, job_pb2, 
 from dpud.hosting.caller import current_caller
 from dpud.scheduler import machine, wire
 from dpud.scheduler.answers import Answer, answer
-from dpud.scheduler.catalogue import MAX_TASKS
+from dpud.scheduler.arrivals import arriving, submission
 from dpud.scheduler.commands import Claim, Cordon, Drain, Plan
 from dpud.scheduler.directory import Directory, page_token, position_of
 from dpud.scheduler.dispatching import session_of
@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from grpc.aio import ServicerContext
 
     from dpud.hosting.caller import Caller
+    from dpud.scheduler.arrivals import Arrival
     from dpud.scheduler.commands import Command, Repeat, Submit
     from dpud.scheduler.events import Event
-    from dpud.scheduler.model import Job, TaskPlan
+    from dpud.scheduler.model import Job
     from dpud.scheduler.numbers import Numbers
 
 MAX_PAGE = 1_000
@@ -81,6 +82,7 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
             slots=self._loop.state.presence.slots,
             open_jobs=self._loop.state.open_jobs,
             running_tasks=len(self._loop.state.leased),
+            revision=self._loop.state.revision,
             user=current_caller().user,
         )
 
@@ -95,10 +97,11 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
         self, request: scheduler_pb2.SubmitJobRequest, _context: ServicerContext[Any, Any]
     ) -> scheduler_pb2.SubmitJobResponse:
         """Take a job."""
-        command = wire.submit(request, current_caller())
-        if request.validate_only:
-            return scheduler_pb2.SubmitJobResponse(job=_would_be(self._loop.check(command)))
-        return scheduler_pb2.SubmitJobResponse(job=wire.job_message(await self._taken(command)))
+        async with arriving(self._loop) as arrival:
+            command = await submission(self._loop, arrival, request, current_caller())
+            if request.validate_only:
+                return scheduler_pb2.SubmitJobResponse(job=_would_be(self._loop, self._loop.check(command)))
+            return scheduler_pb2.SubmitJobResponse(job=wire.job_message(await self._taken(command)))
 
     async def RetryJob(
         self, request: scheduler_pb2.RetryJobRequest, _context: ServicerContext[Any, Any]
@@ -269,9 +272,9 @@ def _but_rehearsals(jobs: Iterable[job_pb2.Job]) -> list[job_pb2.Job]:
     return [job for job in jobs if "dryrun" not in job.options.entries]
 
 
-def _would_be(events: list[Event]) -> job_pb2.Job:
+def _would_be(loop: Loop, events: list[Event]) -> job_pb2.Job:
     """Return the job that would be taken, without an identifier."""
-    state = State()
+    state = State(deposits=dict(loop.state.deposits))
     for event in events:
         machine.apply(state, event)
     message = wire.job_message(next(iter(state.jobs.values())))
@@ -354,22 +357,35 @@ class DispatchService(dispatch_pb2_grpc.DispatchServiceServicer):
         self, requests: AsyncIterator[dispatch_pb2.ReportPlanRequest], _context: ServicerContext[Any, Any]
     ) -> dispatch_pb2.ReportPlanResponse:
         """Take the answer of a plan task, all of it or nothing."""
-        first: dispatch_pb2.ReportPlanRequest | None = None
-        tasks: list[TaskPlan] = []
-        async for request in requests:
-            first = first or request
-            tasks += wire.task_plans(request.tasks)
-            if len(tasks) > MAX_TASKS:
-                raise UsageError(f"a plan of more than {MAX_TASKS} tasks is too much for one job: select less")
-        if first is None:
-            raise UsageError("a plan came without its first message")
-        session_of(self._loop.state, first.session)
-        try:
-            await self._loop.execute(Plan(report=wire.report(first.report), tasks=tuple(tasks)))
-        except StaleLease:
-            self.stale_reports += 1
-            raise
+        first = None
+        async with arriving(self._loop) as arrival:
+            async for request in requests:
+                first = first or request
+                await _taking(arrival, request, requests)
+            if first is None:
+                raise UsageError("a plan came without its first message")
+            session_of(self._loop.state, first.session)
+            plan = Plan(report=wire.report(first.report), tasks=arrival.tasks, deposit=arrival.deposit)
+            try:
+                await self._loop.execute(plan)
+            except StaleLease:
+                self.stale_reports += 1
+                raise
         return dispatch_pb2.ReportPlanResponse()
+
+
+async def _taking(
+    arrival: Arrival,
+    request: dispatch_pb2.ReportPlanRequest,
+    rest: AsyncIterator[dispatch_pb2.ReportPlanRequest],
+) -> None:
+    """Take the tasks of one message; where they are refused, hear the rest out: else its sender is not told why."""
+    try:
+        await arrival.take(request.tasks)
+    except UsageError:
+        async for _ in rest:
+            pass
+        raise
 
 
 def _claim(call: wire.WorkCall) -> list[Claim]:

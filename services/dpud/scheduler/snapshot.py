@@ -12,7 +12,7 @@ from dpud.scheduler.experience import Figures, Kind  # noqa: TC001 (the codec re
 from dpud.scheduler.model import (
     LEASE_TERM_S,
     Allowance,
-    Deadline,
+    Deposit,
     Entry,
     Job,
     Key,
@@ -21,6 +21,7 @@ from dpud.scheduler.model import (
     State,
     TaskState,
 )
+from dpud.scheduler.presence import Deadline
 from dpud.scheduler.share import Usage  # noqa: TC001 (the codec reads the annotations)
 
 if TYPE_CHECKING:
@@ -78,6 +79,14 @@ class _Learnt:
 
 
 @dataclass(frozen=True, slots=True)
+class _Kept:
+    """Tasks of a list that is still arriving."""
+
+    key: str
+    deposit: Deposit
+
+
+@dataclass(frozen=True, slots=True)
 class _Head:
     """All but the jobs; a field is only ever added, at the end and with a default."""
 
@@ -94,6 +103,7 @@ class _Head:
     allowances: tuple[_Allowed, ...] = ()
     cordoned: tuple[str, ...] = ()
     experience: tuple[_Learnt, ...] = ()
+    deposits: tuple[_Kept, ...] = ()
 
 
 def dump_state(state: State) -> Iterator[bytes]:
@@ -114,6 +124,7 @@ def dump_state(state: State) -> Iterator[bytes]:
             allowances=tuple(_Allowed(party, allowance) for party, allowance in state.allowances.items()),
             cordoned=tuple(sorted(state.cordoned)),
             experience=tuple(_Learnt(kind, figures) for kind, figures in state.experience.items()),
+            deposits=tuple(_Kept(key, deposit) for key, deposit in state.deposits.items()),
         )
     )
     for job in state.jobs.values():
@@ -141,6 +152,7 @@ def load_state(parts: Iterable[bytes]) -> State:
         allowances={allowed.party: allowed.allowance for allowed in head.allowances},
         cordoned=set(head.cordoned),
         experience={learnt.kind: learnt.figures for learnt in head.experience},
+        deposits={kept.key: kept.deposit for kept in head.deposits},
     )
     _queue(state, head.waiting)
     _count_leases(state)
@@ -152,7 +164,9 @@ def _queue(state: State, queues: Iterable[_Queue]) -> None:
         job = state.jobs[queue.job]
         for plan in (True, False):
             if tasks := [task for task in queue.tasks if job.tasks[task].plan is plan]:
-                state.waiting.add(job.user, job.priority, job.id, tasks, plan=plan)
+                run = range(tasks[0], tasks[-1] + 1)
+                numbers = run if list(run) == tasks else tasks
+                state.waiting.add(job.user, job.priority, job.id, numbers, plan=plan)
 
 
 def _count_leases(state: State) -> None:

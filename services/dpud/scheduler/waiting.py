@@ -5,10 +5,64 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
+
+
+class Queue:
+    """The waiting tasks of one job, in the order in which they came.
+
+    A list of tasks comes as consecutive numbers, before any of them can come back: it is kept by its two ends.
+    """
+
+    __slots__ = ("_back", "_first", "_gone", "_last")
+
+    def __init__(self) -> None:
+        #: New tasks are those from `_first` to before `_last`, but for those that are gone.
+        self._first = self._last = 0
+        self._gone: set[int] = set()
+        #: Tasks that wait again.
+        self._back: OrderedDict[int, None] = OrderedDict()
+
+    def add(self, tasks: Sequence[int]) -> None:
+        """Put tasks at the end."""
+        if isinstance(tasks, range) and not self:
+            self._first, self._last = tasks.start, tasks.stop
+        else:
+            self._back.update(dict.fromkeys(tasks))
+
+    def remove(self, task: int) -> None:
+        """Take a task out; it must be there."""
+        if task in self._back:
+            del self._back[task]
+            return
+        if task not in self:
+            raise KeyError(task)
+        self._gone.add(task)
+        while self._first in self._gone:
+            self._gone.remove(self._first)
+            self._first += 1
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the tasks in order."""
+        new: Iterable[int] = range(self._first, self._last)
+        if self._gone:
+            new = (task for task in new if task not in self._gone)
+        return chain(new, self._back)
+
+    def __contains__(self, task: object) -> bool:
+        return task in self._back or (task in range(self._first, self._last) and task not in self._gone)
+
+    def __len__(self) -> int:
+        return self._last - self._first - len(self._gone) + len(self._back)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Queue) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
 
 
 @dataclass(slots=True)
@@ -20,16 +74,16 @@ class Line:
     #: (-priority, job) of the jobs below, sorted.
     order: list[tuple[int, int]] = field(default_factory=list)
     #: Waiting tasks of each job, in the order in which they came.
-    jobs: dict[int, OrderedDict[int, None]] = field(default_factory=dict)
+    jobs: dict[int, Queue] = field(default_factory=dict)
 
-    def __iter__(self) -> Iterator[tuple[int, list[int] | OrderedDict[int, None]]]:
+    def __iter__(self) -> Iterator[tuple[int, list[int] | Queue]]:
         """Yield (job, its waiting tasks) in order of their turn."""
         for job, task in self.plans:
             yield job, [task]
         for _, job in self.order:
             yield job, self.jobs[job]
 
-    def by_age(self) -> Iterator[tuple[int, list[int] | OrderedDict[int, None]]]:
+    def by_age(self) -> Iterator[tuple[int, list[int] | Queue]]:
         """Yield (job, its waiting tasks) of the oldest job."""
         plan = min(self.plans, default=None)
         job = min(self.jobs, default=None)
@@ -37,6 +91,11 @@ class Line:
             yield plan[0], [plan[1]]
         elif job is not None:
             yield job, self.jobs[job]
+
+    def drop(self, priority: int, job: int) -> None:
+        """Take out a job; it must be there."""
+        del self.jobs[job]
+        del self.order[bisect_left(self.order, (-priority, job))]
 
     @property
     def empty(self) -> bool:
@@ -50,16 +109,16 @@ class Waiting:
 
     lines: dict[str, Line] = field(default_factory=dict)
 
-    def add(self, user: str, priority: int, job: int, tasks: Iterable[int], *, plan: bool) -> None:
-        """Put tasks at the end of their job's."""
+    def add(self, user: str, priority: int, job: int, tasks: Sequence[int], *, plan: bool) -> None:
+        """Put tasks, at least one, at the end of their job's."""
         line = self.lines.setdefault(user, Line())
         if plan:
             line.plans.update(((job, task), None) for task in tasks)
             return
         if job not in line.jobs:
-            line.jobs[job] = OrderedDict()
+            line.jobs[job] = Queue()
             insort(line.order, (-priority, job))
-        line.jobs[job].update(dict.fromkeys(tasks))
+        line.jobs[job].add(tasks)
 
     def remove(self, user: str, priority: int, job: int, task: int, *, plan: bool) -> None:
         """Take a task out; it must be there."""
@@ -67,11 +126,20 @@ class Waiting:
         if plan:
             del line.plans[job, task]
         else:
-            tasks = line.jobs[job]
-            del tasks[task]
-            if not tasks:
-                del line.jobs[job]
-                del line.order[bisect_left(line.order, (-priority, job))]
+            line.jobs[job].remove(task)
+            if not line.jobs[job]:
+                line.drop(priority, job)
+        if line.empty:
+            del self.lines[user]
+
+    def drop(self, user: str, priority: int, job: int) -> None:
+        """Take out all that waits of a job, if anything does."""
+        if (line := self.lines.get(user)) is None:
+            return
+        for plan in [plan for plan in line.plans if plan[0] == job]:
+            del line.plans[plan]
+        if job in line.jobs:
+            line.drop(priority, job)
         if line.empty:
             del self.lines[user]
 

@@ -55,7 +55,7 @@ def submit(request: scheduler_pb2.SubmitJobRequest, caller: Caller) -> Submit:
     """Return the command of a SubmitJobRequest. Raises UsageError."""
     return Submit(
         request_id=request.request_id if request.validate_only else _uuid(request.request_id),
-        digest=_digest(request),
+        digest=hashlib.sha256(content(request)).hexdigest(),
         user=caller.user,
         project=caller.project,
         sequence=sequence(request.sequence),
@@ -65,7 +65,7 @@ def submit(request: scheduler_pb2.SubmitJobRequest, caller: Caller) -> Submit:
         limits=Limits(request.limits.time_s, request.limits.memory_mib),
         priority=request.priority,
         commit=request.commit,
-        tasks=task_plans(request.tasks),
+        tasks=tuple(task_plans(request.tasks)),
     )
 
 
@@ -76,13 +76,13 @@ def _uuid(text: str) -> str:
         raise UsageError(f"request_id={text[:80]!r}: must be a UUID of the client's own") from None
 
 
-def _digest(request: scheduler_pb2.SubmitJobRequest) -> str:
-    """Return the digest of all but the request_id."""
+def content(request: scheduler_pb2.SubmitJobRequest) -> bytes:
+    """Return all but the request_id."""
     # Put back afterwards: a copy of a large request takes longer than its digest.
     request_id = request.request_id
     request.ClearField("request_id")
     try:
-        return hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
+        return request.SerializeToString(deterministic=True)
     finally:
         request.request_id = request_id
 
@@ -140,12 +140,12 @@ def _option(message: catalogue_pb2.Option) -> Option:
     )
 
 
-def task_plans(messages: Iterable[job_pb2.TaskSpec]) -> tuple[TaskPlan, ...]:
+def task_plans(messages: Iterable[job_pb2.TaskSpec]) -> list[TaskPlan]:
     """Return the tasks that a plan lists."""
-    return tuple(
-        TaskPlan(message.label, message.SerializeToString(), message.seconds, message.memory_mib)
+    return [
+        TaskPlan(message.label, message.SerializeToString(deterministic=True), message.seconds, message.memory_mib)
         for message in messages
-    )
+    ]
 
 
 def query(request: scheduler_pb2.ListJobsRequest, project: str, before: int) -> Query:
