@@ -173,6 +173,8 @@ class Script:
     tasks: list[job_pb2.Task] = field(default_factory=list)
     frames: list[archive_pb2.Frame] = field(default_factory=list)
     explanation: scheduler_pb2.ExplainJobResponse = field(default_factory=scheduler_pb2.ExplainJobResponse)
+    trends: dict[str, list[archive_pb2.TrendPoint]] = field(default_factory=dict)
+    totals: scheduler_pb2.GetTotalsResponse = field(default_factory=scheduler_pb2.GetTotalsResponse)
     #: What FetchFrame sends, by the identifier of the frame.
     files: dict[str, bytes] = field(default_factory=dict)
     #: The header of every frame, and what was made from what.
@@ -296,6 +298,10 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
             seen = max([seen, *(found.revision for found in changed)])
             await asyncio.sleep(0.02)
 
+    async def GetTotals(self, request, context):
+        self.script.note("GetTotals", request)
+        return self.script.totals
+
     async def RetryJob(self, request, context):
         self.script.note("RetryJob", request)
         old = self.script.find(request.job_id)
@@ -365,9 +371,16 @@ class Archive(archive_pb2_grpc.ArchiveServiceServicer):
 
     async def ListFrames(self, request, context):
         self.script.note("ListFrames", request)
+        if request.ids:
+            return archive_pb2.ListFramesResponse(frames=map(self.find, request.ids))
         first = int(request.page_token or 0)
         token = str(first + 1) if len(self.script.frames) > first + 1 else ""
         return archive_pb2.ListFramesResponse(frames=self.script.frames[first : first + 1], next_page_token=token)
+
+    async def ListTrend(self, request, context):
+        """Return what was said of a class of products."""
+        self.script.note("ListTrend", request)
+        yield archive_pb2.ListTrendResponse(points=self.script.trends.get(request.frame_class, []))
 
     async def FetchFrame(self, request, context):
         self.script.note("FetchFrame", request)

@@ -20,13 +20,15 @@ import pytest
 
 import dpu_recipes
 from dpu.channel import target
-from dpu_api.v1 import job_pb2, logs_pb2, scheduler_pb2
+from dpu.values import to_map
+from dpu_api.v1 import archive_pb2, job_pb2, logs_pb2, scheduler_pb2
 from dpud.hosting.settings import Address, BadSetting, Environment
+from dpud.web.framepage import file_name
 from dpud.web.main import Settings, serving
 from dpud.web.places import Place
 from dpud.web.queue import duration, row, states
 from dpud.web.visitors import Entry
-from fakes_client import SECRET, Script, batch, job, job_end, product, task
+from fakes_client import SECRET, Script, batch, image, job, job_end, product, task
 from fakes_client import serving as scripted
 from fakes_fleet import free_port
 
@@ -59,6 +61,10 @@ class Browser:
 
     def events(self, path: str) -> Any:
         return self._opener.open(self.address + path.lstrip("/"), timeout=60)
+
+    def read(self, path: str) -> tuple[Any, bytes]:
+        with self.events(path) as answer:
+            return answer.headers, answer.read()
 
     def _ask(self, path: str, body: bytes | None) -> tuple[int, str, Any]:
         try:
@@ -228,6 +234,50 @@ async def test_a_job_shows_its_focal_plane_its_workers_and_what_it_made(browser,
     assert 'href="/jobs/7/log?chip=ccd50">Log of ccd50' in page
     assert 'href="/frames/id-ccd51?job=84820">BiasFrame ccd51</a>' in page
     assert '<span class="flagged">flagged</span>' in page
+
+
+async def test_a_product_shows_its_image_quality_lineage_header_and_file(browser, script):
+    content = image(100.0)
+    bias = product("ccd50", content, quality_flags=1, is_valid=True, published=True)
+    bias.limits.CopyFrom(to_map({"MAXIMUM_STDEV": {"measured": 12.5, "limit": 10.0, "flag": 1}}))
+    bias.values.CopyFrom(to_map({"STDEV": 12.5}))
+    script.frames, script.files = [bias, product("ccd51")], {bias.id: content}
+    script.cards = ["SIMPLE  =                    T", "OBJECT  = '<script>alert(1)</script>'"]
+    script.links = [archive_pb2.Link(product="id-ccd50", input="id-ccd51")]
+    _, page, _ = await browser.get("/frames/id-ccd50")
+    for said in (
+        '<img src="/frames/id-ccd50/image.png" width="64" height="32"',
+        "Black is 1.5, white 2.5",
+        '<a href="/jobs/84820">job 84820</a>',
+        '<span class="flagged">✕ missed</span>',
+        '<dt>STDEV</dt><dd class="time">12.5</dd>',
+        '<a href="/frames/id-ccd51?job=84820"><text',
+        "OBJECT  = &#39;&lt;script&gt;alert(1)&lt;/script&gt;&#39;",
+    ):
+        assert said in page, said
+    headers, sent = await asyncio.to_thread(browser.read, "/frames/id-ccd50/image.png")
+    assert (headers["content-type"], sent) == ("image/png", content)
+    headers, sent = await asyncio.to_thread(browser.read, "/frames/id-ccd50/file.fits")
+    assert headers["content-disposition"] == 'attachment; filename="Bias-ccd50.fits"'
+    assert (int(headers["content-length"]), sent) == (len(content), content)
+    assert (await browser.get("/frames/id-ccd51/file.fits"))[0] == 404
+    for path in ("/frames/nothing", "/frames/nothing/image.png", "/frames/nothing/file.fits"):
+        status, page, _ = await browser.get(path)
+        assert (status, "there is no frame nothing" in page) == (404, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "saved"),
+    [
+        ("../../etc/passwd", "_.._etc_passwd"),
+        ('a"; x="b.fits', "a___x__b.fits"),
+        ("a\r\nset-cookie: b", "a__set-cookie__b"),
+        ("\u202efits.exe", "_fits.exe"),
+        ("...", "frame.fits"),
+    ],
+)
+def test_a_file_is_saved_under_a_name_that_leads_nowhere_else(name, saved):
+    assert file_name(archive_pb2.Frame(file_name=name)) == saved
 
 
 async def test_the_code_of_a_job_is_compared_with_what_is_installed(browser, script):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dpu_api.v1 import archive_pb2, job_pb2
 from dpud.web.chips import Chip, chips
+from dpud.web.lineage import Traced, picture
 from dpud.web.mosaic import mosaic
 from dpud.web.timeline import timeline
 
@@ -101,3 +102,45 @@ def test_ten_thousand_short_tasks_are_few_bars():
     assert [bar.state for bar in bars].count("failed") == 1
     assert "several tasks: succeeded" in {bar.words for bar in bars}
     assert timeline([task(1, "ccd50", QUEUED)], now=0.0) is None
+
+
+def frame(identifier: str, kind: str = "BiasFrame", chip: str = "ccd50") -> archive_pb2.Frame:
+    made = archive_pb2.Frame(id=identifier, frame_class=kind, chip=chip, night="2000-04-28")
+    made.ref.job_id = 0 if kind.startswith("Raw") else 7
+    made.published = True
+    return made
+
+
+def links(*pairs: str) -> list[archive_pb2.Link]:
+    """Return links by 'product<input'."""
+    return [archive_pb2.Link(product=pair.split("<")[0], input=pair.split("<")[1]) for pair in pairs]
+
+
+def test_a_lineage_goes_from_left_to_right_by_generations():
+    raw = [frame(f"raw{number}", "RawBiasFrame") for number in range(6)]
+    bias, noise, hot = frame("bias"), frame("noise", "ReadNoise"), frame("hot", "HotPixelMap")
+    sources = Traced(
+        [*raw, noise],
+        links(*(f"bias<raw{n}" for n in range(6)), "bias<noise", "noise<raw0", "bias<gone"),
+        is_progeny=False,
+    )
+    drawn = picture(bias, sources, Traced([hot], links("hot<bias"), is_progeny=True))
+    assert drawn is not None
+    boxes = {(box.title, box.x): box for box in drawn.boxes}
+    across = [box.x for box in sorted(drawn.boxes, key=lambda box: box.x)]
+    assert across == [1, 273, 273, 273, 545, 817]
+    assert [entry.path for entry in boxes["BiasFrame", 545].entries] == [""]
+    assert boxes["BiasFrame", 545].is_here
+    assert boxes["HotPixelMap", 817].entries[0].path == "/frames/hot"
+    assert (len(boxes["RawBiasFrame", 273].entries), boxes["RawBiasFrame", 273].more) == (4, 1)
+    assert boxes["not to be seen", 273].entries[0].words == "gone, or not yours"
+    assert boxes["RawBiasFrame", 1].entries[0].words == "ccd50 1970-01-01 00:00"
+    # Raw to noise, raw to bias from two boxes, noise to bias, what is gone to bias, bias to the map.
+    assert len(drawn.curves) == 6
+    assert all(0 <= box.x < box.x + 216 < drawn.width and 0 <= box.y + box.height < drawn.height for box in drawn.boxes)
+
+
+def test_a_frame_alone_has_no_picture_of_its_lineage():
+    assert (
+        picture(frame("raw", "RawBiasFrame"), Traced([], [], is_progeny=False), Traced([], [], is_progeny=True)) is None
+    )

@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 import dpu
 from dpu.errors import DpuError, NotAllowed, NotFound, NotLoggedIn, Unreachable, UsageError
 from dpu.status import from_rpc
-from dpud.web import codepage, jobpage, logpage, queuepage
+from dpud.web import chosenpage, codepage, framepage, jobpage, logpage, queuepage, statisticspage
 from dpud.web.cookies import Cookies
 from dpud.web.pages import HERE, Pages
 from dpud.web.policy import Headed
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from dpud.web.places import Place
     from dpud.web.visitors import Doors, Entry
 
-ROUTES = (*queuepage.ROUTES, *jobpage.ROUTES, *codepage.ROUTES, *logpage.ROUTES)
+PAGES = (queuepage, chosenpage, jobpage, codepage, framepage, logpage, statisticspage)
+ROUTES = tuple(route for page in PAGES for route in page.ROUTES)
 #: How errors look in a browser.
 STATUSES: tuple[tuple[type[DpuError], HTTPStatus], ...] = (
     (NotLoggedIn, HTTPStatus.UNAUTHORIZED),
