@@ -63,9 +63,9 @@ class Session:
         config = Config(home=home, username="ann")
         self.dpu = Processor(config, reporter=Reporter(host="here", out=self.out), find_checkout=lambda: checkout)
 
-    def run(self, sequence: str) -> int:
+    def run(self, sequence: str, **options: object) -> int:
         """Run a sequence to its end and return the job."""
-        job = self.dpu.run(sequence, i="WFI", d="2000-04-28", C=1)
+        job = self.dpu.run(sequence, i="WFI", d="2000-04-28", C=1, **options)
         assert self.dpu.wait(job, timeout=100) == "FINISHED", self.logs(job)
         return job
 

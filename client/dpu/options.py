@@ -22,6 +22,8 @@ INSTRUMENT = "instrument"
 MOST_MEMORY_MIB = 16 * 1024 * 1024
 LONGEST_S = 366 * 24 * 3600.0
 PRIORITIES = (-100, 100)
+#: The version of the code that the workers have installed themselves.
+CURRENT = "current"
 #: Options of the DPU that have another name, too.
 SHORT = {"dryrun": "dpu_dryrun"}
 
@@ -39,8 +41,8 @@ class DpuOptions:
     dpu_priority: int = 0
     #: Plan everything, make nothing.
     dpu_dryrun: bool = False
-    #: Version of the code on the cluster.
-    dpu_aweversion: str = "current"
+    #: Version of the code on the cluster: what the workers have, or one that is installed there under a name.
+    dpu_aweversion: str = CURRENT
 
     @classmethod
     def of(cls, given: Mapping[str, object]) -> DpuOptions:
@@ -54,7 +56,10 @@ class DpuOptions:
             "dpu_dryrun": lambda name, value: bool(_flag(name, value)),
             "dpu_aweversion": _version,
         }
-        return cls(**{name: convert[name](name, given[name]) for name in convert if name in given})  # type: ignore[arg-type]  # each converted to its field's type
+        found = {name: convert[name](name, given[name]) for name in convert if name in given}
+        if found.get("dpu_aweversion", CURRENT) != CURRENT and found.setdefault("send_code", False):
+            raise BadOption(f"send_code=1 and dpu_aweversion={found['dpu_aweversion']!r}: one or the other")
+        return cls(**found)  # type: ignore[arg-type]  # each converted to its field's type
 
 
 #: Options of a sequence that `run` gives itself.
@@ -246,9 +251,9 @@ def _texts(name: str, value: object) -> list[Plain]:
 
 
 def _version(name: str, value: object) -> str:
-    if value == "current":
-        return "current"
-    raise BadOption(f"{name}={value!r}: only 'current' is installed; other code travels with send_code=True")
+    if isinstance(value, str) and value:
+        return value
+    raise BadOption(f"{name}={value!r}: must be the name of a version (`awe version list`)")
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -375,8 +375,9 @@ class Processor:
         from dpu.options import DpuOptions
         from dpu.submission import find_recipes
 
-        checkout = self._find_checkout() if DpuOptions.of(options or {}).send_code else None
-        return find_recipes(self.link, checkout, self.config.home / "cache" / "catalogues")
+        own = DpuOptions.of(options or {})
+        checkout = self._find_checkout() if own.send_code else None
+        return find_recipes(self.link, checkout, self.config.home / "cache" / "catalogues", own.dpu_aweversion)
 
     def _sequence(self, name: str) -> Sequence:
         from dpu.options import find_sequence

@@ -34,6 +34,7 @@ awe ingest PATH...         bring raw FITS files into the archive (awe ingest --h
 awe query CLASS [WHAT...]  list frames of the archive (awe query --help)
 awe ingest-catalogue FILE  bring in a list of stars (awe ingest-catalogue --help)
 awe instrument check FILE  say how a FITS file is understood (awe instrument --help)
+awe version list           show which versions of the recipes there are (awe version --help)
 awe web                    show the queue page of your DPU in a browser
 awe demo                   reduce a night of calibrations on a DPU of its own (awe demo --help)
 
@@ -50,6 +51,7 @@ COMMANDS = {
     "logout": "dpu.logout",
     "plot": "dpu.plot",
     "query": "dpu.query",
+    "version": "dpu.versions",
     "web": "dpu.web",
 }
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dpu.catalogue import PACKAGE, describe, describe_installed
 from dpu.errors import BadTree, Unreachable, UsageError
-from dpu.options import DpuOptions, check, find_sequence
+from dpu.options import CURRENT, DpuOptions, check, find_sequence
 from dpu.values import Plain, to_map
 from dpu_api.v1.archive_pb2 import PreviewRequest, Selection
 from dpu_api.v1.catalogue_pb2 import Sequence
@@ -43,13 +43,21 @@ class Recipes:
     catalogue: Catalogue
     #: None: the cluster's own.
     bundle: Bundle | None = None
+    #: Of a version that is installed there under a name; '': what the workers have.
+    digest: str = ""
 
 
-def find_recipes(link: Link, checkout: Path | None, cache: Path) -> Recipes:
+def find_recipes(link: Link, checkout: Path | None, cache: Path, version: str = CURRENT) -> Recipes:
     """Return the recipes of the checkout; without one the cluster's, as it or else this machine describes them.
 
-    Raises BadTree when a checkout cannot be described, Unreachable when nobody can describe any recipes.
+    Raises BadTree when a checkout cannot be described, BadOption for a version that is not installed, Unreachable when
+    nobody can describe any recipes.
     """
+    if version != CURRENT:
+        from dpu.versions import find_version
+
+        found = find_version(link, version)
+        return Recipes(found.catalogue, digest=found.digest)
     if checkout is not None:
         from dpu.bundle import bundle
 
@@ -120,10 +128,10 @@ class Submission:
         return link.ask(lambda services: services.scheduler.SubmitJob, request, deadline=SLOW_S).job
 
     def _ship(self, link: Link, say: Callable[[str], None]) -> str:
-        """Send what the cluster does not have of the code; return its digest, or '' for the cluster's own."""
+        """Send what the cluster does not have of the code; return its digest, or that of the cluster's own."""
         packed = self.recipes.bundle
         if packed is None:
-            return ""
+            return self.recipes.digest
         from dpu.bundle import ship
 
         shipped = link.attempt(lambda services: ship(packed, services.code, services.shipped))

@@ -9,6 +9,8 @@ import pytest
 from astropy.io import fits
 
 from dpu.bundle import bundle
+from dpu.errors import BadOption
+from dpu.prompt import main
 from fakes_checkout import BIAS, Session, a_dpu_with_biases, change, checkout
 
 
@@ -67,3 +69,30 @@ def test_two_versions_of_a_recipe_at_once_do_not_mix(home: Path, tmp_path: Path)
     assert [[product.values["NCOMBINE"] for product in products] for products in found] == [[1003], [2003]]
     for session in sessions:
         session.dpu.close()
+
+
+def test_a_version_that_was_installed_is_used_by_its_name_whatever_the_checkout_says(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = checkout(tmp_path / "mine", more=5000)
+    monkeypatch.setenv("DPU_HOME", str(home))
+    monkeypatch.setenv("AWEPIPE", str(mine))
+    assert main(["version", "install", "2.4"]) == 0
+    installed = bundle(mine)
+    change(mine, before=5000, after=6000)
+    session = Session(home, mine)
+    session.run("ReadNoise")
+    session.sent()
+    job = session.run("Bias", dpu_aweversion="2.4")
+    assert session.sent() == []
+    (product,) = [each for each in session.dpu.get_job_result(job) if each.frame_class == "BiasFrame"]
+    assert (product.values["NCOMBINE"], product.code_digest) == (5003, installed.digest)
+    assert f"Using the code {installed.description}\n" in session.logs(job)
+    with pytest.raises(BadOption, match=r"'2\.5' is not installed here: there is current, 2\.4"):
+        session.run("Bias", dpu_aweversion="2.5")
+    assert main(["version", "remove", "2.4"]) == 0
+    assert main(["version", "list"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "current: what the workers have installed"
+    with pytest.raises(BadOption, match="there is current$"):
+        session.run("Bias", dpu_aweversion="2.4")
+    session.dpu.close()

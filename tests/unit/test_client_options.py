@@ -144,14 +144,17 @@ def test_the_dpus_own_options_have_defaults():
         ("dpu_mem", 1.5, "dpu_mem=1.5: must be a whole number"),
         ("dpu_priority", 101, "dpu_priority=101: must be between -100 and 100"),
         ("send_code", "no", "send_code='no': must be 0 or 1"),
-        (
-            "dpu_aweversion",
-            "2.4",
-            "dpu_aweversion='2.4': only 'current' is installed; other code travels with send_code=True",
-        ),
+        ("dpu_aweversion", 2.4, "dpu_aweversion=2.4: must be the name of a version (`awe version list`)"),
     ],
 )
 def test_the_dpus_own_options_are_checked(name, value, message):
     with pytest.raises(BadOption) as caught:
         DpuOptions.of({name: value})
     assert caught.value.message == message
+
+
+def test_where_a_version_is_named_no_code_is_sent():
+    assert not DpuOptions.of({"dpu_aweversion": "2.4"}).send_code
+    assert DpuOptions.of({"dpu_aweversion": "current"}).send_code
+    with pytest.raises(BadOption, match=r"^send_code=1 and dpu_aweversion='2.4': one or the other$"):
+        DpuOptions.of({"dpu_aweversion": "2.4", "send_code": 1})

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Protocol
 
 from dpu.errors import Conflict, NotFound, UsageError
-from dpu.options import listed, nearest
+from dpu.options import CURRENT, listed, nearest
 from dpu_api.v1.codeship_pb2 import Tree, Version
 from dpud.codeship.store import CodeStore, VersionStore
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from dpu_api.v1.catalogue_pb2 import Catalogue
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
-#: What the workers have installed themselves.
-CURRENT = "current"
 
 
 class Store(CodeStore, VersionStore, Protocol):
