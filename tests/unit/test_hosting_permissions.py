@@ -44,6 +44,15 @@ def test_a_role_may_call_what_the_table_says_and_nothing_else(method, role):
             allow(caller(role), method)
 
 
+def test_a_visitor_calls_nothing_that_changes_anything():
+    called = {method.rpartition("/")[2] for method, roles in PERMISSIONS.items() if Role.VISITOR in roles}
+    assert called
+    assert all(name.startswith(("Get", "List", "Watch", "Wait", "Explain", "Read", "Find")) for name in called - LOOKS)
+
+
+LOOKS = {"Preview", "TraceLineage", "DrawFrame", "FetchFrame", "DownloadBlobs"}
+
+
 def test_an_unknown_method_is_for_nobody():
     with pytest.raises(NotAllowed):
         allow(caller(*Role), "/dpu_api.v1.LogService/Drop")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 class Role(StrEnum):
     """What somebody is to the DPU."""
 
+    VISITOR = "visitor"  # sees what a project's members see, and changes nothing
     USER = "user"  # submits jobs, reads results
     OPERATOR = "operator"  # a user who may act on other people's jobs and on workers
     WORKER = "worker"  # leases tasks
@@ -52,6 +53,7 @@ class Identity:
 
 
 _PEOPLE = frozenset({Role.USER, Role.OPERATOR})
+_READERS = _PEOPLE | {Role.VISITOR}
 _OPERATORS = frozenset({Role.OPERATOR})
 _WORKERS = frozenset({Role.WORKER})
 _SERVICES = frozenset({Role.SERVICE})
@@ -66,19 +68,19 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {
     **_permit(
         "SchedulerService",
         {
-            "GetDpu": _PEOPLE | _WORKERS | _SERVICES,
-            "GetCatalogue": _PEOPLE,
+            "GetDpu": _READERS | _WORKERS | _SERVICES,
+            "GetCatalogue": _READERS,
             "SubmitJob": _PEOPLE,
-            "GetJob": _PEOPLE,
-            "ListJobs": _PEOPLE,
-            "ListTasks": _PEOPLE,
+            "GetJob": _READERS,
+            "ListJobs": _READERS,
+            "ListTasks": _READERS,
             "CancelJob": _PEOPLE,
-            "WaitJob": _PEOPLE,
+            "WaitJob": _READERS,
             "CancelJobs": _PEOPLE,
             "RetryJob": _PEOPLE,
-            "ExplainJob": _PEOPLE,
-            "WatchJobs": _PEOPLE,
-            "GetTotals": _PEOPLE,
+            "ExplainJob": _READERS,
+            "WatchJobs": _READERS,
+            "GetTotals": _READERS,
             "ListWorkers": _OPERATORS,
             "CordonWorker": _OPERATORS,
             "DrainWorker": _OPERATORS,
@@ -90,7 +92,7 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {
         "LogService",
         {
             "Append": _WORKERS,
-            "Read": _PEOPLE,
+            "Read": _READERS,
             "CloseTask": _SERVICES,
             "CloseTasks": _SERVICES,
             "CloseJob": _SERVICES,
@@ -104,8 +106,8 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {
             "FindMissing": _PEOPLE,
             "UploadBlobs": _PEOPLE,
             "PutTree": _PEOPLE,
-            "GetTree": _PEOPLE | _WORKERS,
-            "DownloadBlobs": _PEOPLE | _WORKERS,
+            "GetTree": _READERS | _WORKERS,
+            "DownloadBlobs": _READERS | _WORKERS,
             "InstallVersion": _OPERATORS,
             "GetVersion": _PEOPLE,
             "ListVersions": _PEOPLE,
@@ -115,20 +117,20 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {
     **_permit(
         "ArchiveService",
         {
-            "ListInstruments": _PEOPLE | _WORKERS,
+            "ListInstruments": _READERS | _WORKERS,
             "Ingest": _PEOPLE,
-            "Preview": _PEOPLE,
-            "ListFrames": _PEOPLE | _WORKERS,
-            "FindCalibration": _PEOPLE | _WORKERS,
-            "ListCalibrations": _PEOPLE,
-            "TraceLineage": _PEOPLE,
+            "Preview": _READERS,
+            "ListFrames": _READERS | _WORKERS,
+            "FindCalibration": _READERS | _WORKERS,
+            "ListCalibrations": _READERS,
+            "TraceLineage": _READERS,
             "UpdateValidity": _PEOPLE,
             "SetPrivileges": _PEOPLE,
             "DeleteProduct": _PEOPLE,
-            "DrawFrame": _PEOPLE,
-            "ReadHeader": _PEOPLE,
-            "ListTrend": _PEOPLE,
-            "FetchFrame": _PEOPLE | _WORKERS,
+            "DrawFrame": _READERS,
+            "ReadHeader": _READERS,
+            "ListTrend": _READERS,
+            "FetchFrame": _READERS | _WORKERS,
             "StageProduct": _WORKERS,
             "Publish": _SERVICES,
             "Discard": _SERVICES,
