@@ -30,6 +30,33 @@ def ids(records):
 # --- raw frames
 
 
+def test_a_wildcard_finds_objects_wherever_it_stands(catalogue):
+    names = ["SA98_F1", "SA98_F2", "CDF4_F1", ""]
+    science = [a_raw(number, frame_class="RawScienceFrame", object=name) for number, name in enumerate(names)]
+    elsewhere = [a_raw(5, frame_class="RawStandardFrame", object="SA98_F1"), a_raw(6, object="SA101_F1")]
+    catalogue.add([*science, *elsewhere])
+
+    def found(pattern):
+        return [record.frame.object for record in select(catalogue, frame_class="RawScienceFrame", object=pattern)]
+
+    assert found("*_F1") == ["SA98_F1", "CDF4_F1"]
+    assert found("SA98*") == ["SA98_F1", "SA98_F2"]
+    assert found("?*") == names[:3]
+    assert found("*") == found("**") == names
+    assert found("M*") == []
+
+
+def test_an_object_whose_frames_have_gone_is_found_no_more(catalogue):
+    made = a_product(Attempt(7, 1, 1), frame_class="ReducedScienceFrame", object="CDF4_1")
+    stays = a_product(Attempt(7, 2, 1), frame_class="ReducedScienceFrame", object="CDF4_2")
+    for record in (made, stays):
+        catalogue.stage(record)
+    catalogue.discard(made.attempt)
+    catalogue.publish(stays.attempt, commit=True)
+    found = select(catalogue, frame_class="ReducedScienceFrame", object="CDF4*")
+    assert [record.frame.object for record in found] == ["CDF4_2"]
+
+
 def test_a_frame_comes_back_as_it_went_in(catalogue):
     record = a_raw(
         values={"EXPOSURE": "r.fits", "MEAN": 301.5, "COUNT": 3, "OK": True, "NAN": math.nan, "LIST": [1, "a"]}

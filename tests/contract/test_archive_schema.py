@@ -12,7 +12,7 @@ from dpu_recipes.archive import Selection
 from dpud.archive.catalogue_sql import SqlCatalogue
 from dpud.archive.records import Attempt, Query, View
 from dpud.archive.rows import record_of, rows_of
-from dpud.archive.schema import FRAMES, LINKS, METADATA, VERSION, upgrade, version_table
+from dpud.archive.schema import FRAMES, LINKS, METADATA, OBJECTS, VERSION, upgrade, version_table
 from dpud.scheduler.schema import migrate
 from fakes_archive import a_product, a_raw
 
@@ -110,6 +110,7 @@ def asking(frame_class="", *, view=View("KIDS"), only_job=False, source="", **se
     [
         (asking("RawBiasFrame", night="2000-04-28"), "frames_night"),
         (asking("RawScienceFrame", object="CDF4"), "frames_object"),
+        (asking("RawScienceFrame", object="*_F1"), "frames_object"),
         (asking("RawBiasFrame"), "frames_time"),
         (asking(file_names=("r.fits",)), "names_name"),
         (asking(view=View("KIDS", 7), only_job=True), "frames_product"),
@@ -145,6 +146,8 @@ def test_what_was_there_before_levels_and_links_is_given_them(connection):
     found = connection.execute(sa.select(FRAMES).order_by(FRAMES.c.sequence)).all()
     assert [record_of(row).evolve(sequence=0) for row in found] == records
     assert [row.audience for row in found] == ["2/KIDS", "2/KIDS", "0/A%20B/7"]
+    objects = {tuple(row) for row in connection.execute(sa.select(OBJECTS))}
+    assert objects == {("RawBiasFrame", "WFI", "BIAS"), ("BiasFrame", "WFI", "BIAS")}
     links = [tuple(row) for row in connection.execute(sa.select(LINKS).order_by(LINKS.c.input))]
     mine, theirs = (record.frame.id for record in records[1:])
     assert links == [

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from dpu.errors import InternalError
 from dpud.archive import fence
 from dpud.archive.catalogue import NEAREST, Change, refuse_gone, refuse_namesake, refuse_used, same_content
 from dpud.archive.database import Database
-from dpud.archive.questions import fitting, shown
+from dpud.archive.questions import fitting, order, shown
 from dpud.archive.records import Attempt, Family, Link, Position, Query, Record, View, position
 from dpud.archive.rows import record_of, rows_of
-from dpud.archive.schema import FENCES, FRAMES, LINKS, NAMES, STORES, upgrade
+from dpud.archive.schema import FENCES, FRAMES, LINKS, NAMES, OBJECTS, STORES, upgrade
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -78,8 +80,7 @@ class SqlCatalogue:
             wanted.append(sa.tuple_(*key) > sa.tuple_(*map(sa.literal, begin)))
         if query.is_narrow:
             return self._records(sa.select(FRAMES).where(shown(query.view), *wanted).order_by(*key).limit(limit))
-        with self._database.moment() as connection:
-            found = list(_firsts(connection, query.view, wanted, key, limit))
+        found = self._all_of(_firsts(query.view, wanted, order(query, key, self._dialect), limit))
         return sorted(found, key=lambda record: position(record, only_job=query.only_job))[:limit]
 
     def counts(self, query: Query, by: Facet) -> dict[str, int]:
@@ -91,7 +92,9 @@ class SqlCatalogue:
 
     def find(self, view: View, ids: Sequence[str]) -> list[Record]:
         """Return the records with these identifiers."""
-        with self._database.moment() as connection:
+        # One statement sees one moment by itself.
+        seeing = self._database.reading if len(ids) <= _BATCH else self._database.moment
+        with seeing() as connection:
             return list(_found(connection, view, ids))
 
     def calibrations(self, view: View, frame_class: str, frame: Frame, *, nearest: bool = False) -> list[Record]:
@@ -109,10 +112,11 @@ class SqlCatalogue:
         if not nearest:
             return self._records(sa.select(FRAMES).where(shown(view), *same, serves).order_by(_COLUMNS.sequence))
         time, others = _COLUMNS.date_obs, (*same, sa.not_(serves))
-        with self._database.moment() as connection:
-            earlier = list(_firsts(connection, view, (*others, time < frame.date_obs), (time.desc(),), NEAREST))
-            later = list(_firsts(connection, view, (*others, time >= frame.date_obs), (time,), NEAREST))
-        return [*sorted(earlier, key=_when, reverse=True)[:NEAREST], *sorted(later, key=_when)[:NEAREST]]
+        before = _firsts(view, (*others, time < frame.date_obs), (time.desc(),), NEAREST)
+        after = _firsts(view, (*others, time >= frame.date_obs), (time,), NEAREST)
+        found = sorted(self._all_of([*before, *after]), key=_when)
+        split = bisect_left(found, frame.date_obs, key=_when)
+        return [*found[max(split - NEAREST, 0) : split][::-1], *found[split : split + NEAREST]]
 
     def unnamed(self, digests: Collection[str]) -> set[str]:
         """Return the digests that no record names."""
@@ -130,6 +134,7 @@ class SqlCatalogue:
                 rows = rows_of(new, {})
                 connection.execute(sa.insert(FRAMES), rows.frames)
                 connection.execute(sa.insert(NAMES), rows.names)
+                _know(connection, rows.objects)
             return len(new)
 
     def stage(self, record: Record) -> Change:
@@ -145,6 +150,7 @@ class SqlCatalogue:
             rows = rows_of([record.evolve(published=False)], _digests(connection, record.sources))
             result = connection.execute(sa.insert(FRAMES), rows.frames[0])
             connection.execute(sa.insert(NAMES), rows.names)
+            _know(connection, rows.objects)
             if rows.links:
                 connection.execute(sa.insert(LINKS), rows.links)
             key = result.inserted_primary_key
@@ -233,27 +239,29 @@ class SqlCatalogue:
     def _fitting(self, query: Query) -> list[sa.ColumnElement[bool]]:
         return [shown(query.view), *fitting(query, self._dialect)]
 
-    def _records(self, statement: sa.Select[Any]) -> list[Record]:
+    def _all_of(self, statements: Iterable[sa.Select[Any]]) -> list[Record]:
+        """Return what several statements find, all of one moment; a database at the end of a line is asked once."""
+        if self._dialect != "sqlite":
+            return self._records(sa.union_all(*statements))
+        with self._database.moment() as connection:
+            return [record_of(row) for statement in statements for row in connection.execute(statement)]
+
+    def _records(self, statement: sa.Select[Any] | sa.CompoundSelect[Any]) -> list[Record]:
         with self._database.reading() as connection:
             return [record_of(row) for row in connection.execute(statement)]
 
 
 def _firsts(
-    connection: sa.Connection,
-    view: View,
-    wanted: Sequence[sa.ColumnElement[bool]],
-    key: Sequence[sa.ColumnElement[Any]],
-    limit: int,
-) -> Iterator[Record]:
-    """Give the first frames of each audience of a view.
+    view: View, wanted: Sequence[sa.ColumnElement[bool]], key: Sequence[sa.ColumnElement[Any]], limit: int
+) -> Iterator[sa.Select[Any]]:
+    """Give what asks for the first frames of each audience of a view.
 
     The large ones are asked by themselves, as an index gives their frames in order; those of all at once would have
     to be sorted.
     """
     project, everybody, *few = view.audiences
     for audiences in filter(None, ([project], [everybody], few)):
-        frames = sa.select(FRAMES).where(shown(view, audiences), *wanted).order_by(*key).limit(limit)
-        yield from (record_of(row) for row in connection.execute(frames))
+        yield sa.select(FRAMES).where(shown(view, audiences), *wanted).order_by(*key).limit(limit)
 
 
 def _found(connection: sa.Connection, view: View, ids: Sequence[str]) -> Iterator[Record]:
@@ -276,6 +284,14 @@ def _digests(connection: sa.Connection, ids: Sequence[str]) -> dict[str, str]:
         for batch in _batches(ids)
         for name, digest in connection.execute(sa.select(_COLUMNS.id, _COLUMNS.digest).where(_COLUMNS.id.in_(batch)))
     }
+
+
+def _know(connection: sa.Connection, objects: list[dict[str, str]]) -> None:
+    """Note objects that are not known yet."""
+    if objects:
+        # Both databases have it, each as its own dialect's.
+        insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+        connection.execute(insert(OBJECTS).on_conflict_do_nothing(), objects)
 
 
 def _when(record: Record) -> datetime:

@@ -11,7 +11,7 @@
     |   `-- user, in capitals
     `-- Cal: a calibration; Sci: science
 
-A product that is only values has the same name without '.fits'.
+A product that is only values has the same name without '.fits'; the figure of one ends in '.png'.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from dpu_recipes.frames import QUALITY_FIGURE
 
 if TYPE_CHECKING:
     from dpu_recipes.frames import Frame
@@ -56,10 +58,12 @@ def mjd(time: datetime) -> float:
 
 def product_name(frame: Frame, user: str, identifier: str) -> str:
     """Return the file name of a product; a class that is not in FIELDS is called by its own name, of science."""
-    kind, what, origin = FIELDS.get(frame.frame_class, ("Sci", frame.frame_class, "Sci"))
+    of = str(frame.values.get("OF", "")) if frame.frame_class == QUALITY_FIGURE else frame.frame_class
+    kind, what, origin = FIELDS.get(of, ("Sci", of, "Sci"))
     owner, instrument, filter_, chip = map(_safe, (user.upper(), frame.instrument, frame.filter, frame.chip))
     name = f"{kind}-{owner}-{instrument}-------{filter_}-{chip}-{_safe(what)}---{origin}"
-    return f"{name}-{mjd(frame.date_obs):.7f}-{identifier}{'.fits' if frame.digest else ''}"
+    ending = "" if not frame.digest else ".png" if frame.frame_class == QUALITY_FIGURE else ".fits"
+    return f"{name}-{mjd(frame.date_obs):.7f}-{identifier}{ending}"
 
 
 def _safe(text: str) -> str:

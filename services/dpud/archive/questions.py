@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -10,12 +10,13 @@ from dpu_recipes import validity
 from dpu_recipes.night import parse_night
 from dpud.archive.conditions import COMPARE, AllOf, AnyOf, Comparison, Condition, Operator
 from dpud.archive.records import EVERYBODY, Query, View
-from dpud.archive.schema import FRAMES, NAMES
+from dpud.archive.schema import FRAMES, NAMES, OBJECTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _COLUMNS = FRAMES.c
+_WILD = frozenset("*?")
 _TWINS = FRAMES.alias("twins")
 
 
@@ -34,6 +35,17 @@ def _is_nearest(view: View) -> sa.ColumnElement[bool]:
         sa.or_(_TWINS.c.project == view.project, _TWINS.c.sequence < _COLUMNS.sequence),
     )
     return sa.or_(_COLUMNS.project == view.project, ~twin.exists())
+
+
+def order(query: Query, key: Sequence[sa.ColumnElement[Any]], dialect: str) -> Sequence[sa.ColumnElement[Any]]:
+    """Return what the frames of a query are sorted by.
+
+    SQLite does not know how few objects there are, and would rather go through all frames by an index that is in order:
+    a plus keeps it from that.
+    """
+    if dialect == "sqlite" and _by_known_objects(query):
+        return [sa.literal_column(f"+{column}") for column in key]
+    return key
 
 
 def fitting(query: Query, dialect: str) -> Iterator[sa.ColumnElement[bool]]:
@@ -75,13 +87,35 @@ def _lit(query: Query, dialect: str) -> Iterator[sa.ColumnElement[bool]]:
     asked = []
     if query.selection.filter:
         asked.append(_COLUMNS.filter == query.selection.filter)
-    if query.selection.object:
-        asked.append(_like(_COLUMNS.object, query.selection.object, dialect))
+    if query.selection.object.strip("*"):
+        asked.append(_of_object(query, dialect))
     if asked and not query.frame_class:
         # No index serves an OR, so it is there only when frames of all classes are asked for.
         yield sa.or_(_COLUMNS.frame_class.in_(validity.IGNORING_FILTER_AND_OBJECT), sa.and_(*asked))
     else:
         yield from asked
+
+
+def _of_object(query: Query, dialect: str) -> sa.ColumnElement[bool]:
+    """Return what holds of frames of the objects that fit a pattern: one of those that are known for the class."""
+    column, pattern = _COLUMNS.object, query.selection.object
+    if not _by_known_objects(query):
+        return _like(column, pattern, dialect)
+    known = sa.select(OBJECTS.c.object).where(
+        OBJECTS.c.frame_class == query.frame_class,
+        OBJECTS.c.instrument == query.selection.instrument,
+        _like(OBJECTS.c.object, pattern, dialect),
+    )
+    # As an array, PostgreSQL looks them up before it plans how to go through frames.
+    return column.in_(known) if dialect == "sqlite" else column == sa.any_(sa.func.array(known.scalar_subquery()))
+
+
+def _by_known_objects(query: Query) -> bool:
+    """Return whether the object is looked up among those that are known: a wildcard, in all nights."""
+    selection = query.selection
+    return bool(
+        _WILD & set(selection.object) and query.frame_class and selection.instrument and not selection.night
+    ) and bool(selection.object.strip("*"))
 
 
 def _said(condition: Condition, dialect: str) -> sa.ColumnElement[bool] | None:
@@ -101,7 +135,7 @@ def _said(condition: Condition, dialect: str) -> sa.ColumnElement[bool] | None:
 
 
 def _like(column: sa.ColumnElement[str], pattern: str, dialect: str) -> sa.ColumnElement[bool]:
-    if not set(pattern) & set("*?"):
+    if not _WILD & set(pattern):
         return column == pattern
     if dialect == "sqlite":
         # SQLite's LIKE takes capitals and small letters for the same; its GLOB does not.

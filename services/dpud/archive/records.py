@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from dpu_recipes import validity
 from dpu_recipes.archive import Selection
+from dpu_recipes.frames import QUALITY_FIGURE
 from dpud.archive.conditions import ALWAYS, Condition
 
 if TYPE_CHECKING:
@@ -84,7 +85,12 @@ class Record:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Return identifiers of what a product was made from: its inputs, and the calibrations that it asked for."""
+        """Return identifiers of what a product was made from: its inputs, and the calibrations that it asked for.
+
+        The figure of a product is part of it, and made from nothing.
+        """
+        if self.frame.frame_class == QUALITY_FIGURE:
+            return ()
         answers = [answer for *_, answer in json.loads(self.frame.consulted or "[]") if answer]
         return tuple(dict.fromkeys([*self.frame.inputs, *answers])) if self.attempt is not None else ()
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dpu_recipes import validity
 from dpu_recipes.frames import Frame
 from dpud.archive.records import Attempt, Level, Record
+from dpud.archive.schema import FRAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     import sqlalchemy as sa
 
+_COLUMNS = tuple(FRAMES.c.keys())
 _FRAME = tuple(item.name for item in fields(Frame))
 _MAPS = ("values", "parameters", "limits")
 _OWN = ("project", "user", "source", "number", "code_digest", "published")
@@ -25,20 +27,31 @@ class Rows(NamedTuple):
     frames: list[dict[str, Any]]
     names: list[dict[str, str]]
     links: list[dict[str, str]]
+    objects: list[dict[str, str]]
 
 
 def rows_of(records: Sequence[Record], digests: Mapping[str, str]) -> Rows:
     """Return the rows of records; `digests` are those of what they were made from, by identifier, where known."""
-    return Rows([_row(record) for record in records], list(_names(records)), list(_links(records, digests)))
+    return Rows(
+        frames=[_row(record) for record in records],
+        names=list(_names(records)),
+        links=list(_links(records, digests)),
+        objects=list(_objects(records)),
+    )
 
 
 def record_of(row: sa.Row[Any]) -> Record:
     """Return the record of a row of frames."""
-    values = row._mapping  # noqa: SLF001 (SQLAlchemy's public name for it)
-    frame = Frame(**{name: values[name] for name in _FRAME} | {"inputs": tuple(values["inputs"])})
-    attempt = None if row.job is None else Attempt(row.job, row.task, row.attempt)
-    own = {name: values[name] for name in _OWN}
-    return Record(frame=frame, attempt=attempt, sequence=row.sequence, privileges=Level(row.privileges), **own)
+    values = dict(zip(_COLUMNS, row, strict=True))
+    values["inputs"] = tuple(values["inputs"])
+    job = values["job"]
+    return Record(
+        frame=Frame(**{name: values[name] for name in _FRAME}),
+        attempt=None if job is None else Attempt(job, values["task"], values["attempt"]),
+        sequence=values["sequence"],
+        privileges=Level(values["privileges"]),
+        **{name: values[name] for name in _OWN},
+    )
 
 
 def _row(record: Record) -> dict[str, Any]:
@@ -60,6 +73,13 @@ def _names(records: Sequence[Record]) -> Iterator[dict[str, str]]:
     for record in records:
         for name in sorted(validity.names_of(record.frame)):
             yield {"project": record.project, "id": record.frame.id, "name": name}
+
+
+def _objects(records: Sequence[Record]) -> Iterator[dict[str, str]]:
+    kinds = {(record.frame.frame_class, record.frame.instrument, record.frame.object) for record in records}
+    for frame_class, instrument, name in sorted(kinds):
+        if name:
+            yield {"frame_class": frame_class, "instrument": instrument, "object": name}
 
 
 def _links(records: Sequence[Record], digests: Mapping[str, str]) -> Iterator[dict[str, str]]:

@@ -168,6 +168,14 @@ LINKS = Table(
     Index("links_input", "input"),
 )
 
+#: What frames that saw light are of, in whatever project: a wildcard looks here first, as the frames of an object are
+#: many, and objects few. One of which there is no frame any more stays.
+OBJECTS = Table(
+    "objects",
+    METADATA,
+    *(Column(name, _WORDS, primary_key=True) for name in ("frame_class", "instrument", "object")),
+)
+
 #: The newest attempt at each task (dpud.archive.fence).
 FENCES = Table(
     "fences",
@@ -183,7 +191,7 @@ STORES = Table("stores", METADATA, Column("mark", _WORDS, primary_key=True))
 
 
 #: The newest migration.
-VERSION = "0005"
+VERSION = "0006"
 _SHARING = "catalogue_version"
 
 

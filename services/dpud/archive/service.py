@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ from dpu.channel import CHUNK
 from dpu.errors import BadFrame, BadOption, NotAllowed, NotFound
 from dpu_api.v1 import archive_pb2 as pb
 from dpu_api.v1.archive_pb2_grpc import ArchiveServiceServicer
+from dpu_recipes.frames import QUALITY_FIGURE
 from dpud.archive import wire
 from dpud.archive.choices import Choice, Choices
 from dpud.archive.metrics import ArchiveMetrics
@@ -176,16 +179,20 @@ class ArchiveService(ArchiveServiceServicer):
         return pb.UpdateValidityResponse(frame=self._message(changed))
 
     async def SetPrivileges(self, request: pb.SetPrivilegesRequest, _context: Context) -> pb.SetPrivilegesResponse:
-        """Say how far a frame is seen."""
+        """Say how far a frame is seen, and its figure."""
         (record,) = await self._find(_view(), [request.id])
-        level = self._corrections.privileges
-        changed = await asyncio.to_thread(level, current_caller(), record, request.privileges)
+        level = partial(self._corrections.privileges, current_caller(), level=request.privileges)
+        changed = await asyncio.to_thread(level, record)
+        for figure in await self._figures(record):
+            await asyncio.to_thread(level, figure)
         return pb.SetPrivilegesResponse(frame=self._message(changed))
 
     async def DeleteProduct(self, request: pb.DeleteProductRequest, _context: Context) -> pb.DeleteProductResponse:
-        """Delete a product that nothing was made from."""
+        """Delete a product that nothing was made from, and its figure."""
         (record,) = await self._find(_view(), [request.id])
-        await self._corrections.delete(current_caller(), record)
+        figures = await self._figures(record)
+        for each in (record, *figures):
+            await self._corrections.delete(current_caller(), each)
         return pb.DeleteProductResponse()
 
     async def DrawFrame(self, request: pb.DrawFrameRequest, _context: Context) -> pb.DrawFrameResponse:
@@ -259,6 +266,14 @@ class ArchiveService(ArchiveServiceServicer):
     async def GetHighestJob(self, _request: pb.GetHighestJobRequest, _context: Context) -> pb.GetHighestJobResponse:
         """Name the highest job."""
         return pb.GetHighestJobResponse(job_id=await asyncio.to_thread(self._products.memory.highest_job))
+
+    async def _figures(self, record: Record) -> list[Record]:
+        """Return the figures of quality that were drawn of a product."""
+        if record.attempt is None:
+            return []
+        query = Query(view=_view(record.attempt.job), frame_class=QUALITY_FIGURE, only_job=True)
+        found = await asyncio.to_thread(self._catalogue.select, query, limit=sys.maxsize)
+        return [figure for figure in found if figure.frame.inputs == (record.frame.id,)]
 
     async def _find(self, view: View, ids: Sequence[str]) -> list[Record]:
         """Return the records in the order of `ids`. Raises NotFound for one that the view does not show."""

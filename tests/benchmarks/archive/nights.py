@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 from dpu_recipes.frames import Frame
 from dpud.archive.records import Attempt, Record
 from dpud.archive.rows import rows_of
-from dpud.archive.schema import FRAMES, LINKS, NAMES
+from dpud.archive.schema import FRAMES, LINKS, NAMES, OBJECTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,43 +58,68 @@ def night_of(number: int) -> Iterator[Record]:
 def grow(catalogue: SqlCatalogue, size: int) -> int:
     """Bring a catalogue to at least `size` frames, and return how many nights it knows."""
     database = catalogue._database
+    told = [record for night in range(TOLD) for record in night_of(night)]
+    copies = -(-size // len(told))
     with database.writing() as connection:
         there = connection.scalar(sa.select(sa.func.count()).select_from(FRAMES)) or 0
-        told = [record for night in range(TOLD) for record in night_of(night)]
         if not there:
             rows = rows_of(told, {})
             connection.execute(sa.insert(FRAMES), rows.frames)
             connection.execute(sa.insert(NAMES), rows.names)
             connection.execute(sa.insert(LINKS), rows.links)
-        copies = -(-size // len(told))
-        for copy in range(max(there // len(told), 1), copies):
-            _copy(connection, copy)
+            connection.execute(sa.insert(OBJECTS), rows.objects)
+        if numbers := range(max(there // len(told), 1), copies):
+            with _without_indexes(connection):
+                _copy(connection, numbers, len(told))
     with database.writing() as connection:
         connection.execute(sa.text("ANALYZE"))
     return copies * TOLD
 
 
-def _copy(connection: sa.Connection, copy: int) -> None:
-    """Copy the nights that were told."""
-    days, frames = copy * TOLD, FRAMES.c
-    step = sa.literal(days * 86_400_000_000, sa.BigInteger)
+@contextmanager
+def _without_indexes(connection: sa.Connection) -> Iterator[None]:
+    """Take the indexes away, and make them again when all rows are there: that takes a fraction of the time."""
+    indexes = [index for table in (FRAMES, NAMES, LINKS) for index in table.indexes]
+    for index in indexes:
+        index.drop(connection)
+    yield
+    for index in indexes:
+        index.create(connection)
+
+
+def _copy(connection: sa.Connection, numbers: range, told: int) -> None:
+    """Copy the nights that were told, the first rows of the table, once for each number; keys come in their order."""
+    copies = sa.table("copies", sa.column("number", sa.Integer))
+    connection.execute(sa.text("CREATE TEMPORARY TABLE copies (number INTEGER)"))
+    connection.execute(sa.insert(copies), [{"number": number} for number in numbers])
+    frames, days = FRAMES.c, copies.c.number * TOLD
+    suffix = sa.literal("/") + sa.cast(copies.c.number, sa.Text)
     sqlite = connection.dialect.name == "sqlite"
     changed: dict[str, Any] = {
-        "night": sa.func.date(frames.night, f"+{days} days") if sqlite else frames.night + days,
+        "night": sa.func.date(frames.night, sa.cast(days, sa.Text) + " days") if sqlite else frames.night + days,
         "job": frames.job + days,
-        "inputs": sa.func.replace(sa.type_coerce(frames.inputs, sa.Text), '/0"', f'/{copy}"'),
+        "inputs": sa.func.replace(sa.type_coerce(frames.inputs, sa.Text), '/0"', suffix + '"'),
     }
+    step = sa.cast(days, sa.BigInteger) * 86_400_000_000
     changed |= {name: sa.type_coerce(frames[name], sa.BigInteger) + step for name in _TIMES}
-    changed |= {name: sa.func.replace(frames[name], "/0", f"/{copy}") for name in _NAMED}
+    changed |= {name: sa.func.replace(frames[name], "/0", suffix) for name in _NAMED}
     columns = [column for column in FRAMES.columns if column.name != "sequence"]
-    copied = sa.select(*(changed.get(column.name, column) for column in columns)).where(frames.id.like("%/0"))
-    connection.execute(sa.insert(FRAMES).from_select(columns, copied))
-    renamed = [sa.func.replace(NAMES.c[name], "/0", f"/{copy}") for name in ("name", "id")]
-    again = sa.select(NAMES.c.project, *renamed).where(NAMES.c.id.like("%/0"), NAMES.c.name.like("%/0"))
-    connection.execute(sa.insert(NAMES).from_select(["project", "name", "id"], again))
-    linked = [sa.func.replace(LINKS.c[name], "/0", f"/{copy}") for name in ("product", "input")]
-    same = sa.select(LINKS.c.project, *linked, LINKS.c.digest).where(LINKS.c.product.like("%/0"))
-    connection.execute(sa.insert(LINKS).from_select(["project", "product", "input", "digest"], same))
+    copied = sa.select(*(changed.get(column.name, column) for column in columns)).join(copies, frames.sequence <= told)
+    connection.execute(sa.insert(FRAMES).from_select(columns, copied.order_by(copies.c.number, frames.sequence)))
+    _copy_named(connection, NAMES, ("name", "id"), copies)
+    _copy_named(connection, LINKS, ("product", "input"), copies)
+    _copy_named(connection, OBJECTS, ("object",), copies)
+    connection.execute(sa.text("DROP TABLE copies"))
+
+
+def _copy_named(connection: sa.Connection, table: sa.Table, named: tuple[str, ...], copies: sa.TableClause) -> None:
+    """Copy the rows of a table that tell of the first nights' frames."""
+    suffix = sa.literal("/") + sa.cast(copies.c.number, sa.Text)
+    changed = {name: sa.func.replace(table.c[name], "/0", suffix) for name in named}
+    columns = [changed.get(column.name, column) for column in table.columns]
+    told = sa.and_(*(table.c[name].like("%/0") for name in named))
+    copied = sa.select(*columns).join(copies, told).order_by(*columns[:3])
+    connection.execute(sa.insert(table).from_select(list(table.columns), copied))
 
 
 _TIMES = ("date_obs", "timestamp_start", "timestamp_end")
