@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import zlib
+from bisect import bisect_left
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -12,15 +15,17 @@ from dpud.scheduler.schema import groups, snapshots
 from dpud.scheduler.snapshot import dump_state, load_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from dpud.scheduler.events import Event
     from dpud.scheduler.model import State
 
-#: Groups or parts that are read at once, and groups that are dropped at once.
+#: Groups or parts that are read at once.
 _PAGE = 1_000
-#: Parts of about so many bytes are written in one transaction, so that the writer never waits long for its turn.
-_BATCH_BYTES = 1024 * 1024
+#: About so many bytes are written or dropped in one transaction, and between two of them is a pause: the writer
+#: never waits long for its turn, and it is its turn then.
+_BATCH_BYTES = 256 * 1024
+_PAUSE_S = 0.01
 
 #: One that was made twice is the same.
 _INSERT = sa.text(
@@ -62,10 +67,11 @@ def shorten(engine: sa.Engine, writer: int) -> int:
     for batch in _batches(number, parts):
         with engine.begin() as connection:
             connection.execute(_INSERT, batch)
-    for table in (snapshots, groups):
-        older = table.c.number < number if table is snapshots else table.c.number <= number
-        while _drop(engine, writer, table, older):
-            pass
+        time.sleep(_PAUSE_S)
+    older = snapshots.c.number < number, groups.c.number <= number
+    for table, place, condition in zip((snapshots, groups), (snapshots.c.part, groups.c.number), older, strict=True):
+        while _drop(engine, writer, table, place, condition):
+            time.sleep(_PAUSE_S)
     return number
 
 
@@ -108,15 +114,18 @@ def _batches(number: int, parts: Sequence[bytes]) -> Iterator[list[dict[str, obj
         yield batch
 
 
-def _drop(engine: sa.Engine, writer: int, table: sa.Table, older: sa.ColumnElement[bool]) -> bool:
-    """Drop some rows; return whether there were any."""
+def _drop(
+    engine: sa.Engine, writer: int, table: sa.Table, place: sa.Column[int], older: sa.ColumnElement[bool]
+) -> bool:
+    """Drop the first rows, by their number and `place`; return whether there were any."""
+    wanted = sa.select(table.c.number, place, sa.func.length(table.c.body)).where(older)
     with engine.begin() as connection:
         epoch.lock(connection, writer)
-        some: Iterable[int] = connection.scalars(
-            sa.select(table.c.number).where(older).order_by(table.c.number).limit(_PAGE).distinct()
-        ).all()
-        last = max(some, default=None)
-        if last is None:
+        rows = connection.execute(wanted.order_by(table.c.number, place).limit(_PAGE)).all()
+        if not rows:
             return False
-        connection.execute(sa.delete(table).where(older, table.c.number <= last))
+        # One more than fit: else a large one would never go.
+        few = 1 + bisect_left(list(accumulate(size for _, _, size in rows)), _BATCH_BYTES)
+        number, last, _ = rows[:few][-1]
+        connection.execute(sa.delete(table).where(older, sa.tuple_(table.c.number, place) <= (number, last)))
         return True
