@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpu.catalogue import PACKAGE, describe, describe_installed
 from dpu.errors import UsageError
+from dpu.products import QUALITY_FIGURE
 from dpu.report import Reporter, calling
 
 if TYPE_CHECKING:
@@ -142,7 +143,8 @@ class _Noting:
 
     def save(self, product: Any, file: Path | None = None) -> Any:
         saved = self._archive.save(product, file)
-        self._made.append(saved)
+        if saved.frame_class != QUALITY_FIGURE:
+            self._made.append(saved)
         return saved
 
 

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 MOST_PIXELS = 512
 #: What is drawn of a class that is only measured, with its unit.
 MEASURED = {"ReadNoise": ("READNOISE", "ADU"), "GainLinearity": ("GAIN", "e-/ADU")}
+#: What a fit of the gain is drawn from, and places of its curve.
+TRANSFER = {"GAIN", "GAIN_ERROR", "QUADRATIC", "SIGNALS", "VARIANCES"}
+STEPS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,9 @@ def plot(link: Link, job_id: int) -> Figure:
         return focal_plane(images, [_pixels(hdus) for hdus in opened(link, images)])
     for frame in frames:
         if frame.frame_class in MEASURED:
-            return against_time(frames, frames_of(link, frame_class=frame.frame_class))
+            history = frames_of(link, frame_class=frame.frame_class)
+            fitted = any(set(from_map(each.values)) >= TRANSFER for each in frames)
+            return gain_fits(frames, history) if fitted else against_time(frames, history)
     raise NothingSelected(f"job {job_id} has made nothing that can be drawn (so far)")
 
 
@@ -88,9 +93,35 @@ def focal_plane(frames: Sequence[Frame], pixels: Sequence[Any]) -> Figure:
 
 def against_time(frames: Sequence[Frame], history: Sequence[Frame]) -> Figure:
     """Return what a class measures against the date of its exposures, a line a chip, with those of `frames` marked."""
-    name, unit = MEASURED[frames[0].frame_class]
     figure = _figure(8, 4.5)
-    axes = figure.subplots()
+    _put_against_time(figure.subplots(), frames, history)
+    figure.autofmt_xdate()
+    return figure
+
+
+def gain_fits(frames: Sequence[Frame], history: Sequence[Frame]) -> Figure:
+    """Return the variance of flats against their signal, a line a chip as it was fitted, and the gain against time."""
+    figure = _figure(13, 4.5)
+    axes, later = figure.subplots(1, 2)
+    for frame in frames:
+        values: Mapping[str, Any] = from_map(frame.values)
+        if set(values) >= TRANSFER:
+            top = max(values["SIGNALS"])
+            along = [top * step / STEPS for step in range(STEPS + 1)]
+            (line,) = axes.plot(along, [s * (1 / values["GAIN"] + values["QUADRATIC"] * s) for s in along])
+            label = f"{frame.chip}: {values['GAIN']:.3f} +- {values['GAIN_ERROR']:.3f} e-/ADU"
+            axes.plot(values["SIGNALS"], values["VARIANCES"], "o", color=line.get_color(), label=label)
+    axes.set_xlabel("signal of a pair of flats (ADU)")
+    axes.set_ylabel("variance of their difference (ADU$^2$)")
+    axes.set_title("Photon transfer")
+    axes.legend(fontsize="small")
+    _put_against_time(later, frames, history)
+    later.tick_params(axis="x", labelrotation=30)
+    return figure
+
+
+def _put_against_time(axes: Axes, frames: Sequence[Frame], history: Sequence[Frame]) -> None:
+    name, unit = MEASURED[frames[0].frame_class]
     ours = {frame.id for frame in frames}
     same = [frame for frame in history if frame.instrument == frames[0].instrument and frame.id not in ours]
     for chip in sorted({frame.chip for frame in frames}):
@@ -102,8 +133,6 @@ def against_time(frames: Sequence[Frame], history: Sequence[Frame]) -> Figure:
     axes.set_ylabel(f"{name} ({unit})")
     axes.set_title(f"{frames[0].frame_class} {frames[0].instrument}")
     axes.legend(fontsize="small")
-    figure.autofmt_xdate()
-    return figure
 
 
 def places_of(instrument: str, chips: Sequence[str]) -> Mapping[str, Place]:
@@ -124,10 +153,11 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="awe plot", description="Save a picture of what a job has made, as PNG.")
     parser.add_argument("jobid", type=int)
     parser.add_argument("file", nargs="?", help="where to (default: job-JOBID.png)")
+    parser.add_argument("--quality", action="store_true", help="the figures of quality that the recipes drew")
     asked = parser.parse_args(arguments)
     dpu = Processor()
     try:
-        dpu.plot(asked.jobid, asked.file or "")
+        dpu.plot(asked.jobid, asked.file or "", quality=asked.quality)
     finally:
         dpu.close()
     return 0

@@ -259,15 +259,16 @@ class Processor:
 
         return opened(self.link, files_of(self.link, one(jobid)))
 
-    def plot(self, jobid: int, file: str | Path = "") -> Path:
+    def plot(self, what: int | Product, file: str | Path = "", *, quality: bool = False) -> Path:
         """Draw what a job has made and return the PNG: images as a focal plane, measured values against time.
 
-        It is written to `file`, by default job-JOBID.png, and shown in a notebook. Raises NothingSelected.
+        Of a product, or with `quality` of a job, the figures that the recipes drew: what it was held to. Written to
+        `file`, by default job-JOBID.png, and shown in a notebook. Raises NothingSelected.
         """
-        from dpu import plot
+        from dpu.figures import picture
 
-        path = plot.save(plot.plot(self.link, one(jobid)), Path(file or f"job-{jobid}.png").expanduser())
-        self._reporter.say(f"Job {jobid} is drawn in {path}")
+        shown, path = picture(self.link, what, file, quality=quality)
+        self._reporter.say(f"{shown} is drawn in {path}")
         self._reporter.picture(path)
         return path
 

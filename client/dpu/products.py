@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from dpu.link import Link
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: What goes with a product: a picture of it, with what it was held to, as PNG.
+QUALITY_FIGURE = "QualityFigure"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +43,9 @@ class Product:
     #: 'CCYY-MM-DD', the night that begins that evening.
     night: str = ""
     file_name: str = ""
-    #: Where the file is, when the archive is on this machine.
+    #: Where the file is, when the archive is on this machine; and the figure of its quality, a PNG.
     path: Path | None = None
+    figure: Path | None = field(default=None, repr=False)
     #: What its class measures: {'READNOISE': 2.34}.
     values: Mapping[str, Plain] = field(default_factory=dict)
     #: Bits; 0: nothing to complain of. What they mean: docs/reference/recipes.md.
@@ -63,8 +66,8 @@ class Product:
     job: int = field(default=0, repr=False)
 
 
-def to_product(frame: Frame) -> Product:
-    """Return a frame of the archive as a product."""
+def to_product(frame: Frame, figure: Frame | None = None) -> Product:
+    """Return a frame of the archive as a product, with its figure where that is known."""
     return Product(
         id=frame.id,
         frame_class=frame.frame_class,
@@ -76,6 +79,7 @@ def to_product(frame: Frame) -> Product:
         night=frame.night,
         file_name=frame.file_name,
         path=Path(frame.path) if frame.path else None,
+        figure=Path(figure.path) if figure and figure.path else None,
         values=from_map(frame.values),
         quality_flags=frame.quality_flags,
         is_valid=frame.is_valid,
@@ -98,14 +102,27 @@ def results(link: Link, job_id: int) -> list[Product]:
     A job without commit has none.
     """
     job = link.ask(lambda services: services.scheduler.GetJob, GetJobRequest(job_id=job_id)).job
-    return [to_product(frame) for frame in made(link, job_id) if frame.published] if job.commit else []
+    if not job.commit:
+        return []
+    figures = figures_of(link, job_id)
+    return [to_product(frame, figures.get(frame.id)) for frame in made(link, job_id) if frame.published]
+
+
+def figures_of(link: Link, job_id: int) -> dict[str, Frame]:
+    """Return the figures of what a job has made, by the identifier of the product that each is of."""
+    found = frames_of(link, job_id=job_id, only_job=True, frame_class=QUALITY_FIGURE)
+    return {figure.inputs[0]: figure for figure in found if figure.inputs}
 
 
 def made(link: Link, job_id: int) -> list[Frame]:
     """Return what a job has made in its last stage so far, committed or not, by chip. Raises NotFound."""
     stages = {task.ref.task: task.stage for task in tasks_of(link, job_id)}
     last = max(stages.values(), default=0)
-    frames = [frame for frame in frames_of(link, job_id=job_id, only_job=True) if stages.get(frame.ref.task) == last]
+    frames = [
+        frame
+        for frame in frames_of(link, job_id=job_id, only_job=True)
+        if stages.get(frame.ref.task) == last and frame.frame_class != QUALITY_FIGURE
+    ]
     return sorted(frames, key=lambda frame: (frame.chip, frame.file_name))
 
 

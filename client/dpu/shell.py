@@ -190,7 +190,7 @@ def _fetch(processor: Processor, asked: argparse.Namespace) -> int:
 
 
 def _plot(processor: Processor, asked: argparse.Namespace) -> int:
-    print(processor.plot(asked.jobid, asked.file))
+    print(processor.plot(asked.jobid, asked.file, quality=asked.quality))
     return WELL
 
 
@@ -279,7 +279,11 @@ VERBS = {
     "plot": Verb(
         "save a picture of what a job has made, as PNG",
         _plot,
-        (JOB, (("file",), {"nargs": "?", "default": "", "help": "where to (default: job-JOBID.png)"})),
+        (
+            JOB,
+            (("file",), {"nargs": "?", "default": "", "help": "where to (default: job-JOBID.png)"}),
+            (("--quality",), {"action": "store_true", "help": "the figures of quality that the recipes drew"}),
+        ),
         answers=True,
     ),
     "sequences": Verb(

@@ -20,6 +20,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from dpu_recipes.archive import Archive, ArchiveError, MissingCalibration, Selection
+from dpu_recipes.frames import QUALITY_FIGURE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -136,7 +137,9 @@ class Witness(Archive):
         return self._archive.open(frame)
 
     def save(self, product: Frame, file: Path | None = None) -> Frame:
-        """Stage a product that says what it was made of."""
+        """Stage a product that says what it was made of; its figure goes with it and says nothing."""
+        if product.frame_class == QUALITY_FIGURE:
+            return self._archive.save(product, file)
         noted = product.evolve(
             identity=self._identity,
             consulted=json.dumps(self._consulted) if self._consulted else "",

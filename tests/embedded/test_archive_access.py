@@ -5,7 +5,7 @@ import pytest
 from dpu import errors
 from dpu_api.v1 import archive_pb2 as pb
 from dpu_api.v1.job_pb2 import Value
-from dpud.archive.records import Attempt
+from dpud.archive.records import Attempt, Level
 from fakes_archive import FIRST, files_of, write_bias
 from fakes_archive_desk import a_desk, product_of, refusal, values_only
 
@@ -116,6 +116,33 @@ async def test_a_deleted_product_is_gone_with_its_file(desk, tmp_path):
         again = await refusal(stub.DeleteProduct(pb.DeleteProductRequest(id=frame.id)))
         assert isinstance(again, errors.NotFound)
     assert files_of(tmp_path / "state") == before
+
+
+async def test_the_figure_of_a_product_is_seen_as_far_as_it_and_goes_with_it(desk, tmp_path):
+    before = files_of(tmp_path / "state")
+    noise = await desk.stage(values_only(user="anna"))
+    drawn = product_of(b"png", inputs=(noise.id,), frame_class="QualityFigure", values={"OF": "ReadNoise"}).evolve(
+        user="anna"
+    )
+    figure = await desk.stage(drawn, 1, b"png")
+    await desk.publish(FIRST)
+    assert figure.file_name.endswith(".png")
+    assert "-Read---Bia-" in figure.file_name
+    stub = await desk.stub("anna's")
+    kin = [answer async for answer in stub.TraceLineage(pb.TraceLineageRequest(id=noise.id, progeny=True))]
+    assert [frame.id for answer in kin for frame in answer.frames] == [noise.id]
+    for level in (3, 2):
+        await stub.SetPrivileges(pb.SetPrivilegesRequest(id=noise.id, privileges=level))
+        assert [frame.privileges for frame in await desk.select("QualityFigure")] == [level]
+    await stub.DeleteProduct(pb.DeleteProductRequest(id=noise.id))
+    assert isinstance(await refusal(stub.ListFrames(pb.ListFramesRequest(ids=[figure.id]))), errors.NotFound)
+    assert files_of(tmp_path / "state") == before
+
+
+async def test_a_product_is_committed_at_the_privileges_that_were_announced(desk):
+    made = await published(desk, values_only(user="anna").evolve(privileges=Level.OWN))
+    assert made.privileges == 1
+    assert await desk.select("ReadNoise", "carl's") == []
 
 
 async def test_a_raw_frame_is_never_deleted(desk, tmp_path):

@@ -66,6 +66,53 @@ def test_what_is_only_measured_is_drawn_against_time(dpu, script, tmp_path, fram
     assert dpu.plot(84820, tmp_path / "noise.png").read_bytes()[:8] == PNG
 
 
+def test_a_gain_is_drawn_with_its_fit_beside_its_past():
+    from dpu import plot
+
+    values = {
+        "GAIN": 2.0,
+        "GAIN_ERROR": 0.01,
+        "QUADRATIC": 1e-6,
+        "SIGNALS": [1000.0, 50000.0],
+        "VARIANCES": [501.0, 27500.0],
+    }
+    gains = [product(chip, frame_class="GainLinearity", values=to_map(values)) for chip in ("ccd50", "ccd51")]
+    fits, past = plot.gain_fits(gains, gains).axes
+    curve, points = fits.lines[:2]
+    assert (curve.get_xdata()[-1], curve.get_ydata()[-1]) == (50000.0, pytest.approx(50000.0 / 2 + 1e-6 * 50000.0**2))
+    assert (list(points.get_xdata()), list(points.get_ydata())) == (values["SIGNALS"], values["VARIANCES"])
+    assert points.get_label() == "ccd50: 2.000 +- 0.010 e-/ADU"
+    assert (len(fits.lines), past.get_ylabel()) == (4, "GAIN (e-/ADU)")
+
+
+def test_the_figures_of_a_job_are_one_below_the_other_and_that_of_a_product_is_its_own(dpu, script, tmp_path):
+    from PIL import Image
+
+    sheets = {}
+    for chip, height in (("ccd50", 30), ("ccd51", 40)):
+        written = io.BytesIO()
+        Image.new("RGB", (50, height), "red").save(written, "PNG")
+        sheets[chip] = written.getvalue()
+        figure = product(
+            chip, written.getvalue(), id=f"figure-{chip}", frame_class="QualityFigure", inputs=[f"id-{chip}"]
+        )
+        script.frames.append(figure)
+        script.files[figure.id] = written.getvalue()
+    with Image.open(dpu.plot(84820, tmp_path / "job.png", quality=True)) as whole:
+        assert whole.size == (50, 70)
+    for frame in script.frames:
+        frame.published = True
+    results = dpu.get_job_result(84820)
+    assert [(made.frame_class, made.chip) for made in results] == [("BiasFrame", "ccd50"), ("BiasFrame", "ccd51")]
+    assert dpu.plot(results[1], tmp_path / "one.png").read_bytes() == sheets["ccd51"]
+
+
+def test_a_job_without_figures_says_so(dpu, tmp_path):
+    with pytest.raises(NothingSelected, match="job 84820 has made nothing that a figure was drawn of"):
+        dpu.plot(84820, tmp_path / "none.png", quality=True)
+    assert not (tmp_path / "none.png").exists()
+
+
 def test_what_cannot_be_drawn_is_one_line_and_leaves_no_file(dpu, script, tmp_path):
     with pytest.raises(UsageError, match="cannot be written: "):
         dpu.plot(84820, tmp_path / "none" / "bias.png")

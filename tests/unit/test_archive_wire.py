@@ -76,3 +76,13 @@ def test_a_list_is_asked_for_in_the_callers_project():
     query = to_query(request, View("KIDS", 7))
     assert query == Query(view=View("KIDS", 7), frame_class="BiasFrame", selection=query.selection, only_job=True)
     assert query.selection.file_names == ()
+
+
+def test_a_product_of_a_level_that_is_none_is_refused():
+    request = announced(a_product())
+    for said, level in ((0, 2), (1, 1), (5, 5)):
+        request.product.frame.privileges = said
+        assert to_staged(request.product).privileges == level
+    request.product.frame.privileges = 6
+    with pytest.raises(BadFrame, match="a product was announced with privileges=6: they go from 1 to 5"):
+        to_staged(request.product)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dpu_recipes.archive import ArchiveError, MissingCalibration
-from dpu_recipes.frames import RAW, Frame
+from dpu_recipes.frames import QUALITY_FIGURE, RAW, Frame
 from dpu_recipes.instrument import Instruments
 from dpu_recipes.task import RecipeError
 from dpu_recipes.tasks.bias import BiasFlag
@@ -443,3 +443,14 @@ class TestHotPixels:
         )
         night.add(record, np.full(SHAPE, value, np.float32))
         assert reason in refused(night, "HotPixels")
+
+
+def test_a_product_has_a_figure_that_goes_with_it_and_says_what_it_was_held_to(night, bias):
+    night.run("HotPixels")
+    figures = {figure.values["OF"]: figure for figure in night.products(QUALITY_FIGURE)}
+    assert sorted(figures) == ["BiasFrame", "HotPixelMap", "ReadNoise"]
+    figure = figures["BiasFrame"]
+    assert (figure.inputs, figure.chip, figure.limits) == ((bias.id,), bias.chip, bias.limits)
+    assert night.archive.open(figure).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    # It is no product that could stand for another, and nothing was asked for it.
+    assert (figure.identity, figure.consulted, figure.making) == ("", "", "")

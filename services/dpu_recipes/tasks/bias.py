@@ -15,6 +15,7 @@ from dpu_recipes.tasks import raw_image, selection
 from dpu_recipes.tasks.noise import read_noise
 from dpu_recipes.tasks.product import product, save
 from dpu_recipes.tasks.quality import change, earlier, judged
+from dpu_recipes.tasks.quality_figure import of_image
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,7 +92,7 @@ class Bias(Recipe):
         record = judged(record, self.flags, request.parameters, _limited(values, method))
         file = request.scratch / "bias.fits"
         write_image(file, stack.mean, record, {"BUNIT": "ADU"})
-        save(request, record, file)
+        save(request, record, file, of_image("bias", "ADU", stack.mean))
 
 
 def _stacked(request: Request, images: list[raw_image.RawImage], method: Method, single: float) -> tuple[Stack, float]:

@@ -13,6 +13,7 @@ from dpu_recipes.tasks import selection
 from dpu_recipes.tasks.product import product, save
 from dpu_recipes.tasks.product_image import image
 from dpu_recipes.tasks.quality import change, earlier, judged
+from dpu_recipes.tasks.quality_figure import of_map
 
 log = logging.getLogger(__name__)
 
@@ -77,4 +78,4 @@ class ColdPixels(Recipe):
         record = judged(record, self.flags, parameters, limits)
         file = request.scratch / "cold_pixels.fits"
         write_image(file, (~cold).astype("uint8"), record)
-        save(request, record, file)
+        save(request, record, file, of_map("cold pixels", cold))

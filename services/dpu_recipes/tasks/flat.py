@@ -16,6 +16,7 @@ from dpu_recipes.tasks import product_image, raw_image, selection
 from dpu_recipes.tasks.noise import gain, read_noise
 from dpu_recipes.tasks.product import product, save
 from dpu_recipes.tasks.quality import judged
+from dpu_recipes.tasks.quality_figure import of_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,7 +114,7 @@ class FlatRecipe(Recipe, ABC):
         record = judged(record, self.flags, request.parameters, limited)
         file = request.scratch / "flat.fits"
         write_image(file, made.image, record)
-        save(request, record, file)
+        save(request, record, file, of_image(self.makes, "relative", made.image))
 
     def combined(self, request: Request, layers: list[FlatLayer], known: Calibration) -> Combined:
         """Return the mean of some frames; of starry ones, where no star is."""

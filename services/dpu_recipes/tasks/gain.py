@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from dpu_recipes.pars import parameter
 from dpu_recipes.task import Recipe, RecipeError, Request, TaskSpec
 from dpu_recipes.tasks import product_image, raw_image, selection
+from dpu_recipes.tasks.gain_figure import of_gain
 from dpu_recipes.tasks.noise import read_noise
 from dpu_recipes.tasks.pairing import LitFlat, paired
 from dpu_recipes.tasks.product import product, save
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from dpu_recipes.ccd.overscan import Method
     from dpu_recipes.ccd.pairs import Clip, Pair
     from dpu_recipes.ccd.photon_transfer import PhotonTransfer
-    from dpu_recipes.frames import Frame
+    from dpu_recipes.frames import Frame, Plain
 
 log = logging.getLogger(__name__)
 
@@ -100,12 +101,13 @@ class Gain(Recipe):
                 f"Gain needs a pair of {self.selects} of chip {flats[0].chip}, and of {len(flats)} frames no two go "
                 f"together: {selection.listed(refused)}"
             )
-        transfer = _transfer(request, pairs)
+        measured = _measured_below_full(request, pairs)
+        transfer = _transfer(measured)
         log.info("The gain (e-/ADU) for ccd %s is : %.3f +- %.3f", flats[0].chip, transfer.gain, transfer.error)
         before = earlier(request, self.makes, flats[0])
         used = [flat.frame for pair in pairs for flat in pair]
         full = min(flat.exposed.full for pair in pairs for flat in pair)
-        values: dict[str, float] = {
+        values: dict[str, Plain] = {
             "GAIN": transfer.gain,
             "GAIN_ERROR": transfer.error,
             "QUADRATIC": transfer.quadratic,
@@ -115,9 +117,11 @@ class Gain(Recipe):
             "READNOISE": known.read_noise,
             **change(transfer.gain, before, "GAIN"),
             **_linearity(request, pairs, full),
+            "SIGNALS": [pair.signal for pair in measured],
+            "VARIANCES": [pair.variance for pair in measured],
         }
         record = product(self, request, [*used, *known.frames], values=values, overscan=known.method)
-        save(request, judged(record, self.flags, request.parameters, _limited(values)))
+        save(request, judged(record, self.flags, request.parameters, _limited(values)), panels=of_gain(values))
 
 
 def _known(request: Request, flat: Frame, shape: tuple[int, ...] | None) -> _Known:
@@ -156,10 +160,8 @@ def _lit(request: Request, images: list[raw_image.RawImage], known: _Known) -> t
     return lit, refused
 
 
-def _transfer(request: Request, pairs: list[tuple[LitFlat, LitFlat]]) -> PhotonTransfer:
-    """Return the gain of the pairs that are far enough from full. Raises RecipeError where none is, or none fits."""
-    from dpu_recipes.ccd import photon_transfer
-
+def _measured_below_full(request: Request, pairs: list[tuple[LitFlat, LitFlat]]) -> list[Pair]:
+    """Return what is measured of the pairs that are far enough from full. Raises RecipeError where none is."""
     part = request.parameters.FIT_RANGE
     used = [pair for pair in pairs if all(flat.level <= part * flat.exposed.full for flat in pair)]
     log.info("%d of %d pairs are below %g of a full pixel", len(used), len(pairs), part)
@@ -169,9 +171,19 @@ def _transfer(request: Request, pairs: list[tuple[LitFlat, LitFlat]]) -> PhotonT
             f"no pair is below FIT_RANGE {part:g} of a full pixel, the dimmest has {lowest:.0f} ADU: take dimmer flats"
         )
     try:
-        transfer = photon_transfer.fitted([_measured(pair, _clip(request)) for pair in used])
+        return [_measured(pair, _clip(request)) for pair in used]
     except ValueError as error:
         raise RecipeError(f"no gain can be measured: {error}; {_names(used)}") from error
+
+
+def _transfer(pairs: list[Pair]) -> PhotonTransfer:
+    """Return the gain of some pairs. Raises RecipeError where none fits."""
+    from dpu_recipes.ccd import photon_transfer
+
+    try:
+        transfer = photon_transfer.fitted(pairs)
+    except ValueError as error:
+        raise RecipeError(f"no gain can be measured: {error}") from error
     log.info("Variance over signal fitted, chi^2 : %.2f, quadratic term : %.3g", transfer.chi2, transfer.quadratic)
     return transfer
 
@@ -230,11 +242,12 @@ def _told(linearity: Linearity, up_to: float) -> dict[str, float]:
     }
 
 
-def _limited(values: dict[str, float]) -> dict[str, float]:
+def _limited(values: dict[str, Plain]) -> dict[str, float]:
     """Return what was measured by the name of its limit."""
+    known = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
     names = ("GAIN_DIFFERENCE", "CHI2", "NONLINEARITY")
-    limited = {f"MAXIMUM_{name}": values[name] for name in names if name in values}
-    return limited | {"MAXIMUM_GAIN_ERROR": values["GAIN_ERROR"] / values["GAIN"]}
+    limited = {f"MAXIMUM_{name}": known[name] for name in names if name in known}
+    return limited | {"MAXIMUM_GAIN_ERROR": known["GAIN_ERROR"] / known["GAIN"]}
 
 
 def _clip(request: Request) -> Clip:

@@ -13,6 +13,7 @@ from dpu_recipes.tasks import selection
 from dpu_recipes.tasks.product import product, save
 from dpu_recipes.tasks.product_image import image
 from dpu_recipes.tasks.quality import change, earlier, judged
+from dpu_recipes.tasks.quality_figure import of_map
 
 log = logging.getLogger(__name__)
 
@@ -72,4 +73,4 @@ class HotPixels(Recipe):
         record = judged(product(self, request, [bias], values=values), self.flags, parameters, limits)
         file = request.scratch / "hot_pixels.fits"
         write_image(file, (~found.hot).astype("uint8"), record)
-        save(request, record, file)
+        save(request, record, file, of_map("hot pixels", found.hot))

@@ -15,6 +15,7 @@ from dpu_recipes.tasks.good_pixels import good_pixels
 from dpu_recipes.tasks.product import product, save
 from dpu_recipes.tasks.product_image import image
 from dpu_recipes.tasks.quality import change, earlier, judged
+from dpu_recipes.tasks.quality_figure import of_image
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,7 +104,7 @@ class MasterFlat(Recipe):
         record = judged(record, self.flags, request.parameters, limits)
         file = request.scratch / "master_flat.fits"
         write_image(file, flat, record)
-        save(request, record, file)
+        save(request, record, file, of_image("response", "relative", flat))
 
 
 def _skies(request: Request, flat: Frame, combine: Combine) -> list[Frame]:

@@ -7,12 +7,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from dpu_recipes.frames import EPOCH, RAW, Frame
+from dpu_recipes.tasks import quality_figure
 from dpu_recipes.validity import CALIBRATIONS, IGNORING_FILTER_AND_OBJECT, window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from dpu_recipes.figure import Panel
     from dpu_recipes.frames import Plain
     from dpu_recipes.task import Recipe, Request
 
@@ -50,7 +52,9 @@ def product(
     )
 
 
-def save(request: Request, record: Frame, file: Path | None = None) -> None:
-    """Stage a product."""
+def save(request: Request, record: Frame, file: Path | None = None, panels: Sequence[Panel] = ()) -> None:
+    """Stage a product, and the figure of its quality that `panels` make."""
     saved = request.archive.save(record, file)
     log.info("Made %s %s", saved.frame_class, saved.file_name or saved.id)
+    if panels:
+        quality_figure.save(request, record.evolve(id=saved.id), panels)

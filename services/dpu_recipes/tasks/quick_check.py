@@ -15,6 +15,7 @@ from dpu_recipes.tasks import product_image, raw_image, selection
 from dpu_recipes.tasks.noise import gain, read_noise
 from dpu_recipes.tasks.product import product, save
 from dpu_recipes.tasks.quality import judged
+from dpu_recipes.tasks.quality_figure import of_image
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,7 +95,7 @@ class QuickCheck(Recipe):
         record = judged(record, self.flags, request.parameters, limited)
         file = request.scratch / "quick_check.fits"
         write_image(file, pixels[0], record, {"BUNIT": "ADU"})
-        save(request, record, file)
+        save(request, record, file, of_image("light", "ADU", pixels[0]))
 
 
 def _noise(request: Request, flat: Frame) -> tuple[NoiseModel, list[Frame], bool]:

@@ -6,15 +6,18 @@ import logging
 import math
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dpu_recipes.pars import parameter
 from dpu_recipes.task import Recipe, RecipeError, Request, TaskSpec
 from dpu_recipes.tasks import raw_image, selection
 from dpu_recipes.tasks.product import product, save
 from dpu_recipes.tasks.quality import change, earlier, judged
+from dpu_recipes.tasks.quality_figure import of_image
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from dpu_recipes.ccd.statistics import Clipped
 
 log = logging.getLogger(__name__)
@@ -58,7 +61,7 @@ class ReadNoise(Recipe):
         """Measure the read noise of one pair, without overscan correction, and save it."""
         pair = selection.inputs(request, self, spec)[:2]
         log.info("Making ReadNoise object")
-        difference, median = _measured(request, raw_image.opened(request, pair))
+        pixels, difference, median = _measured(request, raw_image.opened(request, pair))
         read_noise = difference.rms / math.sqrt(2.0)
         chip = pair[0].chip
         if not read_noise:
@@ -80,11 +83,12 @@ class ReadNoise(Recipe):
         )
         measured = {"READNOISE": read_noise, "BIAS_DIFFERENCE": difference.mean, **changed}
         limits = {f"MAXIMUM_{name}": value for name, value in measured.items()}
-        save(request, judged(record, self.flags, request.parameters, limits))
+        record = judged(record, self.flags, request.parameters, limits)
+        save(request, record, panels=of_image("difference of two biases", "ADU", pixels))
 
 
-def _measured(request: Request, images: list[raw_image.RawImage]) -> tuple[Clipped, float]:
-    """Return the statistics of the difference of two images, and its median, ADU."""
+def _measured(request: Request, images: list[raw_image.RawImage]) -> tuple[NDArray[Any], Clipped, float]:
+    """Return the difference of two images : (y, x), ADU, its statistics and its median."""
     from dpu_recipes.ccd import statistics
 
     threshold = request.parameters.REJECTION_THRESHOLD
@@ -96,4 +100,4 @@ def _measured(request: Request, images: list[raw_image.RawImage]) -> tuple[Clipp
     log.info("Maximum number of iterations : %d", iterations)
     log.info("Rejection threshold : %.1f (sigma)", threshold)
     measured = statistics.clipped(difference, threshold=threshold, iterations=iterations)
-    return measured, statistics.median(difference, measured)
+    return difference, measured, statistics.median(difference, measured)
