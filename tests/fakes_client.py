@@ -173,6 +173,9 @@ class Script:
     tasks: list[job_pb2.Task] = field(default_factory=list)
     frames: list[archive_pb2.Frame] = field(default_factory=list)
     explanation: scheduler_pb2.ExplainJobResponse = field(default_factory=scheduler_pb2.ExplainJobResponse)
+    totals: scheduler_pb2.GetTotalsResponse = field(default_factory=scheduler_pb2.GetTotalsResponse)
+    #: Jobs of a page.
+    page: int = 2
     trends: dict[str, list[archive_pb2.TrendPoint]] = field(default_factory=dict)
     totals: scheduler_pb2.GetTotalsResponse = field(default_factory=scheduler_pb2.GetTotalsResponse)
     #: What FetchFrame sends, by the identifier of the frame.
@@ -254,7 +257,7 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         return scheduler_pb2.GetJobResponse(job=self.script.find(request.job_id))
 
     async def ListJobs(self, request, context):
-        """Two jobs a page, whatever was asked for."""
+        """As many jobs a page as the script says, whatever was asked for."""
         self.script.note("ListJobs", request)
         after = request.ended_after.ToMicroseconds()
         jobs = [
@@ -265,8 +268,9 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
             and (not after or item.state not in ENDED or item.ended.ToMicroseconds() > after)
         ]
         first = int(request.page_token or 0)
-        token = str(first + 2) if len(jobs) > first + 2 else ""
-        return scheduler_pb2.ListJobsResponse(jobs=jobs[first : first + 2], next_page_token=token)
+        behind = first + self.script.page
+        token = str(behind) if len(jobs) > behind else ""
+        return scheduler_pb2.ListJobsResponse(jobs=jobs[first:behind], next_page_token=token)
 
     async def ListTasks(self, request, context):
         """One task a page."""
@@ -466,9 +470,9 @@ def images() -> Script:
 
 
 @contextmanager
-def serving(folder: Path, script: Script) -> Iterator[str]:
-    """Serve a script in a thread of its own; give the address."""
-    (folder / "tokens.toml").write_text(token_row(SECRET, "osada", ["default", "KIDS"], ["user"]))
+def serving(folder: Path, script: Script, more: str = "") -> Iterator[str]:
+    """Serve a script in a thread of its own, to osada and whom `more` of a tokens file lets in; give the address."""
+    (folder / "tokens.toml").write_text(f"{token_row(SECRET, 'osada', ['default', 'KIDS'], ['user'])}\n{more}")
     address = f"unix:{folder / 'dpu.sock'}"
     loop = asyncio.new_event_loop()
     ready, stop = threading.Event(), asyncio.Event()

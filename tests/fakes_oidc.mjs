@@ -1,15 +1,17 @@
-// A real OpenID provider for tests: npm's oidc-provider, with its own sign-in pages. Arguments: port, seconds of a token.
+// A real OpenID provider for tests: npm's oidc-provider, with its own sign-in pages. Arguments: port, seconds of a token,
+// and where a browser is sent back to that logs in by itself.
 import { Provider } from 'oidc-provider'
 
-const [port, seconds] = process.argv.slice(2).map(Number)
+const [port, seconds] = process.argv.slice(2, 4).map(Number)
+const redirects = process.argv.slice(4)
 const issuer = `http://127.0.0.1:${port}`
 const provider = new Provider(issuer, {
   clients: [{
     client_id: 'awe',
     token_endpoint_auth_method: 'none',
-    grant_types: ['urn:ietf:params:oauth:grant-type:device_code', 'refresh_token'],
-    response_types: [],
-    redirect_uris: [],
+    grant_types: ['urn:ietf:params:oauth:grant-type:device_code', 'refresh_token', ...redirects.map(() => 'authorization_code')],
+    response_types: redirects.map(() => 'code'),
+    redirect_uris: redirects,
     scope: 'openid profile offline_access',
   }],
   features: { deviceFlow: { enabled: true }, revocation: { enabled: true } },

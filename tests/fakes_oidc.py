@@ -41,13 +41,16 @@ def installed() -> Path:
 
 
 @contextmanager
-def provider(seconds: int = 3600) -> Iterator[str]:
-    """Run a provider whose identity tokens are valid for `seconds`; give its issuer."""
+def provider(seconds: int = 3600, redirect: str = "") -> Iterator[str]:
+    """Run a provider whose identity tokens are valid for `seconds`; give its issuer.
+
+    A browser that logs in there itself is sent back to `redirect`.
+    """
     script = installed()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = ["node", str(script), str(port), str(seconds)]
+    command = ["node", str(script), str(port), str(seconds), *([redirect] if redirect else [])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             assert process.stdout is not None
@@ -57,15 +60,18 @@ def provider(seconds: int = 3600) -> Iterator[str]:
             process.kill()
 
 
-def confirm(url: str, user: str, **more: str) -> str:
-    """Do what a person does in a browser: every form of the pages from `url` on; return the last page.
+def confirm(url: str, user: str, opener: urllib.request.OpenerDirector | None = None, **more: str) -> str:
+    """Do what a person does in a browser: every form of the provider's pages from `url` on; return the last page.
 
     With `more` that goes into the first form, and nothing else is done.
     """
-    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
+    jar = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
+    opener = opener or urllib.request.build_opener(jar)
     with opener.open(url, timeout=30) as response:
         page, place = response.read().decode(), response.url
     for _ in range(5):
+        if urllib.parse.urlsplit(place).netloc != urllib.parse.urlsplit(url).netloc:
+            return page
         form = re.search(r'<form[^>]*action="([^"]+)"[^>]*>(.*?)</form>', page, re.DOTALL)
         if form is None or "Sign-in Success" in page:
             return page

@@ -1,11 +1,13 @@
-"""Logs in at an OpenID provider (device flow, RFC 8628); keeps the tokens in a file of one's own and renews them."""
+"""Logs in at an OpenID provider, by a code (device flow, RFC 8628) or in the browser that asks; renews the tokens."""
 
 from __future__ import annotations
 
 import base64
 import fcntl
+import hashlib
 import json
 import os
+import secrets
 import time
 import urllib.error
 import urllib.parse
@@ -40,6 +42,22 @@ class Challenge:
     device: str
     interval: float
     expires: float
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """A log-in that a browser has begun: what only it and we know, and where it comes back to."""
+
+    state: str
+    nonce: str
+    verifier: str
+    redirect: str
+
+    @classmethod
+    def begin(cls, redirect: str) -> Authorization:
+        """Return a new one."""
+        state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
+        return cls(state, nonce, verifier, redirect)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +125,40 @@ class Provider:
                 case _:
                     raise NotLoggedIn(f"{self._issuer} refuses the log-in: {_reason(answer)}")
         raise NotLoggedIn("nobody entered the code in time: awe login gives another")
+
+    def authorization(self, begun: Authorization) -> str:
+        """Return where a browser is sent to log in (authorization code with PKCE, RFC 7636). Raises Unreachable."""
+        digest = base64.urlsafe_b64encode(hashlib.sha256(begun.verifier.encode()).digest()).rstrip(b"=").decode()
+        asked = {
+            "response_type": "code",
+            "client_id": self._client_id,
+            "redirect_uri": begun.redirect,
+            "scope": SCOPE,
+            "state": begun.state,
+            "nonce": begun.nonce,
+            "code_challenge": digest,
+            "code_challenge_method": "S256",
+            # Without it many providers give no token to renew the others with.
+            "prompt": "consent",
+        }
+        return f"{self._endpoint('authorization_endpoint')}?{urllib.parse.urlencode(asked)}"
+
+    def exchange(self, begun: Authorization, code: str) -> Tokens:
+        """Return the tokens for what a browser came back with. Raises NotLoggedIn, Unreachable."""
+        request = {
+            "grant_type": "authorization_code",
+            "client_id": self._client_id,
+            "redirect_uri": begun.redirect,
+            "code": code,
+            "code_verifier": begun.verifier,
+        }
+        answer = self._post(self._endpoint("token_endpoint"), request)
+        if "error" in answer:
+            raise NotLoggedIn(f"{self._issuer} refuses the log-in: {_reason(answer)}")
+        tokens = _tokens(answer, "")
+        if tokens.claims.get("nonce") != begun.nonce:
+            raise NotLoggedIn(f"{self._issuer} answered another log-in than this one: begin again")
+        return tokens
 
     def renew(self, tokens: Tokens) -> Tokens:
         """Return fresh tokens. Raises NotLoggedIn where the provider gives none, Unreachable."""

@@ -42,19 +42,18 @@ STATUSES: tuple[tuple[type[DpuError], HTTPStatus], ...] = (
 )
 
 
-def app(
-    places: Sequence[Place], doors: Sequence[Doors], *, entry: Entry | None = None, secure: bool = False
-) -> ASGIApp:
-    """Return what a web server serves: the pages of one DPU, or of several, each under its name."""
+def app(places: Sequence[Place], doors: Sequence[Doors], *, url: str, entry: Entry | None = None) -> ASGIApp:
+    """Return what a web server serves: the pages of one DPU, or of several, each under its name.
+
+    `url` is where a browser finds it; `entry` lets in to the first.
+    """
     several = tuple(place.name for place in places) if len(places) > 1 else ()
-    sites = [
-        Site(
-            Pages(f"/{place.name}" if several else "", dpu=place.name, dpus=several, version=dpu.__version__),
-            door,
-            Cookies(place.name, secure=secure),
-        )
-        for place, door in zip(places, doors, strict=True)
-    ]
+    sites = []
+    for place, door in zip(places, doors, strict=True):
+        at = f"/{place.name}" if several else ""
+        pages = Pages(at, dpu=place.name, dpus=several, version=dpu.__version__)
+        cookies = Cookies(place.name, secure=url.startswith("https:"))
+        sites.append(Site(pages, SignIn(pages, door, cookies, place.ways(url, entry))))
 
     async def first(_request: Request) -> Response:
         return RedirectResponse(f"{sites[0].at}/", HTTPStatus.SEE_OTHER)
@@ -64,7 +63,7 @@ def app(
             routes=[
                 Mount("/static", StaticFiles(directory=HERE / "static")),
                 *([Route("/", first)] if several else []),
-                *(Mount(site.at, app=site.app(entry)) for site in sites),
+                *(Mount(site.at, app=site.app()) for site in sites),
             ]
         )
     )
@@ -73,23 +72,24 @@ def app(
 class Site:
     """The pages of one DPU."""
 
-    def __init__(self, pages: Pages, doors: Doors, cookies: Cookies) -> None:
+    def __init__(self, pages: Pages, signin: SignIn) -> None:
         self._pages = pages
-        self._doors = doors
-        self._cookies = cookies
+        self._signin = signin
 
     @property
     def at(self) -> str:
         """Where they are on this server."""
         return self._pages.at
 
-    def app(self, entry: Entry | None = None) -> ASGIApp:
+    def app(self) -> ASGIApp:
         """Return what answers for them."""
-        signin = SignIn(self._pages, self._doors, self._cookies, entry)
+        signin = self._signin
         return Starlette(
             routes=[
                 *(Route(path, signin.signed(page), methods=[method]) for method, path, page in ROUTES),
                 Route("/login", signin.login, methods=["GET", "POST"]),
+                Route("/login/begin", signin.begin, methods=["POST"]),
+                Route("/login/return", signin.back),
                 Route("/enter", signin.enter),
                 Route("/logout", signin.signed(signin.logout), methods=["POST"]),
             ],
@@ -100,10 +100,10 @@ class Site:
             },
         )
 
-    def _refused(self, _request: Request, error: Exception) -> Response:
+    def _refused(self, request: Request, error: Exception) -> Response:
         known = error if isinstance(error, DpuError) else from_rpc(error, "the DPU")
         if isinstance(known, NotLoggedIn):
-            return RedirectResponse(f"{self.at}/login", HTTPStatus.SEE_OTHER)
+            return self._signin.unknown(request)
         status = next((status for kind, status in STATUSES if isinstance(known, kind)), HTTPStatus.BAD_GATEWAY)
         return self._show(status, known.message)
 

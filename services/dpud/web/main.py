@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ class Settings:
     #: The DPUs that it shows; of several, each under its name.
     places: tuple[Place, ...]
     tls: Tls | None = None
+    #: Where browsers find it, 'https://queue.dpu.example'; '': where it listens.
+    url: str = ""
     #: Who is let in without typing a token, by a key in the address.
     entry: Entry | None = None
     #: Where Prometheus reads what this process does.
@@ -43,15 +46,16 @@ class Settings:
 
     @classmethod
     def read(cls, environment: Environment) -> Settings:
-        """Read DPU_LISTEN, DPU_WEB_DPUS or what Place reads, the files of TLS, DPU_WEB_KEY and DPU_METRICS_LISTEN.
+        """Read DPU_LISTEN, DPU_METRICS_LISTEN, DPU_WEB_URL, DPU_WEB_KEY, the files of TLS, and the DPUs.
 
-        Raises BadSetting.
+        These are those of DPU_WEB_DPUS, or the one that Place reads. Raises BadSetting.
         """
         several = environment.get("DPU_WEB_DPUS", Path, None)
         settings = cls(
             listen=environment.get("DPU_LISTEN", Address.parse),
             places=read_several(several) if several else (Place.read(environment),),
             tls=Tls.read(environment),
+            url=environment.get("DPU_WEB_URL", _url, ""),
             entry=_entry(environment),
             metrics=environment.get("DPU_METRICS_LISTEN", Address.parse, None),
         )
@@ -60,7 +64,20 @@ class Settings:
                 f"DPU_LISTEN={settings.listen.text!r}: refused, because beyond loopback tokens need TLS: "
                 "set DPU_TLS_CERTIFICATE and DPU_TLS_KEY"
             )
+        if not settings.listen.is_local and not settings.url and any(place.oidc_issuer for place in settings.places):
+            raise BadSetting("DPU_OIDC_ISSUER: a provider has to know where it sends people back to: set DPU_WEB_URL")
         return settings
+
+    @property
+    def address(self) -> str:
+        """Where browsers find it."""
+        return self.url or f"{'https' if self.tls else 'http'}://{self.listen.text}"
+
+
+def _url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^/?#\s]+/?", text):
+        raise ValueError("must be 'https://HOST'")
+    return text.rstrip("/")
 
 
 def _entry(environment: Environment) -> Entry | None:
@@ -76,7 +93,7 @@ def _entry(environment: Environment) -> Entry | None:
 async def serving(settings: Settings) -> AsyncIterator[str]:
     """Serve the pages until the block ends; give their address, as a browser has it."""
     doors = [Doors(place) for place in settings.places]
-    pages = app(settings.places, doors, entry=settings.entry, secure=settings.tls is not None)
+    pages = app(settings.places, doors, url=settings.address, entry=settings.entry)
     config = uvicorn.Config(
         pages,
         ssl_certfile=settings.tls.certificate if settings.tls else None,
@@ -92,7 +109,7 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         task = asyncio.create_task(server.serve(sockets=[place]))
         try:
             log.info("listening", address=settings.listen.text)
-            yield f"{'https' if settings.tls else 'http'}://{settings.listen.text}/"
+            yield f"{settings.address}/"
         finally:
             server.should_exit = True
             await asyncio.gather(task, return_exceptions=True)

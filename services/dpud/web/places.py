@@ -1,17 +1,24 @@
-"""Which DPUs the pages show: where the services of each are."""
+"""Which DPUs the pages show: where the services of each are, and who is let in."""
 
 from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from dpu.config import CLIENT_ID, DEFAULT_PROJECT
+from dpu.oidc import Provider
 from dpud.hosting.settings import Address, BadSetting, Environment
+from dpud.web.provider import Desk
+from dpud.web.signin import Ways
+from dpud.web.visitors import Visitor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from dpud.web.visitors import Entry
 
 #: A name is a part of addresses and of cookies.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -29,16 +36,27 @@ class Place:
     archive: Address
     #: None: of a job's code the pages know the digest alone.
     code: Address | None = None
+    #: The OpenID provider where people sign in, and who the pages are there; '': they have a token.
+    oidc_issuer: str = ""
+    oidc_client: str = CLIENT_ID
+    #: The token in whose name those look who have not signed in, and in which project; '': they have to.
+    visitors_token: str = field(default="", repr=False)
+    visitors_project: str = DEFAULT_PROJECT
 
     @classmethod
     def read(cls, environment: Environment) -> Place:
-        """Read DPU_NAME, DPU_SCHEDULER, DPU_LOGS, DPU_ARCHIVE and DPU_CODE. Raises BadSetting."""
+        """Read DPU_NAME, DPU_SCHEDULER, DPU_LOGS, DPU_ARCHIVE, DPU_CODE, and how people come in. Raises BadSetting."""
+        looked = environment.get("DPU_VISITORS_TOKEN_FILE", str, "")
         return cls(
             name=environment.get("DPU_NAME", _name),
             scheduler=environment.get("DPU_SCHEDULER", Address.parse_several),
             logs=environment.get("DPU_LOGS", Address.parse_several),
             archive=environment.get("DPU_ARCHIVE", Address.parse_several),
             code=environment.get("DPU_CODE", Address.parse_several, None),
+            oidc_issuer=environment.get("DPU_OIDC_ISSUER", str, ""),
+            oidc_client=environment.get("DPU_OIDC_CLIENT", str, CLIENT_ID),
+            visitors_token=environment.secret("DPU_VISITORS_TOKEN_FILE") if looked else "",
+            visitors_project=environment.get("DPU_VISITORS_PROJECT", str, DEFAULT_PROJECT),
         )
 
     @property
@@ -47,11 +65,17 @@ class Place:
         found = {f"DPU_{key.upper()}": getattr(self, key) for key in SERVICES}
         return {key: address for key, address in found.items() if address is not None}
 
+    def ways(self, url: str, entry: Entry | None) -> Ways:
+        """Return how people come in, at `url`."""
+        desk = Desk(self.oidc_issuer, Provider(self.oidc_issuer, self.oidc_client)) if self.oidc_issuer else None
+        guest = Visitor(self.visitors_token, self.visitors_project, user="", seed="") if self.visitors_token else None
+        return Ways(url, entry, desk, guest)
+
 
 #: The services of a place.
 SERVICES = ("scheduler", "logs", "archive", "code")
 #: What a table of the file may say, each as the setting DPU_... of the same name.
-KEYS = tuple(field.name for field in fields(Place) if field.name != "name")
+KEYS = (*SERVICES, "oidc_issuer", "oidc_client", "visitors_token_file", "visitors_project")
 
 
 def read_several(path: Path) -> tuple[Place, ...]:

@@ -31,8 +31,15 @@ class Visitor:
     project: str
     #: Whose jobs are "mine": a filter. Who calls is said by the token alone.
     user: str
-    #: What the stamp of a form is made from; as long as somebody stays signed in.
+    #: What the stamp of a form is made from, as long as somebody stays signed in; '' of one who only looks.
     seed: str
+    #: What the token is renewed with; '' where it is not.
+    refresh: str = ""
+
+    @property
+    def may_act(self) -> bool:
+        """Whether this is somebody who has signed in, and no visitor who only looks."""
+        return bool(self.seed)
 
     @property
     def stamp(self) -> str:
@@ -41,7 +48,7 @@ class Visitor:
 
     def sent(self, stamp: str) -> bool:
         """Return whether a form with `stamp` came from a page of ours."""
-        return bool(self.seed) and hmac.compare_digest(stamp.encode(), self.stamp.encode())
+        return self.may_act and hmac.compare_digest(stamp.encode(), self.stamp.encode())
 
 
 @dataclass(frozen=True, slots=True)
