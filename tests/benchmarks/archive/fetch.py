@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import statistics
-import threading
+import subprocess
+import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.io import fits
 
-from dpu_api.v1.dispatch_pb2 import TaskLease
 from dpu_recipes.archive import Selection
-from dpud.worker.channel import Channel, Receiver, pack
+from dpud.worker.channel import Channel
 from dpud.worker.channel_archive import ChannelArchive
-from dpud.worker.frames import Frames
-from dpud.worker.peers import Channels
-from dpud.worker.proxy import ArchiveProxy
-from tests.benchmarks.archive.process import PROJECT, named, running
+from tests.benchmarks.archive.process import named, running
 from tests.benchmarks.figure import Figure
 
 if TYPE_CHECKING:
@@ -33,7 +29,6 @@ if TYPE_CHECKING:
 #: Pixels (y, x) of 4 bytes: 32 MiB.
 SHAPE = (4096, 2048)
 COLD, WARM = 8, 100
-CACHE_BYTES = 1 << 30
 
 
 def figures(folder: Path) -> Iterator[Figure]:
@@ -94,35 +89,16 @@ def _exposure(path: Path, number: int) -> Path:
 
 @contextmanager
 def _agent(folder: Path, peer: Peer) -> Iterator[ChannelArchive]:
-    """Give the archive as a task sees it: an agent answers on the other end, in a thread of its own."""
+    """Give the archive as a task sees it: an agent answers on the other end, in a process of its own."""
     ours, theirs = socket.socketpair()
-
-    def serve() -> None:
-        # Closed in any case: the task would wait for ever.
-        with ours:
-            asyncio.run(_answer(folder, peer, ours))
-
-    agent = threading.Thread(target=serve)
-    agent.start()
+    told = [str(folder), peer.address.text, peer.token, str(ours.fileno())]
+    with ours:
+        agent = subprocess.Popen(
+            [sys.executable, "-m", "tests.benchmarks.archive.agent", *told], pass_fds=[ours.fileno()]
+        )
     channel = Channel(theirs)
     try:
         yield ChannelArchive(channel)
     finally:
         channel.close()
-        agent.join()
-
-
-async def _answer(folder: Path, peer: Peer, ours: socket.socket) -> None:
-    """Answer the questions of one task until it closes its end."""
-    (folder / "scratch").mkdir()
-    archive = Channels(peer)
-    frames = Frames(folder / "frames", CACHE_BYTES, archive, in_place=False)
-    proxy = ArchiveProxy(TaskLease(project=PROJECT), folder / "scratch", archive, frames, in_place=False)
-    reader, writer = await asyncio.open_connection(sock=ours)
-    receiver = Receiver(reader, cast("asyncio.Transport", writer.transport))
-    while messages := await receiver.receive():
-        for message in messages:
-            writer.write(pack(await proxy.answer(message["ask"], message["arguments"])))
-    writer.close()
-    await proxy.close()
-    await archive.close()
+        agent.wait()
