@@ -78,11 +78,11 @@ monitoring: .venv/.dev ## Scrape a DPU at work by a real Prometheus, ask every d
 images: ## Build the images control and worker by podman or docker (ENGINE=...)
 	deploy/images.sh
 
-containers: .venv/.dev ## Build the images, run a job through containers, kill each of them (needs root, installs podman)
-	$(PYTEST) -s tests/k8s/test_containers_images.py tests/k8s/test_containers_job.py
+containers: .venv/.dev ## Build the images, run jobs through containers and compose, kill each (needs root, installs podman)
+	$(PYTEST) -s tests/k8s/test_containers_images.py tests/k8s/test_containers_job.py tests/k8s/test_containers_compose.py
 
-k8s: .venv/.dev ## Render and check every overlay of the manifests, and the file of compose
-	$(PYTEST) tests/k8s/test_overlays.py tests/k8s/test_compose.py
+k8s: .venv/.dev ## Render and check every overlay of the manifests and the file of compose; call by other people's clients
+	$(PYTEST) tests/k8s/test_overlays.py tests/k8s/test_compose.py tests/k8s/test_foreign_clients.py
 
 browser: .venv/.dev ## Look at the queue page in a real browser (as root installs chromium)
 	$(PYTEST) tests/browser
@@ -104,8 +104,8 @@ lock: .venv/.dev ## Lock the versions anew (asks for uv in .venv)
 	$(BIN)/pip install -q uv
 	$(BIN)/uv pip compile $(LOCK) --all-extras --group build -o deploy/locks/dev.txt
 	$(BIN)/uv pip compile $(LOCK) --extra services --extra recipes --group build -c deploy/locks/dev.txt -o deploy/locks/run.txt
-	$(BIN)/uv pip compile $(LOCK) $(NO_PROMPT) --extra services --extra postgres --extra s3 -c deploy/locks/dev.txt -o deploy/locks/control.txt
-	$(BIN)/uv pip compile $(LOCK) --extra services --extra postgres --extra s3 --extra recipes -c deploy/locks/dev.txt -o deploy/locks/worker.txt
+	$(BIN)/uv pip compile $(LOCK) $(NO_PROMPT) --extra services --extra postgres --extra s3 --extra tracing -c deploy/locks/dev.txt -o deploy/locks/control.txt
+	$(BIN)/uv pip compile $(LOCK) --extra services --extra postgres --extra s3 --extra tracing --extra recipes -c deploy/locks/dev.txt -o deploy/locks/worker.txt
 	$(BIN)/uv pip compile $(subst pyproject.toml,,$(LOCK)) --group build -c deploy/locks/dev.txt -o deploy/locks/build.txt
 LOCK := -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url pyproject.toml
 

@@ -22,6 +22,7 @@ default_ulimits = ["nofile=20000:20000", "nproc=20000:20000"]
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+compat_api_enforce_docker_hub = false
 """
 AGENT, RUNNER = 10_001, 10_002
 PORTS = {"scheduler": 47311, "logs": 47312, "codeship": 47313, "archive": 47314}
@@ -59,6 +60,18 @@ def lacking():
 
 def _tried(*command, env=None):
     return subprocess.run(command, check=False, capture_output=True, text=True, env=env)
+
+
+def mounted():
+    """Return what podman has mounted beside its containers."""
+    places = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return {place for place in places if place.startswith(("/run/netns", "/var/lib/containers"))}
+
+
+def unmount(places):
+    """Take away what is mounted at some places."""
+    for place in sorted(places, reverse=True):
+        _tried("umount", place)
 
 
 def podman(*arguments, check=True):

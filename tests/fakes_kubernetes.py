@@ -13,7 +13,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 #: Kept between runs.
 TOOLS = ROOT / "build" / "kubernetes"
-PYTHON_TOOLS = ("kubernetes-validate==1.37.*", "checkov==3.3.*")
+CHECKERS = ("kubernetes-validate==1.37.*", "checkov==3.3.*")
 #: Types of resources that no cluster has by itself.
 MODELS = ("@kubernetes-models/keda@2", "@kubernetes-models/cert-manager@6", "@kubernetes-models/prometheus-operator@6")
 DIGEST = "sha256:" + "0123456789abcdef" * 4
@@ -50,17 +50,17 @@ def _parsed(text):
 
 
 @cache
-def python_tools():
-    """Return the folder of kubernetes-validate and checkov, or skip with the reason."""
-    place = TOOLS / "tools"
+def python_tools(*packages):
+    """Return the folder of the programs of packages of PyPI, in an environment of its own; or skip with why."""
+    place = TOOLS / packages[0].partition("=")[0]
     wanted = place / "installed"
-    if not wanted.exists() or wanted.read_text() != str(PYTHON_TOOLS):
+    if not wanted.exists() or wanted.read_text() != str(packages):
         subprocess.run([sys.executable, "-m", "venv", "--clear", place], check=True)
-        command = [place / "bin/pip", "install", "-q", *PYTHON_TOOLS]
+        command = [place / "bin/pip", "install", "-q", *packages]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
-            pytest.skip(f"{PYTHON_TOOLS} cannot be installed: {done.stderr.strip().splitlines()[-1:]}")
-        wanted.write_text(str(PYTHON_TOOLS))
+            pytest.skip(f"{packages} cannot be installed: {done.stderr.strip().splitlines()[-1:]}")
+        wanted.write_text(str(packages))
     return place / "bin"
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fakes_containers import CONFIGURATION, build, lacking, make_base
+from fakes_containers import CONFIGURATION, build, lacking, make_base, mounted, unmount
 
 
 @pytest.fixture(scope="session")
@@ -14,7 +14,9 @@ def engine(tmp_path_factory):
         patch.setenv("CONTAINERS_CONF", str(configuration))
         if why := lacking():
             pytest.skip(why)
+        before = mounted()
         yield
+        unmount(mounted() - before)
 
 
 @pytest.fixture(scope="session")

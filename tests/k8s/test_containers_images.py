@@ -1,6 +1,9 @@
 """The images, built from this checkout: what they hold, how large they are, and that they are always the same."""
 
+import errno
 import json
+import os
+import time
 
 import pytest
 
@@ -58,6 +61,38 @@ def test_the_worker_has_recipes_and_the_prompt(images):
     described = json.loads(in_image(images[1], "python", "-m", "dpu_recipes", "describe"))
     assert "ReadNoise" in [sequence["name"] for sequence in described["sequences"]]
     assert in_image(images[1], "awe", "--version")
+
+
+def test_a_service_that_is_told_to_end_while_it_starts_ends_then(images, tmp_path):
+    """Process 1 ignores what it has not said that it heeds. This one waits for its token, which comes by a pipe."""
+    tmp_path.chmod(0o755)
+    os.mkfifo(tmp_path / "token")
+    (tmp_path / "token").chmod(0o644)
+    others = {f"DPU_{name}": "unix:/nowhere" for name in ("SCHEDULER", "LOGS", "ARCHIVE")}
+    own = {"DPU_NAME": "trial", "DPU_LISTEN": "127.0.0.1:47315", "DPU_WEB_KEY": "k", "DPU_TOKEN_FILE": "/given/token"}
+    settings = [f"--env={key}={value}" for key, value in (own | others).items()]
+    mounted = f"--volume={tmp_path}:/given:ro"
+    name = podman("run", "--detach", "--network=none", *RESTRICTED, *settings, mounted, images[0], "web")
+    try:
+        writing = until_read(tmp_path / "token")
+        podman("stop", "--time=300", name)
+        os.close(writing)
+        assert podman("inspect", "--format={{.State.ExitCode}}", name) == "0", podman("logs", name)
+    finally:
+        podman("rm", "--force", name)
+
+
+def until_read(pipe):
+    """Return the writing end of a pipe once somebody has opened its other one."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+        assert time.monotonic() < deadline, f"nobody reads {pipe}"
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("index", [0, 1])

@@ -10,6 +10,7 @@ import pytest
 
 from dpud.hosting.settings import Environment
 from fakes_kubernetes import (
+    CHECKERS,
     DIGEST,
     ROOT,
     containers,
@@ -77,7 +78,7 @@ def test_a_cluster_knows_every_field(overlay, tmp_path):
     file = tmp_path / "all.yaml"
     own = [each for each in rendered(overlay) if not each["apiVersion"].startswith(OPERATORS)]
     file.write_text("\n---\n".join(map(json.dumps, own)))
-    command = [python_tools() / "kubernetes-validate", "--strict", "-k", "1.36", file]
+    command = [python_tools(*CHECKERS) / "kubernetes-validate", "--strict", "-k", "1.36", file]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -114,7 +115,7 @@ def test_policies_find_nothing_that_is_not_explained(overlay, tmp_path):
     file = tmp_path / f"{overlay}.yaml"
     file.write_text("\n---\n".join(map(json.dumps, _with_pods(overlay))))
     command = [
-        python_tools() / "checkov",
+        python_tools(*CHECKERS) / "checkov",
         "-f",
         file,
         "--framework",
