@@ -159,7 +159,7 @@ async def test_of_several_dpus_each_has_its_pages_and_its_visitors(script, tmp_p
         assert (await browser.get("/"))[2].url.endswith("/groningen/login")
         await browser.post("groningen/login", token=SECRET, project="KIDS")
         _, page, _ = await browser.get("/")
-        assert re.findall(r'<a href="/(\w+)/"( aria-current="true")?>\w+</a>', page) == [
+        assert re.findall(r'<a href="/(\w+)/"( aria-current="true")?>\1</a>', page) == [
             ("groningen", ' aria-current="true"'),
             ("leiden", ""),
         ]
@@ -241,9 +241,15 @@ async def test_a_product_shows_its_image_quality_lineage_header_and_file(browser
     bias = product("ccd50", content, quality_flags=1, is_valid=True, published=True)
     bias.limits.CopyFrom(to_map({"MAXIMUM_STDEV": {"measured": 12.5, "limit": 10.0, "flag": 1}}))
     bias.values.CopyFrom(to_map({"STDEV": 12.5}))
-    script.frames, script.files = [bias, product("ccd51")], {bias.id: content}
+    figure = product("figure", b"a png", published=True)
+    figure.frame_class = "QualityFigure"
+    script.frames = [bias, product("ccd51"), figure]
+    script.files = {bias.id: content, figure.id: b"a png"}
     script.cards = ["SIMPLE  =                    T", "OBJECT  = '<script>alert(1)</script>'"]
-    script.links = [archive_pb2.Link(product="id-ccd50", input="id-ccd51")]
+    script.links = [
+        archive_pb2.Link(product="id-ccd50", input="id-ccd51"),
+        archive_pb2.Link(product="id-figure", input="id-ccd50"),
+    ]
     _, page, _ = await browser.get("/frames/id-ccd50")
     for said in (
         '<img src="/frames/id-ccd50/image.png" width="64" height="32"',
@@ -252,6 +258,7 @@ async def test_a_product_shows_its_image_quality_lineage_header_and_file(browser
         '<span class="flagged">✕ missed</span>',
         '<dt>STDEV</dt><dd class="time">12.5</dd>',
         '<a href="/frames/id-ccd51?job=84820"><text',
+        '<img src="/frames/id-figure/figure.png"',
         "OBJECT  = &#39;&lt;script&gt;alert(1)&lt;/script&gt;&#39;",
     ):
         assert said in page, said
@@ -260,7 +267,10 @@ async def test_a_product_shows_its_image_quality_lineage_header_and_file(browser
     headers, sent = await asyncio.to_thread(browser.read, "/frames/id-ccd50/file.fits")
     assert headers["content-disposition"] == 'attachment; filename="Bias-ccd50.fits"'
     assert (int(headers["content-length"]), sent) == (len(content), content)
-    assert (await browser.get("/frames/id-ccd51/file.fits"))[0] == 404
+    headers, sent = await asyncio.to_thread(browser.read, "/frames/id-figure/figure.png")
+    assert (headers["content-type"], sent) == ("image/png", b"a png")
+    for path in ("id-ccd51/file.fits", "id-ccd50/figure.png"):
+        assert (await browser.get(f"/frames/{path}"))[0] == 404
     for path in ("/frames/nothing", "/frames/nothing/image.png", "/frames/nothing/file.fits"):
         status, page, _ = await browser.get(path)
         assert (status, "there is no frame nothing" in page) == (404, True)

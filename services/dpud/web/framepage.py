@@ -12,11 +12,12 @@ from urllib.parse import quote
 from starlette.responses import Response, StreamingResponse
 
 from dpu.errors import DpuError, NotFound
+from dpu.products import QUALITY_FIGURE
 from dpu.values import from_map
 from dpu_api.v1 import archive_pb2 as pb
 from dpud.web.calls import DEADLINE_S, answered
 from dpud.web.lineage import Traced, picture
-from dpud.web.products import quality_of
+from dpud.web.products import frame_path, quality_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -65,6 +66,7 @@ async def frame(visit: Visit) -> Response:
         parameters=from_map(found.parameters),
         image=image,
         header="\n".join(header),
+        figures=[frame_path(each, "/figure.png") for each in results.frames if each.frame_class == QUALITY_FIGURE],
         lineage=picture(found, sources, results),
         cut=max(len(sources.frames), len(results.frames)) >= MOST_FRAMES,
     )
@@ -80,6 +82,26 @@ async def image(visit: Visit) -> Response:
 
 async def download(visit: Visit) -> Response:
     """Send a frame's file, as it arrives."""
+    call, first, answers = await _fetched(visit)
+    headers = {
+        "content-disposition": f'attachment; filename="{file_name(first)}"',
+        "content-length": str(first.size),
+    }
+    return StreamingResponse(_chunks(call, answers), media_type="application/fits", headers=headers)
+
+
+async def figure(visit: Visit) -> Response:
+    """Send the figure of a product's quality, which its recipe drew."""
+    call, first, answers = await _fetched(visit)
+    if first.frame_class != QUALITY_FIGURE:
+        call.cancel()
+        raise NotFound(f"this is a {first.frame_class}, and no figure")
+    headers = {"content-length": str(first.size)}
+    return StreamingResponse(_chunks(call, answers), media_type="image/png", headers=headers)
+
+
+async def _fetched(visit: Visit) -> tuple[Any, Frame, AsyncIterator[pb.FetchFrameResponse]]:
+    """Return a call for a frame's file, the frame, and what is still to come. Raises DpuError."""
     archive: Any = visit.services.archive  # the stub's types know the synchronous channel
     asked = pb.FetchFrameRequest(id=visit.request.path_params["frame"], job_id=visit.number("job"))
     call = archive.FetchFrame(asked, timeout=FILE_DEADLINE_S)
@@ -88,11 +110,7 @@ async def download(visit: Visit) -> Response:
     first = await answered(anext(answers, None))
     if first is None or not first.frame.size:
         raise NotFound("this frame has no file: it is only values")
-    headers = {
-        "content-disposition": f'attachment; filename="{file_name(first.frame)}"',
-        "content-length": str(first.frame.size),
-    }
-    return StreamingResponse(_chunks(call, answers), media_type="application/fits", headers=headers)
+    return call, first.frame, answers
 
 
 def file_name(frame: Frame) -> str:
@@ -170,5 +188,6 @@ def _time(stamp: Timestamp) -> str:
 ROUTES: tuple[Route, ...] = (
     ("GET", "/frames/{frame}", frame),
     ("GET", "/frames/{frame}/image.png", image),
+    ("GET", "/frames/{frame}/figure.png", figure),
     ("GET", "/frames/{frame}/file.fits", download),
 )

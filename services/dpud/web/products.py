@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from dpu.errors import DpuError
+from dpu.products import QUALITY_FIGURE
 from dpu_api.v1 import archive_pb2 as pb
 from dpud.web.calls import DEADLINE_S, answered
 
 if TYPE_CHECKING:
     from dpud.web.visitors import Services
 
-#: So many products of a job are listed.
-MOST = 200
+#: So many frames of a job are listed.
+MOST = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +41,10 @@ class Products:
     missing: str = ""
 
 
-def frame_path(frame: pb.Frame) -> str:
-    """Return where a frame's page is; what is staged is seen with its job alone."""
+def frame_path(frame: pb.Frame, part: str = "") -> str:
+    """Return where a frame's page is, or a part of it; what is staged is seen with its job alone."""
     staged = frame.ref.job_id and not frame.published
-    return f"/frames/{quote(frame.id, safe='')}" + (f"?job={frame.ref.job_id}" if staged else "")
+    return f"/frames/{quote(frame.id, safe='')}{part}" + (f"?job={frame.ref.job_id}" if staged else "")
 
 
 def quality_of(frame: pb.Frame) -> str:
@@ -70,6 +71,7 @@ async def products_of(services: Services, job: int) -> Products:
             quality=quality_of(frame),
         )
         for frame in answer.frames
+        if frame.frame_class != QUALITY_FIGURE
     )
     return Products(tuple(rows), more=bool(answer.next_page_token))
 
