@@ -11,7 +11,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -328,6 +328,14 @@ class Rig:
     elders: frozenset[int] = field(
         default_factory=lambda: frozenset(child.pid for child in psutil.Process().children())
     )
+
+    def family(self) -> list[psutil.Process]:
+        """Return every process below the worker."""
+        found = [child for child in psutil.Process(self.worker_pid).children() if child.pid not in self.elders]
+        for child in found[:]:
+            with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                found += child.children(recursive=True)
+        return found
 
     def ship(self, recipes: str) -> str:
         return self.code.put(tree_of(recipes))

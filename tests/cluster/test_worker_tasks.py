@@ -136,23 +136,14 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[R
         yield running
 
 
-def family(rig: Rig) -> list[psutil.Process]:
-    """Return every process below the worker."""
-    found = [child for child in psutil.Process(rig.worker_pid).children() if child.pid not in rig.elders]
-    for child in found[:]:
-        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
-            found += child.children(recursive=True)
-    return found
-
-
 async def only_guarded_ones(rig: Rig) -> None:
     """Wait until of all processes only the idle ones of the pool are left, and nothing in a scratch folder."""
 
     def settled() -> bool:
         left = list((rig.settings.state / "processes").glob("*/home/scratch/*"))
-        return not left and len(family(rig)) <= 2 * (rig.settings.slots + 1)
+        return not left and len(rig.family()) <= 2 * (rig.settings.slots + 1)
 
-    await until(settled, f"an end of {[process.pid for process in family(rig)]}")
+    await until(settled, f"an end of {[process.pid for process in rig.family()]}")
 
 
 @pytest.mark.parametrize(

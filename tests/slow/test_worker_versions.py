@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import psutil
 import pytest
 
 from fakes_worker import tree_of, until, working
@@ -32,7 +31,7 @@ async def test_a_thousand_tasks_over_fifty_versions_leave_pool_and_caches_within
         assert said == [[str(version)] for version in wanted]
         # A guard and a process each: those that wait for tasks, and the spare.
         await until(
-            lambda: len(psutil.Process().children(recursive=True)) <= 2 * (SLOTS + 1),
+            lambda: len(rig.family()) <= 2 * (SLOTS + 1),
             "an end of the processes that are too many",
         )
         code = rig.settings.state / "code"

@@ -5,7 +5,8 @@ from typing import Any, assert_type
 
 from dpu import Processor, __version__
 from dpu.config import Config
-from dpu.env import Context, Env
+from dpu.context import Context
+from dpu.env import Env
 from dpu.errors import DpuError, NothingSelected
 from dpu.jobview import JobView
 from dpu.pars import Pars
