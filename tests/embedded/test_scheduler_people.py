@@ -150,6 +150,22 @@ async def test_a_worker_that_is_drained_is_told_so_until_it_hands_back(house):
         assert (listed.cordoned, listed.draining, listed.leases) == (True, False, 0)
 
 
+async def test_a_drain_outlives_the_scheduler_until_the_worker_has_heard_it(house):
+    drain = scheduler_pb2.DrainWorkerRequest(name="w1")
+    async with house.open() as callers:
+        await callers.worker()
+        await callers.person("ruth").DrainWorker(drain)
+    async with house.open() as callers:
+        worker = await callers.worker()
+        assert (await worker.work(room=1, wait=30)).drain
+        assert not (await worker.work(draining=True, wait=0.01)).drain
+    async with house.open() as callers:
+        worker = await callers.worker()
+        assert not (await worker.work(room=1, wait=0.01)).drain
+        [listed] = (await callers.person("ruth").ListWorkers(scheduler_pb2.ListWorkersRequest())).workers
+        assert (listed.cordoned, listed.draining) == (True, False)
+
+
 async def test_an_estimate_is_what_earlier_tasks_took(house):
     async with house.open() as callers:
         anna, worker = callers.person(), await callers.worker()

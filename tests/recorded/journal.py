@@ -3,7 +3,7 @@
 from contextlib import closing
 
 from dpud.scheduler import events, machine
-from dpud.scheduler.commands import Abandon, Cordon, Deposit, Retire, SetAllowance
+from dpud.scheduler.commands import Abandon, Cordon, Deposit, Drain, Renew, Retire, SetAllowance
 from dpud.scheduler.journal import Query
 from dpud.scheduler.journal_sql import SqlJournal
 from dpud.scheduler.model import Allowance, FailureCategory, Party
@@ -88,6 +88,8 @@ def _second_half(trial):
     trial.submit(user="carl", deposit="k", tasks=plans("f"))
     trial.do(Deposit(key="l", before=0, tasks=plans("g")))
     trial.do(Abandon("l"))
+    trial.do(Drain(worker="w1", by="ruth"))
+    trial.do(Renew(session="s-w1", draining=True))
 
 
 def told(path):

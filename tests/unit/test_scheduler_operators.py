@@ -6,9 +6,10 @@ import pytest
 
 from dpu.errors import Conflict, Exhausted, NotFound, UsageError
 from dpud.scheduler import events
-from dpud.scheduler.commands import Cordon, Drain, Repeat, SetAllowance
+from dpud.scheduler.commands import Cordon, Drain, Renew, Repeat, SetAllowance
 from dpud.scheduler.explain import Explanation, Reason, Wait, explain
 from dpud.scheduler.model import Allowance, FailureCategory, JobState, Party, TaskPlan, TaskState
+from dpud.scheduler.snapshot import dump_state, load_state
 from fakes_scheduler import NOON, Trial, failure, plans, stages
 
 
@@ -150,12 +151,28 @@ def test_a_worker_that_is_drained_is_cordoned_and_told_once_per_session():
     task = trial.state.jobs[1].tasks[0]
     assert (task.state, task.crashes, task.losses) == (TaskState.QUEUED, 0, 0)
     assert reasons(trial, 1) == [(Reason.NO_WORKER, 2)]
+    [heard] = (event for event in trial.do(Renew(session="s-w1", draining=True)) if type(event) is events.DrainHeard)
+    assert heard == events.DrainHeard("w1", NOON)
     # Started again under its name, it is there, gets nothing, and is not told to end.
     trial.worker()
     assert not trial.state.presence.sessions["s-w1"].draining
     assert trial.claim() == []
     trial.do(Cordon(worker="w1", cordoned=False, by="ruth"))
     assert len(trial.claim(room=2)) == 2
+    assert trial.replayed() == trial.state
+
+
+def test_a_drain_that_was_not_heard_is_told_to_the_next_session_and_not_after_the_cordon_is_lifted():
+    trial = Trial()
+    trial.worker()
+    trial.do(Drain(worker="w1", by="ruth"))
+    assert load_state(dump_state(trial.state)).draining == {"w1"}
+    trial.state = trial.replayed()
+    trial.worker()
+    assert trial.state.presence.sessions["s-w1"].draining
+    trial.do(Cordon(worker="w1", cordoned=False, by="ruth"))
+    trial.worker()
+    assert not trial.state.presence.sessions["s-w1"].draining
     assert trial.replayed() == trial.state
 
 

@@ -17,6 +17,7 @@ from dpud.scheduler.commands import (
     Drain,
     Plan,
     Register,
+    Renew,
     Repeat,
     Resume,
     Retire,
@@ -229,6 +230,14 @@ class Story(RuleBasedStateMachine):
             assert f"s-{worker}" not in self.trial.state.presence.sessions
         else:
             assert worker in self.trial.state.cordoned
+
+    @rule(worker=WORKERS, draining=st.booleans())
+    def hand_back(self, worker, draining):
+        state = self.trial.state
+        if (session := state.presence.sessions.get(f"s-{worker}")) is not None:
+            assert worker not in state.draining or session.draining
+            self.trial.do(Renew(session=f"s-{worker}", draining=draining))
+            assert not (draining and worker in state.draining)
 
     @rule(
         party=st.sampled_from([Party("user", "anna"), Party("project", "kids")]),

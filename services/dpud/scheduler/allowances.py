@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from dpud.scheduler.commands import Cordon, Drain, SetAllowance
+    from dpud.scheduler.events import DrainHeard
     from dpud.scheduler.model import Job, State
 
 #: What counts for whom nothing was set.
@@ -109,14 +110,21 @@ def _has_room(state: State, party: Party, running: int) -> bool:
 
 
 def cordoned(state: State, event: WorkerCordoned) -> None:
-    """Remember whether a worker gets tasks; one that is there is told to hand back what it has."""
-    for session in state.presence.sessions.values():
-        if session.worker == event.worker and event.drained:
-            session.draining = True
+    """Remember whether a worker gets tasks, and whether it is still to be told to hand back what it has."""
+    if event.drained:
+        state.draining.add(event.worker)
+        for session in state.presence.sessions.values():
+            session.draining |= session.worker == event.worker
     if event.cordoned:
         state.cordoned.add(event.worker)
     else:
         state.cordoned.discard(event.worker)
+        state.draining.discard(event.worker)
+
+
+def heard(state: State, event: DrainHeard) -> None:
+    """Remember that a worker knows: when it is started again, it is only cordoned."""
+    state.draining.discard(event.worker)
 
 
 def allowed(state: State, event: AllowanceSet) -> None:

@@ -151,6 +151,8 @@ class Renew:
 
     session: str
     held: Mapping[Ref, str] = field(default_factory=dict)
+    #: It hands back what it holds, as it was told.
+    draining: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from dpu.errors import UnknownSession, UsageError
 from dpud.scheduler import allowances, leases, share
 from dpud.scheduler.events import (
+    DrainHeard,
     Event,
     LeasesExtended,
     LeasesRenewed,
@@ -53,6 +54,8 @@ def renew(state: State, command: Renew, now: float) -> list[Event]:
     session = session_of(state, command.session)
     good = tuple(ref for ref, token in command.held.items() if state.holds(ref, token))
     events: list[Event] = [LeasesRenewed(command.session, now, good, now + LEASE_TERM_S)]
+    if command.draining and session.worker in state.draining:
+        events.append(DrainHeard(session.worker, now))
     if session.fresh:
         named = {ref.key for ref in good}
         gone = [key for key in leases.held_by(state, session.worker) if key not in named]
@@ -163,7 +166,8 @@ def registered(state: State, event: WorkerRegistered) -> None:
     sessions = state.presence.sessions
     for name in [name for name, session in sessions.items() if session.worker == event.worker]:
         del sessions[name]
-    sessions[event.session] = Session(event.worker, event.slots, event.memory_mib, event.at)
+    draining = event.worker in state.draining
+    sessions[event.session] = Session(event.worker, event.slots, event.memory_mib, event.at, draining=draining)
     state.presence.catalogue = event.catalogue
 
 

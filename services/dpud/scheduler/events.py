@@ -208,6 +208,14 @@ class WorkerCordoned:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainHeard:
+    """A worker hands back what it has, as it was told, and is to be told no more."""
+
+    worker: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class AllowanceSet:
     """An operator decided what a user or a project may have."""
 
@@ -277,6 +285,7 @@ Event: TypeAlias = (
     | EntriesDelivered
     | JobsRetired
     | WorkerCordoned
+    | DrainHeard
     | AllowanceSet
     | WorkerRegistered
     | LeasesRenewed
@@ -304,4 +313,5 @@ JOURNALED: dict[type, int] = {
     AllowanceSet: 15,
     TasksDeposited: 16,
     DepositsDropped: 17,
+    DrainHeard: 18,
 }

@@ -18,6 +18,8 @@ def violations(state: State) -> list[str]:
     if list(state.jobs) != sorted(state.jobs):
         return [f"the jobs are not in the order of their numbers: {list(state.jobs)}"]
     lines = [line for job in state.jobs.values() for line in _of_job(state, job)]
+    if state.draining - state.cordoned:
+        lines.append(f"draining {state.draining}, but cordoned are {state.cordoned}")
     return [*lines, *_of_waiting(state), *_of_leases(state), *_of_outbox(state)]
 
 

@@ -119,6 +119,7 @@ _APPLIERS: dict[type, Callable[[State, Any], None]] = {
     events.EntriesDelivered: jobs.delivered,
     events.JobsRetired: jobs.retired,
     events.WorkerCordoned: allowances.cordoned,
+    events.DrainHeard: allowances.heard,
     events.AllowanceSet: allowances.allowed,
     events.WorkerRegistered: dispatching.registered,
     events.LeasesRenewed: dispatching.renewed,

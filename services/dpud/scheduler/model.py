@@ -349,6 +349,8 @@ class State:
     allowances: dict[Party, Allowance] = field(default_factory=dict)
     #: Workers that get no tasks.
     cordoned: set[str] = field(default_factory=set)
+    #: Those of them that are to hand back what they have, and have not said yet that they know.
+    draining: set[str] = field(default_factory=set)
     #: What tasks took, the kind met longest ago first.
     experience: dict[Kind, Figures] = field(default_factory=dict)
     #: How many leases were ever granted: every fifth goes by age.

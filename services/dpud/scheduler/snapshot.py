@@ -104,6 +104,7 @@ class _Head:
     cordoned: tuple[str, ...] = ()
     experience: tuple[_Learnt, ...] = ()
     deposits: tuple[_Kept, ...] = ()
+    draining: tuple[str, ...] = ()
 
 
 def dump_state(state: State) -> Iterator[bytes]:
@@ -125,6 +126,7 @@ def dump_state(state: State) -> Iterator[bytes]:
             cordoned=tuple(sorted(state.cordoned)),
             experience=tuple(_Learnt(kind, figures) for kind, figures in state.experience.items()),
             deposits=tuple(_Kept(key, deposit) for key, deposit in state.deposits.items()),
+            draining=tuple(sorted(state.draining)),
         )
     )
     for job in state.jobs.values():
@@ -153,6 +155,7 @@ def load_state(parts: Iterable[bytes]) -> State:
         cordoned=set(head.cordoned),
         experience={learnt.kind: learnt.figures for learnt in head.experience},
         deposits={kept.key: kept.deposit for kept in head.deposits},
+        draining=set(head.draining),
     )
     _queue(state, head.waiting)
     _count_leases(state)

@@ -201,9 +201,10 @@ class WorkCall:
 
 def work(request: dispatch_pb2.WorkRequest) -> WorkCall:
     """Return what a worker says and asks."""
+    held = {ref(lease.ref): lease.token for lease in request.held}
     return WorkCall(
         reports=tuple(report(ended) for ended in request.ended),
-        renewal=Renew(session=request.session, held={ref(lease.ref): lease.token for lease in request.held}),
+        renewal=Renew(session=request.session, held=held, draining=request.draining),
         room=0 if request.draining else max(0, request.room),
         memory_mib=request.memory_mib,
         wait_s=min(MAX_WAIT_S, max(0.0, request.wait.ToNanoseconds() / 1e9)),
