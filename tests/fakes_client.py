@@ -133,8 +133,9 @@ def task_end(number: int, offset: int, state: int = job_pb2.TASK_STATE_SUCCEEDED
     return logs_pb2.ReadResponse(task_end=end, offset=offset)
 
 
-def job_end(offset: int) -> logs_pb2.ReadResponse:
-    return logs_pb2.ReadResponse(end=logs_pb2.JobEnd(state=job_pb2.JOB_STATE_FINISHED, complete=True), offset=offset)
+def job_end(offset: int, **more: Any) -> logs_pb2.ReadResponse:
+    end = logs_pb2.JobEnd(state=job_pb2.JOB_STATE_FINISHED, complete=True, **more)
+    return logs_pb2.ReadResponse(end=end, offset=offset)
 
 
 def image(level: float) -> bytes:
@@ -177,7 +178,6 @@ class Script:
     #: Jobs of a page.
     page: int = 2
     trends: dict[str, list[archive_pb2.TrendPoint]] = field(default_factory=dict)
-    totals: scheduler_pb2.GetTotalsResponse = field(default_factory=scheduler_pb2.GetTotalsResponse)
     #: What FetchFrame sends, by the identifier of the frame.
     files: dict[str, bytes] = field(default_factory=dict)
     #: The header of every frame, and what was made from what.

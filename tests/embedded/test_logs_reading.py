@@ -107,6 +107,7 @@ async def test_attempts_are_told_apart(logs):
         ({"pattern": r"(a)\1"}, "is no RE2 pattern"),
         ({"head": 1, "tail": 1}, "head=1, tail=1: at most one of them"),
         ({"head": -1}, "none below 0"),
+        ({"before": 3, "follow": True}, "before=3: not below 0, and not where"),
     ],
 )
 async def test_a_question_that_makes_no_sense_is_refused(logs, which, why):
@@ -154,6 +155,25 @@ async def test_tail_is_the_last_lines_that_are_selected(logs, count, monkeypatch
     ours = [line for line in everything if line.startswith("task 1")]
     assert texts(await logs.read(tail=count, tasks=[1])) == ours[-count:]
     assert texts(await logs.read(tail=count, text="task 1")) == ours[-count:]
+
+
+@pytest.mark.parametrize("wanted", [{}, {"tasks": [1]}, {"text": "task 1"}], ids=["all", "task", "text"])
+async def test_pages_before_one_another_are_all_there_is(logs, wanted):
+    for number in range(40):
+        await logs.append(said(f"{number} of task {number % 3}", "more", task=number % 3, first=number // 3 * 2))
+    everything = texts(await logs.read(**wanted))
+    pages, before = [], 0
+    while True:
+        answers = await logs.read(tail=7, before=before, **wanted)
+        batches = [answer for answer in answers if answer.WhichOneof("item") == "batch"]
+        if not batches:
+            break
+        pages.insert(0, texts(batches))
+        before = batches[0].offset - len(batches[0].batch.texts)
+        if before == 0:
+            break
+    assert [line for page in pages for line in page] == everything
+    assert {len(page) for page in pages[1:]} == {7}
 
 
 async def test_a_tail_that_is_followed_goes_on_with_what_comes(logs):

@@ -35,6 +35,8 @@ class Question:
     #: Only the first, or the last, so many lines; 0: all.
     head: int = 0
     tail: int = 0
+    #: Where to end; 0: at the end.
+    before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class Reading:
         while True:
             # Taken before the look: a change after it cannot be missed.
             changed = self._job.changed
-            view = seen(self._job, self._caller)
+            view = self._view()
             if not view.deleted_by and self._offset > view.end:
                 raise UsageError(
                     f"offset {self._offset} is beyond the end of the log of job {self._job.id}, which is at {view.end}"
@@ -102,11 +104,19 @@ class Reading:
             if self._left == 0:
                 yield Finished(view, self._offset, cut=True)
                 return
+            if self._question.before and self._offset >= view.end:
+                yield Finished(view, view.end, cut=True)
+                return
             if changed is self._job.changed:
                 if view.ended is not None or view.deleted_by or not self._question.follow:
                     yield Finished(view, view.end)
                     return
                 await changed.wait()
+
+    def _view(self) -> View:
+        """Return what is to be read."""
+        view = seen(self._job, self._caller)
+        return replace(view, end=min(view.end, self._question.before)) if self._question.before else view
 
     async def _until(self, view: View) -> AsyncGenerator[Item, None]:
         """Yield what is wanted of what the view knows."""
@@ -143,7 +153,11 @@ class Reading:
             yield Ended(placed.offset, record)
             return
         batch = LogBatch.FromString(record.batch)
+        room = self._question.before - placed.offset if self._question.before else len(batch.texts)
         for start, stop in selection.runs(batch, max(0, self._offset - placed.offset)):
+            if start >= room:
+                return
+            stop = min(stop, room)  # noqa: PLW2901 (no further than is wanted)
             if self._left is not None:
                 stop = min(stop, start + self._left)  # noqa: PLW2901 (no more than is left)
                 self._left -= stop - start
@@ -154,7 +168,7 @@ class Reading:
 
     async def _tail(self) -> int:
         """Return the offset from which on the last so many wanted lines come."""
-        view = seen(self._job, self._caller)
+        view = self._view()
         wanted, high, step = self._question.tail, view.end, max(256, 2 * self._question.tail)
         while high > self._question.offset and not view.deleted_by:
             low = max(self._question.offset, high - min(step, STEP_BACK))
@@ -167,12 +181,13 @@ class Reading:
 
     async def _places(self, low: int, high: int) -> AsyncGenerator[int, None]:
         """Yield the offsets of the wanted lines between two offsets."""
-        counting = Reading(self._aggregator, self._job, self._caller, replace(self._question, offset=low, tail=0))
+        counting = Reading(
+            self._aggregator, self._job, self._caller, replace(self._question, offset=low, tail=0, before=high)
+        )
         async for item in counting._until(View(end=high)):
             if isinstance(item, Shown):
                 for number in range(item.start, item.stop):
-                    if item.offset + number < high:
-                        yield item.offset + number
+                    yield item.offset + number
 
 
 def seen(job: Job, caller: Caller) -> View:

@@ -94,6 +94,8 @@ def question(request: logs_pb2.ReadRequest) -> Question:
         raise UsageError(f"no log is at offset {request.offset} of job {request.job_id}")
     if request.head < 0 or request.tail < 0 or (request.head and request.tail):
         raise UsageError(f"head={request.head}, tail={request.tail}: at most one of them, and none below 0")
+    if request.before < 0 or (request.before and request.follow):
+        raise UsageError(f"before={request.before}: not below 0, and not where what comes is followed")
     selection = Selection(
         tasks=frozenset(request.tasks),
         attempts=frozenset(request.attempts),
@@ -105,7 +107,12 @@ def question(request: logs_pb2.ReadRequest) -> Question:
         until_us=_moment(request.until) if request.HasField("until") else None,
     )
     return Question(
-        offset=request.offset, follow=request.follow, selection=selection, head=request.head, tail=request.tail
+        offset=request.offset,
+        follow=request.follow,
+        selection=selection,
+        head=request.head,
+        tail=request.tail,
+        before=request.before,
     )
 
 

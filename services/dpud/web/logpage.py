@@ -6,13 +6,14 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import grpc
 import structlog
 from starlette.responses import StreamingResponse
 
 from dpu_api.v1.job_pb2 import JobState
-from dpu_api.v1.logs_pb2 import LogLevel, ReadRequest
+from dpu_api.v1.logs_pb2 import JobEnd, LogLevel, ReadRequest
 from dpud.web.calls import RETRY, again, answered, found, stream
 from dpud.web.visit import number
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
-    from dpu_api.v1.logs_pb2 import JobEnd, LogBatch, ReadResponse
+    from dpu_api.v1.logs_pb2 import LogBatch, ReadResponse
     from dpud.web.visit import Route, Visit
     from dpud.web.visitors import Services
 
@@ -29,22 +30,53 @@ log = structlog.get_logger(__name__)
 
 #: Lines of a page. A log of millions costs no more.
 LINES = 500
+#: Of a longer line, a page shows the begin.
+LONGEST = 2000
 LEVELS = {"": 0} | {name: LogLevel.Value(f"LOG_LEVEL_{name.upper()}") for name in ("info", "warning", "error")}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """Which lines are shown."""
+    """Which lines are shown: the last, or those behind or in front of an offset."""
 
     text: str = ""
     level: str = ""
     chip: str = ""
+    behind: int | None = None
+    before: int = 0
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Asked:
-        """Return what a query asks for; a level that is none is every level."""
+        """Return what a query asks for; a level that is none is every level. Raises UsageError."""
         level = query.get("level", "")
-        return cls(query.get("text", ""), level if level in LEVELS else "", query.get("chip", ""))
+        return cls(
+            text=query.get("text", ""),
+            level=level if level in LEVELS else "",
+            chip=query.get("chip", ""),
+            behind=number(query.get("behind")) if query.get("behind") else None,
+            before=number(query.get("before")),
+        )
+
+    @property
+    def is_last(self) -> bool:
+        """Whether lines that come belong on this page."""
+        return self.behind is None and not self.before
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether no line is left out."""
+        return not (self.text or self.level or self.chip)
+
+    def query(self, **place: int) -> str:
+        """Return the address of the same lines in another place, without its '?'."""
+        kept = {"text": self.text, "level": self.level, "chip": self.chip}
+        return urlencode({name: value for name, value in kept.items() if value} | place)
+
+    def page(self, job: int) -> ReadRequest:
+        """Return the call for the lines of this page."""
+        if self.behind is not None:
+            return self.request(job, offset=self.behind, head=LINES)
+        return self.request(job, tail=LINES, before=self.before)
 
     def request(self, job: int, **more: Any) -> ReadRequest:
         """Return the call for these lines of a job."""
@@ -65,26 +97,39 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class LogPage:
-    """The end of a log."""
+    """A part of a log."""
 
     lines: list[Line]
-    #: Where to go on.
+    #: Of the first line, and where to go on behind the last.
+    first: int
     offset: int
-    is_open: bool
+    #: More lines may come, and belong here.
+    is_live: bool
+    has_more: bool
     end: str
 
 
-async def last(services: Services, job: int, asked: Asked) -> LogPage:
-    """Return the last lines. Raises grpc.RpcError."""
+async def read_page(services: Services, job: int, asked: Asked) -> LogPage:
+    """Return the lines of a page. Raises grpc.RpcError."""
     lines: list[Line] = []
-    offset, end = 0, None
-    async for answer in _read(services, asked.request(job, tail=LINES)):
+    first, offset, end = asked.behind or 0, asked.behind or 0, JobEnd(open=True)
+    async for answer in _read(services, asked.page(job)):
         offset = answer.offset or offset
         if answer.WhichOneof("item") == "batch":
+            if not lines:
+                # A batch is a run of lines that follow one another.
+                first = answer.offset - len(answer.batch.texts)
             lines += _lines(answer.batch)
         elif answer.WhichOneof("item") == "end":
             end = answer.end
-    return LogPage(lines, offset, is_open=end is None or end.open, end=_end(end))
+    return LogPage(
+        lines,
+        first,
+        offset,
+        is_live=asked.is_last and end.open,
+        has_more=end.cut or (end.open and not asked.is_last),
+        end="" if end.cut else _end(end),
+    )
 
 
 async def events(services: Services, job: int, asked: Asked, offset: int) -> AsyncIterator[str]:
@@ -114,7 +159,7 @@ async def text(services: Services, job: int) -> AsyncIterator[str]:
     """Yield the whole log as text, a piece a batch."""
     async for answer in _read(services, ReadRequest(job_id=job)):
         if answer.WhichOneof("item") == "batch":
-            yield "".join(f"{line.time} [{line.task}] {line.text}\n" for line in _lines(answer.batch))
+            yield "".join(f"{line.time} [{line.task}] {line.text}\n" for line in _lines(answer.batch, longest=None))
 
 
 def _read(services: Services, request: ReadRequest) -> Any:
@@ -122,21 +167,21 @@ def _read(services: Services, request: ReadRequest) -> Any:
     return stub.Read(request)
 
 
-def _lines(batch: LogBatch) -> list[Line]:
+def _lines(batch: LogBatch, longest: int | None = LONGEST) -> list[Line]:
     return [
         Line(
             time=datetime.fromtimestamp(moment / 1e6, UTC).strftime("%H:%M:%S"),
             task=batch.ref.task,
             level=LogLevel.Name(level).removeprefix("LOG_LEVEL_").lower(),  # type: ignore[arg-type]  # a byte is one
-            text=text,
+            text=text if longest is None or len(text) <= longest else text[:longest] + " ... (the file has all of it)",
         )
         for moment, level, text in zip(batch.time_us, batch.levels, batch.texts, strict=True)
     ]
 
 
-def _end(end: JobEnd | None) -> str:
+def _end(end: JobEnd) -> str:
     """Return what a log ends with, for a person."""
-    if end is None or end.open:
+    if end.open:
         return ""
     if end.deleted_by:
         return f"The lines were deleted by {end.deleted_by}"
@@ -145,10 +190,10 @@ def _end(end: JobEnd | None) -> str:
 
 
 async def log_page(visit: Visit) -> Response:
-    """Show the last lines of a job's log, as the query selects them."""
+    """Show lines of a job's log, as the query selects them: the last, unless it says which."""
     asked = Asked.of(visit.asked)
     await answered(found(visit.services, visit.job))
-    page = await last(visit.services, visit.job, asked)
+    page = await read_page(visit.services, visit.job, asked)
     return visit.show("log.html", number=visit.job, asked=asked, page=page)
 
 

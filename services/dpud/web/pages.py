@@ -37,6 +37,5 @@ class Pages:
 
     def event(self, row: Row) -> str:
         """Return a row as a server-sent event: made once, sent to all who look."""
-        content = {"id": row.id, "user": row.user, "sequence": row.sequence, "state": row.state}
-        content["html"] = self._row.render(row=row)
+        content = {"id": row.id, "html": self._row.render(row=row)}
         return f"event: job\ndata: {json.dumps(content)}\n\n"

@@ -29,6 +29,8 @@ KINDS = (
     ("unknown", "unknown"),
 )
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
+#: Of a name that somebody made very long, the page shows the begin.
+LONGEST = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,10 @@ class Row:
     user: str
     project: str
     sequence: str
+    instrument: str
+    date: str
+    filter: str
+    object: str
     selection: str
     state: str
     parts: tuple[Part, ...]
@@ -55,6 +61,8 @@ class Row:
     waited: str
     ran: str
     estimate: str
+    #: Since when it waits or runs, in seconds since 1970; 0: it has ended.
+    since: int
     is_open: bool
     revision: int
 
@@ -72,29 +80,46 @@ class Row:
 def row(job: Job, now: float | None = None) -> Row:
     """Return the row of a job as it stands."""
     moment = time.time() if now is None else now
-    submitted, started, ended = _seconds(job.submitted), _seconds(job.started), _seconds(job.ended)
-    waiting_until = started or ended or moment
+    submitted, started, ended = map(seconds, (job.submitted, job.started, job.ended))
+    options = from_map(job.options)
+    is_open = job.state not in ENDED
     return Row(
         id=job.id,
-        user=job.user,
-        project=job.project,
-        sequence=job.sequence,
-        selection=selection(from_map(job.options)),
+        user=short(job.user),
+        project=short(job.project),
+        sequence=short(job.sequence),
+        instrument=short(said(options.get("instrument"))),
+        date=short(said(options.get("date"))),
+        filter=short(said(options.get("filter"))),
+        object=short(said(options.get("object"))),
+        selection=short(selection(options)),
         state=state_of(job),
         parts=tuple(Part(kind, words, getattr(job.counts, kind)) for kind, words in KINDS),
         submitted=datetime.fromtimestamp(submitted, UTC).strftime("%Y-%m-%d %H:%M:%S"),
-        waited=duration(waiting_until - submitted),
+        waited=duration((started or ended or moment) - submitted),
         ran=duration((ended or moment) - started) if started else "",
         estimate=duration(job.estimate_s),
-        is_open=job.state not in ENDED,
+        since=int(started or submitted) if is_open else 0,
+        is_open=is_open,
         revision=job.revision,
     )
 
 
 def selection(options: Mapping[str, object]) -> str:
     """Return what a job selects, as 'WFI 2000-04-28 #842'."""
-    found = (options.get(name) for name in SELECTED)
-    return " ".join(" ".join(map(str, value)) if isinstance(value, list) else str(value) for value in found if value)
+    return " ".join(said(options[name]) for name in SELECTED if options.get(name))
+
+
+def said(value: object) -> str:
+    """Return the value of an option, as a person writes it."""
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return str(value) if value else ""
+
+
+def short(text: str) -> str:
+    """Return a text that a page can show."""
+    return text if len(text) <= LONGEST else text[:LONGEST] + "..."
 
 
 def duration(seconds: float) -> str:
@@ -118,5 +143,6 @@ def states(names: Iterable[str]) -> list[JobState.ValueType]:
     return [known[name] for name in names if name in known]
 
 
-def _seconds(stamp: Timestamp) -> float:
+def seconds(stamp: Timestamp) -> float:
+    """Return a time in seconds since 1970, 0 where it has not come yet."""
     return stamp.seconds + stamp.nanos / 1e9

@@ -1,66 +1,79 @@
-"""The queue: the jobs of a project, newest first, and each as it changes."""
+"""The queue: the jobs of a project, those that are asked for in the order that is asked for, and each as it changes."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode
 
 from dpu.errors import NotAllowed
 from dpu_api.v1 import scheduler_pb2 as pb
 from dpud.web.calls import DEADLINE_S, RELOAD, RETRY, about, again, answered, stream
 from dpud.web.live import Hub
-from dpud.web.queue import row, states
+from dpud.web.queue import row
+from dpud.web.selection import PAGE_SIZE, SORTED, STATES, Selection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from starlette.responses import Response
 
+    from dpu_api.v1.job_pb2 import Job
     from dpud.web.visit import Route, Visit
     from dpud.web.visitors import Services
 
-PAGE_SIZE = 50
-
 
 async def queue(visit: Visit) -> Response:
-    """Show the jobs, newest first, as the query selects them."""
-    asked, services = visit.asked, visit.services
-    wanted = pb.ListJobsRequest(
-        user=visit.visitor.user if asked.get("user") == "mine" else asked.get("user", ""),
-        states=states(asked.getlist("state")),
-        sequence=asked.get("sequence", ""),
-        page_size=PAGE_SIZE,
-        page_token=asked.get("page", ""),
+    """Show the jobs that the query selects."""
+    chosen, services = Selection.of(visit.asked), visit.services
+    wanted = chosen.wanted(visit.visitor.user)
+    answer, told, workers = await asyncio.gather(
+        answered(services.scheduler.ListJobs(wanted, timeout=DEADLINE_S)),
+        answered(about(services)),
+        _workers(services),
     )
-    answer = await answered(services.scheduler.ListJobs(wanted, timeout=DEADLINE_S))
-    following = {key: value for key, value in asked.multi_items() if key != "page"}
+    jobs, following = _page(chosen, answer)
+    now = time.time()
     return visit.show(
         "queue.html",
-        rows=[row(job) for job in answer.jobs],
-        about=await answered(about(services)),
-        workers=await _workers(services),
-        asked=asked,
-        chosen=set(asked.getlist("state")),
-        # Rows that come in live belong on the first page of everything.
-        live=max((job.revision for job in answer.jobs), default=0) if not asked.get("page") else None,
-        following=urlencode({**following, "page": answer.next_page_token}) if answer.next_page_token else "",
+        chosen=chosen,
+        rows=[row(job, now) for job in jobs],
+        about=told,
+        workers=workers,
+        states=STATES,
+        live=max((job.revision for job in jobs), default=0) if chosen.is_live else None,
+        following=chosen.query(page=following) if following else "",
+        cut=SORTED if chosen.sort and answer.next_page_token else 0,
     )
+
+
+def _page(chosen: Selection, answer: pb.ListJobsResponse) -> tuple[list[Job], str]:
+    """Return the jobs of a page, and what the next page is called; '' on the last."""
+    if not chosen.sort:
+        return list(answer.jobs), answer.next_page_token
+    jobs, first = chosen.ordered(answer.jobs), chosen.first
+    return jobs[first : first + PAGE_SIZE], str(first + PAGE_SIZE) if first + PAGE_SIZE < len(jobs) else ""
 
 
 async def live(visit: Visit) -> Response:
-    """Send the row of each job that changes, as server-sent events."""
-    after, services = visit.number("after"), visit.services
+    """Send the rows of the jobs that are asked for as they change, as server-sent events; of one job, its row."""
+    after, number, services = visit.number("after"), visit.number("job"), visit.services
+    call = about(services)
     # What is said of a project's jobs is for its members.
-    if broken := await again(about(services)):
+    if broken := await again(call):
         return stream(broken)
+    told = await call
+    wanted = Selection.of(visit.asked).wanted(visit.visitor.user)
+    if number:
+        wanted = pb.ListJobsRequest(job_ids=[number], page_size=1)
     hub = visit.hubs.setdefault(visit.visitor.project, Hub(lambda job: visit.pages.event(row(job))))
 
     async def events() -> AsyncIterator[str]:
-        async with hub.listening(services, after) as ear:
-            yield RETRY
+        yield RETRY
+        async with hub.listening(services, wanted, told, after) as ear:
             while (event := await ear.get()) is not None:
                 yield event
-            yield RELOAD
+        yield RELOAD
 
     return stream(events())
 

@@ -2,7 +2,7 @@
 'use strict'
 const PAUSE_MS = 1000
 const job = document.getElementById('job')
-const source = new EventSource(`${document.documentElement.dataset.at}/live?after=${job.dataset.after}`)
+const source = new EventSource(`${document.documentElement.dataset.at}/live?job=${job.dataset.job}&after=${job.dataset.after}`)
 let waiting = false
 
 async function renewed () {

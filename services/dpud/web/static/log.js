@@ -3,6 +3,7 @@
 const MOST = 5000
 const log = document.getElementById('log')
 const end = document.getElementById('end')
+const shown = document.getElementById('shown')
 const query = new URLSearchParams(location.search)
 query.set('offset', log.dataset.offset)
 const source = new EventSource(`${document.documentElement.dataset.at}/jobs/${log.dataset.job}/log/live?${query}`)
@@ -14,11 +15,14 @@ source.addEventListener('lines', event => {
   for (const [time, task, level, text] of JSON.parse(event.data)) {
     const line = document.createElement('span')
     line.className = level
-    line.textContent = `${time} [${task}] ${text}\n`
+    const words = document.createElement('bdi')
+    words.textContent = text
+    line.append(`${time} [${task}] `, words, '\n')
     all.append(line)
   }
   log.append(all)
   while (log.childElementCount > MOST) log.firstElementChild.remove()
+  shown.textContent = `The last ${log.childElementCount} lines${log.dataset.fit}`
   if (atEnd) log.scrollTop = log.scrollHeight
 })
 source.addEventListener('end', event => {
