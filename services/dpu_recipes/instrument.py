@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -194,13 +195,24 @@ def load(extra: Path | None = None) -> Instruments:
 
     Raises InstrumentError, which names file, key and value.
     """
-    from dpu_recipes.instrument_toml import read
-
     folders = [_HERE] if extra is None else [_HERE, extra]
     if extra is not None and not extra.is_dir():
         raise InstrumentError(f"{extra} is no folder of instrument files")
-    found = [read(path) for folder in folders for path in sorted(folder.glob("*.toml"))]
+    found = [_read_once(path) for folder in folders for path in sorted(folder.glob("*.toml"))]
     return Instruments({instrument.name: instrument for instrument in found})
+
+
+def _read_once(path: Path) -> Instrument:
+    """Return what a file describes, read again only where it has changed: every task asks for its instrument."""
+    status = path.stat()
+    return _read(path, status.st_ino, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=128)
+def _read(path: Path, *_status: int) -> Instrument:
+    from dpu_recipes.instrument_toml import read
+
+    return read(path)
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -294,3 +294,10 @@ def test_every_name_of_a_header_value_is_documented() -> None:
 
 def test_the_class_of_a_type_rule_is_documented() -> None:
     assert ", ".join(RAW_CLASSES) in documented()
+
+
+def test_a_file_that_has_changed_is_read_again(tmp_path: Path) -> None:
+    for telescope in ("one", "another"):
+        folder = camera(tmp_path, ("a telescope", telescope))
+        assert load(folder)["TESTCAM"].telescope == telescope
+        assert load(folder)["TESTCAM"] is load(folder)["TESTCAM"]
