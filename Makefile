@@ -105,7 +105,7 @@ lock: .venv/.dev ## Lock the versions anew (asks for uv in .venv)
 	$(BIN)/uv pip compile $(LOCK) --all-extras --group build -o deploy/locks/dev.txt
 	$(BIN)/uv pip compile $(LOCK) --extra services --extra recipes --group build -c deploy/locks/dev.txt -o deploy/locks/run.txt
 	$(BIN)/uv pip compile $(LOCK) $(NO_PROMPT) --extra services --extra postgres --extra s3 --extra tracing -c deploy/locks/dev.txt -o deploy/locks/control.txt
-	$(BIN)/uv pip compile $(LOCK) --extra services --extra postgres --extra s3 --extra tracing --extra recipes -c deploy/locks/dev.txt -o deploy/locks/worker.txt
+	$(BIN)/uv pip compile $(LOCK) --extra services --extra postgres --extra s3 --extra tracing --extra packages --extra recipes -c deploy/locks/dev.txt -o deploy/locks/worker.txt
 	$(BIN)/uv pip compile $(subst pyproject.toml,,$(LOCK)) --group build -c deploy/locks/dev.txt -o deploy/locks/build.txt
 LOCK := -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url pyproject.toml
 

@@ -17,7 +17,7 @@ from dpu.channel import CHUNK
 from dpu.checkout import find_checkout, is_denied, listed, own_ignores, roots_of
 from dpu.errors import BadTree, MissingBlobs
 from dpu.status import from_rpc
-from dpu.tree import LIMITS, Limits, check, check_path, check_sizes, digest_of
+from dpu.tree import LIMITS, LOCK, Limits, check, check_path, check_sizes, digest_of
 from dpu_api.v1.codeship_pb2 import (
     BlobChunk,
     FindMissingRequest,
@@ -77,9 +77,11 @@ def bundle(checkout: Path, *, home: Path | None = None, limits: Limits = LIMITS)
     roots = roots_of(checkout)
     for root in roots:
         _check_root((checkout / root).resolve(), home or Path.home())
-    with listed(checkout, roots) as listing:
+    # Packages are asked for beside the roots.
+    travelling = (*roots, LOCK) if (checkout / LOCK).is_file() else roots
+    with listed(checkout, travelling) as listing:
         paths, left_out = _chosen(listing.paths, checkout)
-        found = _found(checkout, roots, paths)
+        found = _found(checkout, travelling, paths)
         check_sizes([(path, each.size) for path, each in found.items()], limits)
         entries = [each.entry(path) for path, each in sorted(found.items())]
         check(entries, limits)

@@ -179,8 +179,11 @@ def _whole(file: IO[bytes]) -> bytes:
 
 def _walked(checkout: Path, root: str) -> Iterator[str]:
     """Yield the files below a root, less those that a .gitignore on the way names."""
-    above = [checkout / part for part in (".", *map(str, reversed(PurePosixPath(root).parents)), root)]
+    parts = (".", *map(str, reversed(PurePosixPath(root).parents)), root)
+    above = [checkout / part for part in parts if (checkout / part).is_dir()]
     specs = {folder: _spec(folder / ".gitignore") for folder in above}
+    if (checkout / root).is_file() and not _ignored(specs, checkout / root, ""):
+        yield root
     for where, folders, files in os.walk(checkout / root):
         here = Path(where)
         specs.setdefault(here, _spec(here / ".gitignore"))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from dpu_api.v1.codeship_pb2 import TreeEntry
 
 MIB = 1024 * 1024
+#: At the top of a tree: packages that its tasks need beside those of the recipes.
+LOCK = "requirements.lock"
 MODES = (0o644, 0o755)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 Asked: TypeAlias = "tuple[str, str, int | None, str]"
 
 _PACKAGE: Final = __name__.partition(".")[0]
+#: Names the packages that a shipped tree asks for beside those of the recipes.
+LOCK: Final = Path(__file__).parents[1] / "requirements.lock"
 #: Libraries whose version is part of a product.
 LIBRARIES: Final = ("numpy", "scipy", "astropy", "numba", "sep")
 #: Options that say which frames, which the task's inputs say better, and those that are told beside.
@@ -49,7 +51,7 @@ def identity_of(recipe: Recipe, request: Request, spec: TaskSpec, selecting: fro
     settled = {
         "recipe": recipe.name,
         "code": code_digest(type(recipe).__module__),
-        "versions": _versions(),
+        "versions": _versions() | _packages(),
         "parameters": asdict(request.parameters),
         "options": {
             name: value for name, value in request.options.items() if name not in _ELSEWHERE | _OF_A_JOB | selecting
@@ -262,6 +264,11 @@ def _inside(node: ast.stmt) -> Iterator[ast.stmt]:
 @cache
 def _versions() -> dict[str, str]:
     return {"python": ".".join(platform.python_version_tuple()[:2])} | {name: _version(name) for name in LIBRARIES}
+
+
+def _packages() -> dict[str, str]:
+    """Return the digest of what the tree of this code asks for; nothing where it asks for nothing."""
+    return {"packages": hashlib.sha256(LOCK.read_bytes()).hexdigest()} if LOCK.is_file() else {}
 
 
 def _version(library: str) -> str:

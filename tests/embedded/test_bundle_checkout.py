@@ -49,6 +49,18 @@ def test_a_bundle_holds_the_roots_relative_to_what_goes_on_the_path(either):
     assert bundled.digest == digest_of(bundled.tree.entries)
 
 
+def test_a_lock_beside_the_roots_travels_at_the_top(either):
+    folder, committed = either
+    write(folder, {"requirements.lock": "greeting==1.0\n"})
+    assert paths(committed()) == ["awe/__init__.py", "awe/bias.py", "requirements.lock"]
+
+
+def test_a_lock_that_is_ignored_stays(either):
+    folder, committed = either
+    write(folder, {"requirements.lock": "greeting==1.0\n", ".gitignore": "*.lock\n"})
+    assert paths(committed()) == ["awe/__init__.py", "awe/bias.py"]
+
+
 def test_what_git_ignores_stays(either):
     folder, committed = either
     write(

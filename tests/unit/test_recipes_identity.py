@@ -175,3 +175,13 @@ def test_two_processes_agree_on_code_with_a_set(tree):
 def test_a_library_that_is_not_there_has_no_version():
     assert identity._version("surely-there-is-no-such-library") == ""
     assert identity._versions().keys() == {"python", *identity.LIBRARIES}
+
+
+def test_other_packages_of_the_tree_make_another_product(a_whole_night, tmp_path, monkeypatch):
+    lock = tmp_path / "requirements.lock"
+    monkeypatch.setattr(identity, "LOCK", lock)
+    lock.write_text("greeting==1.0\n")
+    assert again(a_whole_night) == ["ReadNoise", "BiasFrame", "HotPixelMap"]
+    assert again(a_whole_night) == []
+    lock.write_text("greeting==2.0\n")
+    assert again(a_whole_night) == ["ReadNoise", "BiasFrame", "HotPixelMap"]

@@ -41,6 +41,13 @@ def test_settings_are_read_from_the_environment(given: dict[str, str]) -> None:
     assert settings.readable == (Path("/opt/tools"), Path("/data"))
 
 
+def test_a_source_of_packages_is_an_index_or_a_folder(given: dict[str, str]) -> None:
+    told = {text: Settings.read(Environment(given | {"DPU_WORKER_PACKAGES": text})).packages for text in ("off", "/w")}
+    assert told == {"off": None, "/w": "/w"}
+    with pytest.raises(BadSetting, match="DPU_WORKER_PACKAGES='pypi': must be an index, as https://pypi.org/simple"):
+        Settings.read(Environment(given | {"DPU_WORKER_PACKAGES": "pypi"}))
+
+
 def test_a_worker_takes_what_the_machine_has_unless_it_is_told(given: dict[str, str]) -> None:
     settings = Settings.read(Environment(given))
     assert settings.slots >= 1

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dpu_api.v1.dispatch_pb2 import TaskLease
     from dpu_api.v1.job_pb2 import TaskSpec
     from dpud.worker.frames import Frames
+    from dpud.worker.packages import Packages
     from dpud.worker.peers import Channels
     from dpud.worker.pool import Pool
     from dpud.worker.quarters import Quarters
@@ -52,6 +53,7 @@ class Bench:
     walls: Walls
     pool: Pool
     trees: Trees
+    packages: Packages
     frames: Frames
     archive: Channels
     spool: Spool

@@ -26,6 +26,7 @@ from dpud.worker.frames import Frames
 from dpud.worker.logship import LogShipper
 from dpud.worker.metrics import WorkerMetrics
 from dpud.worker.next_door import NextDoor
+from dpud.worker.packages import Packages, uv
 from dpud.worker.peers import PATIENCE_S, Channels
 from dpud.worker.pilot import retire
 from dpud.worker.pool import PRELOADED, Policy, Pool
@@ -78,6 +79,9 @@ class Settings:
     #: What one task may write, and what the caches of code and of frames may keep.
     scratch_mib: int = 16 * 1024
     code_cache_mib: int = 1024
+    #: Where packages come from that shipped trees ask for: an index, or a folder of wheels; None: none is installed.
+    packages: str | None = None
+    packages_cache_mib: int = 4096
     frame_cache_mib: int = 16 * 1024
     #: How long running tasks may go on after a stop.
     grace_s: float = 8.0
@@ -112,6 +116,8 @@ class Settings:
             isolation_required=environment.get("DPU_WORKER_ISOLATION", _required, default=False),
             scratch_mib=environment.get("DPU_WORKER_SCRATCH_MIB", _positive, 16 * 1024),
             code_cache_mib=environment.get("DPU_WORKER_CODE_CACHE_MIB", _positive, 1024),
+            packages=environment.get("DPU_WORKER_PACKAGES", _index, None),
+            packages_cache_mib=environment.get("DPU_WORKER_PACKAGES_CACHE_MIB", _positive, 4096),
             frame_cache_mib=environment.get("DPU_WORKER_FRAME_CACHE_MIB", _positive, 16 * 1024),
             grace_s=environment.get("DPU_WORKER_GRACE_S", float, 8.0),
             idle_s=environment.get("DPU_WORKER_IDLE_S", float, 0.0),
@@ -139,6 +145,14 @@ def _folder(text: str) -> Path:
     if not path.is_absolute():
         raise ValueError(f"{text!r} must be a folder's whole path")
     return path
+
+
+def _index(text: str) -> str | None:
+    if text == "off":
+        return None
+    if not text.startswith(("https://", "http://", "/")):
+        raise ValueError("must be an index, as https://pypi.org/simple, a folder of wheels by its whole path, or 'off'")
+    return text
 
 
 def _required(text: str) -> bool:
@@ -169,6 +183,7 @@ async def bench(settings: Settings) -> AsyncIterator[Bench]:
             walls=_walls(settings),
             pool=pool,
             trees=Trees(state / "code", settings.code_cache_mib * MIB, code, settings.patience_s),
+            packages=_packages(settings),
             frames=Frames(
                 state / "frames",
                 settings.frame_cache_mib * MIB,
@@ -192,6 +207,18 @@ async def bench(settings: Settings) -> AsyncIterator[Bench]:
         await archive.close()
         await code.close()
         os.close(lock)
+
+
+def _packages(settings: Settings) -> Packages:
+    """Return what installs packages. Raises BadSetting where there is nothing to install them with."""
+    if settings.packages is not None:
+        try:
+            uv()
+        except FileNotFoundError as error:
+            raise BadSetting(f"DPU_WORKER_PACKAGES={settings.packages!r}: {error}") from error
+    # Below the code, which a runner's container reads too.
+    folder = settings.state / "code" / "packages"
+    return Packages(folder, settings.packages_cache_mib * MIB, settings.packages)
 
 
 def _walls(settings: Settings) -> Walls:

@@ -131,6 +131,9 @@ class TaskRunner:
             if self._tree:
                 bytecode.keep(self._tree, order["bytecode"])
                 sys.path.insert(0, self._tree)
+            if order["packages"]:
+                # Last: they add to what is installed, and take the place of nothing.
+                sys.path.append(order["packages"])
 
     def _work(self, task: dict[str, Any]) -> None:
         registry = importlib.import_module("dpu_recipes.registry")

@@ -99,9 +99,10 @@ class Shift:
         """Have the code, run, and let the code go."""
         lease = self._attempts[0].lease
         async with AsyncExitStack() as held:
-            tree = None
+            tree = packages = None
             if lease.code_digest:
                 tree = await held.enter_async_context(self._bench.trees.holding(lease.code_digest, lease.project))
+                packages = await held.enter_async_context(self._bench.packages.holding(tree))
                 if lease.plan:
                     # The first line of a job says by which code it is done.
                     code = await self._bench.trees.description(lease.code_digest, lease.project)
@@ -109,20 +110,21 @@ class Shift:
             for attempt in [attempt for attempt in self._attempts if attempt.stopping]:
                 await self._finish(attempt, attempt.stopped())
             if self._attempts:
-                await self._in_process(Kind(lease.user, lease.code_digest), tree)
+                await self._in_process(Kind(lease.user, lease.code_digest), tree, packages)
 
-    async def _in_process(self, kind: Kind, tree: Path | None) -> None:
+    async def _in_process(self, kind: Kind, tree: Path | None, packages: Path | None) -> None:
         """Run in a process of the pool."""
         bench = self._bench
         caches = sandbox.caches_of(bench.quarters.caches, kind.user, kind.code_digest)
         process = self._process = await bench.pool.acquire(kind, fresh=self._attempts[0].lease.alone)
         self._unfit = "its task was broken off"
         try:
-            order = self._order(process, tree, caches)
+            order = self._order(process, caches) | {"tree": _path(tree), "packages": _path(packages)}
             if process.tasks == 0:
                 uid = bench.walls.uid_of(kind.user)
                 await bench.quarters.furnish(Belongings(process.home, caches, uid))
-                order["confinement"] = bench.walls.around(kind.user, tree, process.folder, caches)
+                code = [path for path in (tree, packages) if path is not None]
+                order["confinement"] = bench.walls.around(kind.user, code, process.folder, caches)
             now = time.monotonic()
             for attempt in self._attempts:
                 attempt.begun = now
@@ -134,11 +136,10 @@ class Shift:
             self._take_back()
             await bench.pool.release(kind, process, self._unfit)
 
-    def _order(self, process: TaskProcess, tree: Path | None, caches: Path) -> dict[str, Any]:
+    def _order(self, process: TaskProcess, caches: Path) -> dict[str, Any]:
         return {
             "do": "tasks",
-            "tree": None if tree is None else str(tree),
-            "instruments": None if self._bench.instruments is None else str(self._bench.instruments),
+            "instruments": _path(self._bench.instruments),
             "environment": sandbox.task_environment(process.scratch, caches),
             "bytecode": str(caches / "pycache"),
             "limits": self._attempts[0].allowance.limits(),
@@ -280,6 +281,10 @@ class Shift:
         if self._attempts:
             self._attempts[0].begun = attempt.ended
         return len(self._attempts)
+
+
+def _path(place: Path | None) -> str | None:
+    return None if place is None else str(place)
 
 
 async def _cancelled(running: asyncio.Task[bool]) -> None:

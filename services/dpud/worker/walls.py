@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dpud.worker.confinement import Confinement
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from dpud.worker.uids import Uids
@@ -28,11 +29,11 @@ class Walls:
         """Return as whom a user's tasks run. Raises Exhausted when there are too many users."""
         return None if self.uids is None else self.uids.of(user)
 
-    def around(self, user: str, tree: Path | None, home: Path, caches: Path) -> dict[str, Any]:
+    def around(self, user: str, code: Sequence[Path], home: Path, caches: Path) -> dict[str, Any]:
         """Return a new process's confinement, as it travels: its code to read, home and its user's caches to write."""
         return Confinement(
             uid=self.uid_of(user),
-            readable=[*map(str, self.readable), *([] if tree is None else [str(tree)])],
+            readable=[*map(str, (*self.readable, *code))],
             known=list(map(str, self.frames)),
             writable=[str(home), str(caches.parent)],
         ).to_message()
