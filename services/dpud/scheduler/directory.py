@@ -6,7 +6,7 @@ import base64
 import hashlib
 from dataclasses import replace
 from heapq import merge
-from itertools import islice
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 from dpu.errors import NotFound, UsageError
@@ -50,8 +50,9 @@ class Directory:
 
     def changed(self, project: str, user: str, after: int) -> list[Job]:
         """Return the jobs in memory that changed after a revision, in the order of theirs."""
-        found = (job for job in self._state.jobs.values() if job.revision > after and job.project == project)
-        return sorted((job for job in found if user in ("", job.user)), key=lambda job: job.revision)
+        newest_first = (self._state.jobs[number] for number in reversed(self._state.by_revision))
+        since = takewhile(lambda job: job.revision > after, newest_first)
+        return [job for job in since if job.project == project and user in ("", job.user)][::-1]
 
     def totals(self, project: str, since: int, kind: Kind) -> dict[Any, Totals]:
         """Return what a project's jobs came to that ended since a day, by day, owner or sequence, in order."""

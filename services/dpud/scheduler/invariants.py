@@ -18,6 +18,10 @@ def violations(state: State) -> list[str]:
     if list(state.jobs) != sorted(state.jobs):
         return [f"the jobs are not in the order of their numbers: {list(state.jobs)}"]
     lines = [line for job in state.jobs.values() for line in _of_job(state, job)]
+    if [(number, state.jobs[number].revision) for number in state.by_revision] != sorted(
+        ((job.id, job.revision) for job in state.jobs.values()), key=lambda each: each[1]
+    ):
+        lines.append(f"by revision {list(state.by_revision)}, but jobs are {list(state.jobs)}")
     if state.draining - state.cordoned:
         lines.append(f"draining {state.draining}, but cordoned are {state.cordoned}")
     return [*lines, *_of_waiting(state), *_of_leases(state), *_of_outbox(state)]

@@ -316,4 +316,5 @@ def retired(state: State, event: JobsRetired) -> None:
     """Forget ended jobs; the history has them."""
     for number in event.jobs:
         del state.jobs[number]
+        del state.by_revision[number]
         del state.ended[number]

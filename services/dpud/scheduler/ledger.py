@@ -17,6 +17,8 @@ def touch(state: State, job: Job) -> None:
     """Give the job a new revision."""
     state.revision += 1
     job.revision = state.revision
+    state.by_revision[job.id] = None
+    state.by_revision.move_to_end(job.id)
 
 
 def add(state: State, job: Job, tasks: Sequence[Task]) -> None:

@@ -6,6 +6,7 @@ Times are seconds since 1970, UTC.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
@@ -330,6 +331,8 @@ class State:
     """Everything; two states are equal when all that was journaled is."""
 
     jobs: dict[int, Job] = field(default_factory=dict)
+    #: All of them, those that changed last behind the others.
+    by_revision: OrderedDict[int, None] = field(default_factory=OrderedDict)
     next_job: int = 1
     revision: int = 0
     #: By a key of their own.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -142,6 +142,7 @@ def load_state(parts: Iterable[bytes]) -> State:
     jobs = {job.id: job for job in (codec.load(Job, body) for body in bodies)}
     state = State(
         jobs=jobs,
+        by_revision=OrderedDict.fromkeys(sorted(jobs, key=lambda number: jobs[number].revision)),
         next_job=head.next_job,
         revision=head.revision,
         requests={(asked.project, asked.user, asked.request_id): asked.request for asked in head.requests},
