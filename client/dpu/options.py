@@ -165,7 +165,7 @@ def _parameters(sequence: pb.Sequence, name: str, value: object) -> dict[str, Pl
     for key in map(str, value):
         if key not in known:
             raise UnknownOption(
-                f"{sequence.name} has no process parameter {key!r}{nearest(key, list(known))}; it knows {listed(known)}"
+                f"{sequence.name} has no process parameter {key!r}{_meant(key, list(known))}; it knows {listed(known)}"
             )
     return {str(key): parameter(str(key), item, known[str(key)]) for key, item in value.items()}
 
@@ -254,6 +254,13 @@ def _version(name: str, value: object) -> str:
     if isinstance(value, str) and value:
         return value
     raise BadOption(f"{name}={value!r}: must be the name of a version (`awe version list`)")
+
+
+def _meant(key: str, known: Sequence[str]) -> str:
+    """Return which process parameter was meant, as `nearest` does; its last name alone tells as well."""
+    leaf = key.rpartition(".")[2]
+    whole = [name for name in known if name.rpartition(".")[2] == leaf.upper()]
+    return f" (did you mean {whole[0]!r}?)" if whole else nearest(key, known)
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

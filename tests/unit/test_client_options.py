@@ -101,9 +101,12 @@ def test_an_unknown_option_that_is_near_to_none_gets_all():
         check(BIAS, GIVEN | {"zzz": 1})
 
 
-def test_an_unknown_process_parameter_gets_the_nearest_name():
-    with pytest.raises(UnknownOption, match=rf"process parameter 'BiasFrame.SIGMA_CLIP' \(did you mean '{SIGMA}'\?\)"):
-        check(BIAS, GIVEN | {"p": {"BiasFrame.SIGMA_CLIP": 5.0}})
+@pytest.mark.parametrize(
+    "name", ["BiasFrame.SIGMA_CLIP", "SIGMA_CLIP", "sigma_clip", "Bias.process_params.SIGMA_CLIPP"]
+)
+def test_an_unknown_process_parameter_gets_the_nearest_name(name):
+    with pytest.raises(UnknownOption, match=rf"process parameter '{name}' \(did you mean '{SIGMA}'\?\)"):
+        check(BIAS, GIVEN | {"p": {name: 5.0}})
 
 
 @pytest.mark.parametrize(

@@ -477,8 +477,11 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"biases": 0}, "0 biases, 0 dome flats, 0 twilight flats and 0 science exposures: at least one is needed"),
-        ({"biases": -1, "domes": 3}, "-1 biases, 3 dome flats, 0 twilight flats and 0 science"),
+        (
+            {"biases": 0},
+            "0 biases, 0 dome flats, 0 twilight flats, 0 science exposures and 0 of standards: at least one is needed",
+        ),
+        ({"biases": -1, "domes": 3}, "-1 biases, 3 dome flats, 0 twilight flats, 0 science"),
         ({"scale": 0.01}, "scale 0.01 is not in 0 ... 1 or leaves less than 64 pixels on a side"),
         ({"scale": 2.0}, "scale 2 is not in 0 ... 1"),
         ({"scale": float("nan")}, "scale nan is not in 0 ... 1"),
@@ -524,7 +527,7 @@ def test_the_command_says_where_the_night_is(tmp_path: Path, capsys: pytest.Capt
         (["--night", "28 April"], "simulate: '28 April' is not a night: write it as 'CCYY-MM-DD', e.g. '2000-04-28'\n"),
         (
             ["--biases", "0"],
-            "simulate: 0 biases, 0 dome flats, 0 twilight flats and 0 science exposures: at least one is needed\n",
+            "simulate: 0 biases, 0 dome flats, 0 twilight flats, 0 science exposures and 0 of standards: at least one is needed\n",
         ),
     ],
 )

@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     counted = [(night.biases, "RawBiasFrame"), (night.domes, "RawDomeFlatFrame")]
     counted += [(night.twilights, "RawTwilightFlatFrame")] if night.twilights else []
     counted += [(night.sciences, "RawScienceFrame")] if night.sciences else []
+    counted += [(night.standards, "RawStandardFrame")] if night.standards else []
     *first, last = [f"{count} {name}" for count, name in counted]
     frames = f"{', '.join(first)} and {last}"
     where = f"in {asked.folder}/raw, the truth in {asked.folder}/truth"
@@ -55,6 +56,7 @@ def _night(asked: argparse.Namespace) -> Night:
         twilights=asked.twilights,
         dawn=asked.dawn,
         sciences=asked.sciences,
+        standards=asked.standards,
         sky=asked.sky,
         fringes=asked.fringes,
         flaw=asked.flaw,
@@ -79,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--twilights", type=int, default=0, help="how many twilight flats (default: %(default)s)")
     parser.add_argument("--dawn", action="store_true", help="of a sky that grows brighter")
     parser.add_argument("--sciences", type=int, default=0, help="how many science exposures (default: %(default)s)")
+    parser.add_argument("--standards", type=int, default=0, help="how many of a standard field (default: %(default)s)")
     parser.add_argument("--sky", type=float, default=SKY, metavar="ADU", help="its light (default: %(default)s)")
     parser.add_argument("--fringes", type=float, default=0.0, help="their rms, part of the sky (default: none)")
     parser.add_argument("--flaw", default="", help=f"what went wrong with them: {', '.join(FLAWS)}")

@@ -38,8 +38,8 @@ def of_exposure(instrument: Instrument, exposure: Exposure, extensions: int) -> 
         "extensions": extensions,
     }
     cards: dict[str, Any] = {"ORIGIN": "simulated", "TELESCOP": instrument.telescope, "OBJECT": exposure.object}
-    if exposure.science:
-        said |= dict(zip(("ra", "dec"), exposure.header_pointing, strict=True))
+    if exposure.science or exposure.standard:
+        said |= {"airmass": exposure.airmass, **dict(zip(("ra", "dec"), exposure.header_pointing, strict=True))}
     cards.update(_under_keys(instrument, said))
     if exposure.mode and instrument.modes:
         cards[instrument.modes[0]] = exposure.mode

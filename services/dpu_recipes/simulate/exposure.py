@@ -63,6 +63,8 @@ class Exposure:
     #: Where the axis of the telescope points to, and where its header says so: right ascension, declination, degrees.
     pointing: tuple[float, float] = (0.0, 0.0)
     header_pointing: tuple[float, float] = (0.0, 0.0)
+    #: Through how much air it looks.
+    airmass: float = 1.0
     #: Of the read-out, by the first keyword in which the instrument has one; '' is its own.
     mode: str = ""
 
@@ -75,6 +77,11 @@ class Exposure:
     def science(self) -> bool:
         """Return whether it looks at the night's field."""
         return self.frame_class == "RawScienceFrame"
+
+    @property
+    def standard(self) -> bool:
+        """Return whether it looks at standard stars."""
+        return self.frame_class == "RawStandardFrame"
 
     def at(self, date_obs: datetime) -> Self:
         """Return the same exposure at another time."""

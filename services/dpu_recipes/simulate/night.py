@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dpu_recipes.night import midnight_of
-from dpu_recipes.simulate import draw, field, optics, scene, stars, tracks
+from dpu_recipes.simulate import draw, field, optics, scene, standards, stars, tracks
 from dpu_recipes.simulate.detector import Layout
 from dpu_recipes.simulate.exposure import READ_OUT, Exposure
 from dpu_recipes.simulate.flaw import FLAWS, spoiled
@@ -88,6 +88,7 @@ class Night:
     #: Whether twilight falls (its flats grow dimmer) or rises.
     dawn: bool = False
     sciences: int = 0
+    standards: int = 0
     #: Of a science exposure: the light of the sky, ADU, and the rms of its fringes, part of it.
     sky: float = SKY
     fringes: float = 0.0
@@ -99,11 +100,11 @@ class Night:
 
     def __post_init__(self) -> None:
         """Refuse a night without exposures, chips or pixels."""
-        numbers = (self.biases, self.domes, self.twilights, self.sciences)
+        numbers = (self.biases, self.domes, self.twilights, self.sciences, self.standards)
         if min(numbers) < 0 or not any(numbers):
             raise BadNight(
-                f"{self.biases} biases, {self.domes} dome flats, {self.twilights} twilight flats and "
-                f"{self.sciences} science exposures: at least one is needed"
+                f"{self.biases} biases, {self.domes} dome flats, {self.twilights} twilight flats, "
+                f"{self.sciences} science exposures and {self.standards} of standards: at least one is needed"
             )
         self._check_light()
         if not self.chips:
@@ -140,13 +141,13 @@ class Night:
         return Layout(rows=rows, columns=columns, strips=self.instrument.strips)
 
     def exposures(self) -> list[Exposure]:
-        """Return the exposures in order: biases, dome flats, twilight flats, science exposures."""
+        """Return the exposures in order: biases, dome flats, twilight flats, standards, science exposures."""
         midnight = midnight_of(self.date, self.instrument.longitude_deg).replace(microsecond=0)
         clock = midnight - AFTERNOON
-        planned = [*self._biases(), *self._domes(), *self._twilights(), *self._sciences()]
+        planned = [*self._biases(), *self._domes(), *self._twilights(), *self._standards(), *self._sciences()]
         exposures = []
         for exposure in spoiled(planned, self.flaw):
-            if exposure.science:
+            if exposure.science or exposure.standard:
                 clock = max(clock, midnight - EVENING)
             exposures.append(exposure.at(clock))
             clock += timedelta(seconds=exposure.exptime + READ_OUT + 3.141)
@@ -154,7 +155,7 @@ class Night:
 
     def detector(self, chip: str) -> Detector:
         """Return one of its CCDs, with everything about it."""
-        lit = self.domes or self.twilights or self.sciences
+        lit = self.domes or self.twilights or self.sciences or self.standards
         place = self.instrument.chip(chip)
         shading = illumination(self.instrument, place, self.layout) if lit else None
         drawn = draw.detector(chip, self.layout, self.biases or REFERENCE_BIASES, shading, self.generator(chip, 0))
@@ -162,10 +163,17 @@ class Night:
 
     def field(self) -> Field:
         """Return what is on the sky where science exposures look."""
+        return self._drawn_field(FIELD, 2)
+
+    def standard_field(self) -> Field:
+        """Return what is on the sky where standards are, as it is above the atmosphere."""
+        return standards.added(self._drawn_field(standards.CENTRE, 5))
+
+    def _drawn_field(self, centre: tuple[float, float], stream: int) -> Field:
         up, across = mosaic(self.instrument)
         margin = 8 * DITHER
         size = (up * (self.layout.rows + GAP) + margin, across * (self.layout.columns + GAP) + margin)
-        return field.drawn(FIELD, size, self._pixel_deg, self._sky_generator(2))
+        return field.drawn(centre, size, self._pixel_deg, self._sky_generator(stream))
 
     def optics(self, chip: str) -> Optics:
         """Return how the sky is mapped onto one CCD."""
@@ -183,11 +191,14 @@ class Night:
     def scenes(self, chip: str, exposures: Sequence[Exposure]) -> Iterator[Scene]:
         """Yield the sources in one CCD of each of the night's exposures."""
         sky = self.field() if self.sciences else None
+        calm = self.standard_field() if self.standards else None
         through = self.optics(chip)
         for number, exposure in enumerate(exposures):
             if exposure.frame_class == "RawTwilightFlatFrame":
                 generator = self.generator(chip, 0, 0)
                 yield Scene(stars=stars.seen(self.layout, exposure.exptime, exposure.dither, generator))
+            elif exposure.standard and calm is not None:
+                yield scene.seen(standards.dimmed(calm, exposure.airmass), through, self.layout, exposure, EMPTY.tracks)
             elif exposure.science and sky is not None:
                 noise = float(np.sqrt(self.sky / np.mean(draw.GAIN)))
                 trails = tracks.thrown(through.reach, through.axis, noise, self._sky_generator(4, number))
@@ -261,25 +272,46 @@ class Night:
         """Yield exposures of the field, each a little off the last, of a sky and of fringes that change."""
         telescope = self._sky_generator(1)
         for _ in range(self.sciences):
-            y, x = telescope.normal(0, DITHER, 2)
-            # The image moves down where the telescope moves north, and to the left where it moves west.
-            offset = field.deprojected(np.array(x * self._pixel_deg), np.array(-y * self._pixel_deg), FIELD)
-            pointing = (float(offset[0]), float(offset[1]))
-            error = telescope.normal(0, POINTING_ERROR / 3600, 2)
-            yield Exposure(
+            pointed = self._pointed(telescope, FIELD)
+            yield replace(
+                pointed,
                 frame_class="RawScienceFrame",
                 object="FIELD_1",
-                filter=self.filter,
                 exptime=SCIENCE_SECONDS,
                 light=float(self.sky * telescope.uniform(1 - SKY_CHANGE, 1 + SKY_CHANGE)),
                 fringes=float(self.fringes * telescope.uniform(1 - FRINGE_CHANGE, 1 + FRINGE_CHANGE)),
-                dither=(float(y), float(x)),
-                pointing=pointing,
-                header_pointing=(
-                    pointing[0] + float(error[0]) / float(np.cos(np.radians(pointing[1]))),
-                    pointing[1] + float(error[1]),
-                ),
             )
+
+    def _standards(self) -> Iterator[Exposure]:
+        """Yield exposures of the standard field, each through more air than the one before."""
+        telescope = self._sky_generator(6)
+        for airmass in np.linspace(*standards.AIRMASSES, self.standards):
+            yield replace(
+                self._pointed(telescope, standards.CENTRE),
+                frame_class="RawStandardFrame",
+                object=standards.NAME,
+                exptime=standards.SECONDS,
+                light=self.sky * standards.SECONDS / SCIENCE_SECONDS,
+                airmass=float(airmass),
+            )
+
+    def _pointed(self, telescope: np.random.Generator, centre: tuple[float, float]) -> Exposure:
+        """Return an exposure a little off a place on the sky; its header is a little off that."""
+        y, x = telescope.normal(0, DITHER, 2)
+        # The image moves down where the telescope moves north, and to the left where it moves west.
+        offset = field.deprojected(np.array(x * self._pixel_deg), np.array(-y * self._pixel_deg), centre)
+        pointing = (float(offset[0]), float(offset[1]))
+        error = telescope.normal(0, POINTING_ERROR / 3600, 2)
+        return Exposure(
+            frame_class="RawScienceFrame",
+            filter=self.filter,
+            dither=(float(y), float(x)),
+            pointing=pointing,
+            header_pointing=(
+                pointing[0] + float(error[0]) / float(np.cos(np.radians(pointing[1]))),
+                pointing[1] + float(error[1]),
+            ),
+        )
 
 
 def illumination(instrument: Instrument, chip: Chip, layout: Layout) -> Image:

@@ -35,6 +35,8 @@ _PLACES = ("dither", "pointing", "header_pointing")
 #: What a scene is made of.
 _SOURCES = {"stars": Stars, "galaxies": Galaxies, "tracks": Tracks}
 _SKY = "sky.npz"
+#: Of the standard field, as above the atmosphere.
+STANDARDS = "standards.npz"
 _ARRAYS = ("row_pattern", "column_pattern", "surface", "hot", "flat")
 
 
@@ -107,7 +109,14 @@ class Truth:
 
     def field(self) -> Field:
         """Return what is on the sky where science exposures look. Raises FileNotFoundError for a night without them."""
-        with np.load(self.folder / "truth" / _SKY) as arrays:
+        return self._field(_SKY)
+
+    def standard_field(self) -> Field:
+        """Return the standard field, Landolt's stars last, as it is above the atmosphere. Raises FileNotFoundError."""
+        return self._field(STANDARDS)
+
+    def _field(self, name: str) -> Field:
+        with np.load(self.folder / "truth" / name) as arrays:
             return Field(**{item.name: arrays[item.name] for item in fields(Field)})
 
     def _arrays(self, chip: str) -> Path:
@@ -142,9 +151,9 @@ def _joined(name: str, groups: Sequence[Any]) -> Iterator[tuple[str, NDArray[Any
         yield f"{name}_{item.name}", np.concatenate([getattr(group, item.name) for group in groups])
 
 
-def write_field(folder: Path, field: Field) -> None:
-    """Write what is on the sky to `folder`/truth."""
-    np.savez_compressed(folder / "truth" / _SKY, allow_pickle=False, **asdict(field))
+def write_field(folder: Path, field: Field, name: str = _SKY) -> None:
+    """Write what is on the sky to a file in `folder`/truth."""
+    np.savez_compressed(folder / "truth" / name, allow_pickle=False, **asdict(field))
 
 
 def write_night(truth: Truth) -> None:

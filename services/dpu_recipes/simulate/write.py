@@ -61,6 +61,8 @@ def _fill(night: Night, folder: Path) -> None:
     chips = {chip: _write_chip(night, chip, list(zip(files, exposures, strict=True)), folder) for chip in night.chips}
     if night.sciences:
         truth.write_field(folder, night.field())
+    if night.standards:
+        truth.write_field(folder, night.standard_field(), truth.STANDARDS)
     truth.write_night(
         Truth(
             folder=folder,
@@ -92,7 +94,7 @@ def _header(night: Night, chip: str, exposure: Exposure, optics: Optics) -> fits
     """Return the header of one CCD's unit: of a camera with one CCD, the exposure's cards too."""
     header = cards.of_exposure(night.instrument, exposure, 0) if _is_single(night) else fits.Header()
     header.update(cards.of_chip(night.instrument, night.instrument.chip(chip), night.layout))
-    if exposure.science:
+    if exposure.science or exposure.standard:
         header.update(cards.of_sky(exposure, optics, night.layout))
     return header
 
