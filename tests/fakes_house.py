@@ -1,5 +1,6 @@
 """A scheduler on a Unix socket, people and workers by script, archive and logs on record."""
 
+import asyncio
 import uuid
 from contextlib import asynccontextmanager
 
@@ -127,20 +128,30 @@ class Worker:
         )
         self.session = (await self.stub.RegisterWorker(request)).session
 
-    def work(self, *, ended=(), held=(), room=0, wait=5.0, draining=False):
+    def work(self, **words):
+        return self.stub.Work(self.words(**words))
+
+    def words(self, *, ended=(), held=(), room=0, wait=5.0, draining=False):
         self.calls += 1
-        return self.stub.Work(
-            dispatch_pb2.WorkRequest(
-                session=self.session,
-                call=self.calls,
-                ended=ended,
-                held=[dispatch_pb2.HeldLease(ref=lease.ref, token=lease.token, started=True) for lease in held],
-                room=room,
-                memory_mib=8_000,
-                wait=Duration(nanos=int(wait % 1 * 1e9), seconds=int(wait)),
-                draining=draining,
-            )
+        return dispatch_pb2.WorkRequest(
+            session=self.session,
+            call=self.calls,
+            ended=ended,
+            held=[dispatch_pb2.HeldLease(ref=lease.ref, token=lease.token, started=True) for lease in held],
+            room=room,
+            memory_mib=8_000,
+            wait=Duration(nanos=int(wait % 1 * 1e9), seconds=int(wait)),
+            draining=draining,
         )
+
+    @asynccontextmanager
+    async def attending(self):
+        """Open a stream, and end it."""
+        call = self.stub.Attend()
+        try:
+            yield Attending(self, call)
+        finally:
+            call.cancel()
 
     async def plan(self, lease, *labels):
         async def messages():
@@ -149,6 +160,27 @@ class Worker:
                 yield dispatch_pb2.ReportPlanRequest(tasks=[job_pb2.TaskSpec(label=label, inputs=["f1"])])
 
         await self.stub.ReportPlan(messages())
+
+
+class Attending:
+    """A worker's stream."""
+
+    def __init__(self, worker, call):
+        self._worker = worker
+        self.call = call
+        self.heard = 0
+
+    async def say(self, **words):
+        await self.call.write(dispatch_pb2.AttendRequest(work=self._worker.words(**words), heard=self.heard))
+
+    async def hear(self):
+        """Return what is said next; None at the end."""
+        message = await asyncio.wait_for(self.call.read(), 60)
+        if not isinstance(message, dispatch_pb2.AttendResponse):
+            return None
+        assert message.number == self.heard + 1
+        self.heard = message.number
+        return message.answer
 
 
 BIAS = catalogue_pb2.Sequence(

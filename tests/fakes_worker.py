@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import grpc
 import psutil
 import zstandard
 
@@ -62,6 +63,9 @@ async def until(condition: Callable[[], Any], what: str, seconds: float = WAIT_S
     return value
 
 
+HEARTBEAT_S = 0.5
+
+
 class Scheduler(dispatch_pb2_grpc.DispatchServiceServicer):
     """Hands out the leases that a test puts in, and keeps what comes back."""
 
@@ -75,10 +79,21 @@ class Scheduler(dispatch_pb2_grpc.DispatchServiceServicer):
         self.cancel: list[job_pb2.TaskRef] = []
         self.stale: list[job_pb2.TaskRef] = []
         self.calls: list[dispatch_pb2.WorkRequest] = []
-        self.away = False
         self.refused = 0
+        #: Whether it is of a release that knows calls alone.
+        self.is_old = False
+        self._away = False
         self._changed = asyncio.Condition()
         self._newest = 0
+
+    @property
+    def away(self) -> bool:
+        return self._away
+
+    @away.setter
+    def away(self, away: bool) -> None:
+        self._away = away
+        self._wake()
 
     def give(self, *leases: dispatch_pb2.TaskLease) -> None:
         self.queue += leases
@@ -101,7 +116,7 @@ class Scheduler(dispatch_pb2_grpc.DispatchServiceServicer):
         self.registered.append(request)
         self.session = f"session-{len(self.registered)}"
         answer = dispatch_pb2.RegisterWorkerResponse(session=self.session)
-        answer.heartbeat.FromMilliseconds(500)
+        answer.heartbeat.FromMilliseconds(round(1000 * HEARTBEAT_S))
         answer.lease_term.FromMilliseconds(1500)
         return answer
 
@@ -110,15 +125,50 @@ class Scheduler(dispatch_pb2_grpc.DispatchServiceServicer):
             self.refused += 1
             raise Unreachable("the scheduler is away")
 
-    async def Work(self, request: Any, context: Any) -> dispatch_pb2.WorkResponse:
+    async def Attend(self, requests: Any, context: Any) -> AsyncIterator[dispatch_pb2.AttendResponse]:
+        if self.is_old:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        stream = _Stream(self)
+        listening = asyncio.create_task(stream.listen(requests))
+        try:
+            number = 0
+            while not listening.done():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(HEARTBEAT_S), self._changed:
+                        await self._changed.wait_for(lambda: listening.done() or self.away or stream.has_news())
+                self._refuse_when_away()
+                number += 1
+                yield dispatch_pb2.AttendResponse(answer=stream.news(), number=number)
+            listening.result()
+        finally:
+            listening.cancel()
+
+    def take(self, request: dispatch_pb2.WorkRequest) -> dispatch_pb2.WorkResponse:
         self._refuse_when_away()
         if request.session != self.session:
             raise UnknownSession
         self.calls.append(request)
         self._newest = request.call
         for report in request.ended:
-            self.reports[key_of(report.ref)] = report
-        answer = dispatch_pb2.WorkResponse(acknowledged=[report.ref for report in request.ended])
+            if report.HasField("plan"):
+                self.plans[key_of(report.ref)] = list(report.plan.tasks)
+            else:
+                self.reports[key_of(report.ref)] = report
+        return dispatch_pb2.WorkResponse(acknowledged=[report.ref for report in request.ended])
+
+    def add_news(self, answer: dispatch_pb2.WorkResponse, room: int) -> None:
+        answer.leases.extend(self.queue[:room])
+        del self.queue[:room]
+        answer.cancel.extend(self.cancel)
+        answer.stale.extend(self.stale)
+        self.cancel, self.stale = [], []
+
+    async def woken(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def Work(self, request: Any, context: Any) -> dispatch_pb2.WorkResponse:
+        answer = self.take(request)
         if not request.ended:
             async with self._changed:
                 self._changed.notify_all()
@@ -127,12 +177,7 @@ class Scheduler(dispatch_pb2_grpc.DispatchServiceServicer):
                         await self._changed.wait_for(lambda: self._has_news(request))
                 except TimeoutError:
                     pass
-        count = 0 if request.draining else request.room
-        answer.leases.extend(self.queue[:count])
-        del self.queue[:count]
-        answer.cancel.extend(self.cancel)
-        answer.stale.extend(self.stale)
-        self.cancel, self.stale = [], []
+        self.add_news(answer, 0 if request.draining else request.room)
         return answer
 
     def _has_news(self, request: Any) -> bool:
@@ -150,6 +195,36 @@ class Scheduler(dispatch_pb2_grpc.DispatchServiceServicer):
             raise self.plan_error
         self.plans[key_of(first.report.ref)] = tasks
         return dispatch_pb2.ReportPlanResponse()
+
+
+class _Stream:
+    """What a worker said on its stream and was not answered yet."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._answer = dispatch_pb2.WorkResponse()
+        self._room = 0
+
+    async def listen(self, requests: AsyncIterator[dispatch_pb2.AttendRequest]) -> None:
+        try:
+            async for request in requests:
+                self._answer.MergeFrom(self._scheduler.take(request.work))
+                self._room = 0 if request.work.draining else request.work.room
+                await self._scheduler.woken()
+        finally:
+            await self._scheduler.woken()
+
+    def has_news(self) -> bool:
+        scheduler = self._scheduler
+        return bool(
+            self._answer.acknowledged or (scheduler.queue and self._room) or scheduler.cancel or scheduler.stale
+        )
+
+    def news(self) -> dispatch_pb2.WorkResponse:
+        answer, self._answer = self._answer, dispatch_pb2.WorkResponse()
+        self._scheduler.add_news(answer, self._room)
+        self._room -= len(answer.leases)
+        return answer
 
 
 class Logs(logs_pb2_grpc.LogServiceServicer):

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
+from google.protobuf.duration_pb2 import Duration
 
 from dpu import local
 from dpu.bundle import bundle, ship
@@ -33,7 +34,7 @@ from dpu.processor import Processor
 from dpu.report import Reporter
 from dpu_api.v1.catalogue_pb2 import Sequence, Stage
 from dpu_api.v1.job_pb2 import JobState, TaskSpec
-from dpu_api.v1.scheduler_pb2 import SubmitJobRequest, WaitJobRequest
+from dpu_api.v1.scheduler_pb2 import SubmitJobRequest
 from tests.benchmarks.figure import Figure
 
 if TYPE_CHECKING:
@@ -135,13 +136,9 @@ class _Bench:
             sequence=Sequence(name=recipe, stages=[Stage(recipe=recipe, seconds=0.1, memory_mib=256)]),
             code_digest=self.digest,
             tasks=[TaskSpec(label=f"ccd{number}") for number in range(tasks)],
+            wait=Duration(seconds=60),
         )
-        job = self.link.ask(lambda services: services.scheduler.SubmitJob, request).job
-        # No revision is so high: the answer comes at the end.
-        wait = WaitJobRequest(job_id=job.id, after_revision=2**62)
-        wait.timeout.FromSeconds(30)
-        while job.state < JobState.JOB_STATE_FINISHED:
-            job = self.link.ask(lambda services: services.scheduler.WaitJob, wait, deadline=60).job
+        job = self.link.ask(lambda services: services.scheduler.SubmitJob, request, deadline=90).job
         if job.state != JobState.JOB_STATE_FINISHED or job.counts.normal != max(1, tasks):
             raise RuntimeError(f"the benchmark's job did not end well: {job}")
 

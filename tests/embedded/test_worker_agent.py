@@ -191,7 +191,27 @@ async def test_a_plan_is_reported_with_its_tasks(rig: Rig) -> None:
     assert rig.scheduler.reports == {}
 
 
+async def test_with_a_scheduler_that_knows_no_streams_a_worker_works_by_calls(rig: Rig) -> None:
+    await by_calls(rig)
+    digest = rig.ship(RECIPES)
+    plan = rig.lease("Split", digest, plan=True, spec=None, options={"chips": ["ccd50", "ccd51"]})
+    rig.scheduler.give(plan)
+    told = await until(lambda: rig.scheduler.plans.get(key_of(plan.ref)), "the plan")
+    assert [spec.label for spec in told] == ["ccd50", "ccd51"]
+    for _ in range(3):
+        report = await rig.done(rig.lease("Greet", digest, options={"instrument": "WFI"}))
+        assert not report.HasField("failure")
+
+
+async def by_calls(rig: Rig) -> None:
+    """Have the scheduler become one of the release before."""
+    rig.scheduler.is_old = rig.scheduler.away = True
+    await until(lambda: rig.scheduler.refused, "a stream that breaks")
+    rig.scheduler.away = False
+
+
 async def test_a_plan_that_is_refused_is_reported_as_failed(rig: Rig) -> None:
+    await by_calls(rig)
     rig.scheduler.plan_error = UsageError("a plan of 3 tasks is too long")
     lease = rig.lease("Split", rig.ship(RECIPES), plan=True, spec=None, options={"chips": ["a", "b", "c"]})
     report = await rig.done(lease)

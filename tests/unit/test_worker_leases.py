@@ -68,28 +68,27 @@ def test_the_memory_of_a_lease_without_limit_is_that_of_its_plan() -> None:
     assert leases.demand().memory_mib == 750
 
 
-def test_a_report_is_told_once_until_its_call_is_answered() -> None:
+def test_a_report_is_told_once_until_it_is_acknowledged() -> None:
     leases = Leases(slots=1, memory_mib=1000)
     leases.take([lease(1)])
     leases.start()
     leases.end(report(lease(1)))
-    assert leases.untold
     first = leases.demand()
     assert first.ended == [report(lease(1))]
     assert first.held == []
     assert leases.demand().ended == []
-    assert not leases.untold
-    leases.answered(first, [lease(1).ref])
+    assert not leases.done
+    leases.acknowledged([lease(1).ref])
     assert leases.done
 
 
-def test_a_report_whose_call_failed_or_was_not_acknowledged_is_told_again() -> None:
+def test_a_report_that_may_not_have_been_heard_is_told_again() -> None:
     leases = Leases(slots=1, memory_mib=1000)
     leases.take([lease(1)])
     leases.end(report(lease(1)))
-    leases.failed(leases.demand())
     assert leases.demand().ended == [report(lease(1))]
-    leases.answered(leases.demand(), [])
+    leases.retell()
+    assert leases.demand().ended == [report(lease(1))]
     assert not leases.done
 
 
@@ -118,19 +117,7 @@ def test_what_waits_can_be_handed_back() -> None:
     assert (len(leases.running), leases.waiting, leases.dry) == (1, [], False)
 
 
-def test_a_worker_is_brisk_while_a_short_task_runs() -> None:
-    leases = Leases(2, 4096)
-    leases.take([lease(1), lease(2)])
-    (first,) = leases.start()
-    assert not leases.brisk
-    leases.end(report(first, run_s=0.01))
-    leases.freed(first)
-    assert not leases.brisk
-    leases.start()
-    assert leases.brisk
-
-
-def test_only_a_call_that_renews_names_what_is_held() -> None:
+def test_only_what_renews_names_what_is_held() -> None:
     leases = Leases(2, 4096)
     leases.take([lease(1), lease(2), lease(3)])
     leases.start()

@@ -87,7 +87,7 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {
             "SetAllowance": _OPERATORS,
         },
     ),
-    **_permit("DispatchService", dict.fromkeys(("RegisterWorker", "Work", "ReportPlan"), _WORKERS)),
+    **_permit("DispatchService", dict.fromkeys(("RegisterWorker", "Attend", "Work", "ReportPlan"), _WORKERS)),
     **_permit(
         "LogService",
         {

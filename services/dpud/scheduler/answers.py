@@ -17,13 +17,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to one Work call."""
+    """What is said at once."""
 
     leases: tuple[TaskLeased, ...] = ()
     cancel: tuple[Ref, ...] = ()
     stale: tuple[Ref, ...] = ()
     acknowledged: tuple[Ref, ...] = ()
     drain: bool = False
+
+    def followed_by(self, later: Answer) -> Answer:
+        """Return both as one; what is to be stopped is as the later one says."""
+        return Answer(
+            leases=self.leases + later.leases,
+            cancel=later.cancel,
+            stale=tuple(dict.fromkeys(self.stale + later.stale)),
+            acknowledged=tuple(dict.fromkeys(self.acknowledged + later.acknowledged)),
+            drain=later.drain,
+        )
 
     def has_news(self, told: frozenset[Ref], *, claimed: bool = False) -> bool:
         """Return whether it says something beyond the cancels that the worker was told before.

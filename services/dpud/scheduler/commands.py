@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
+
+from dpud.scheduler.model import Failure, FailureCategory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dpud.scheduler.catalogue import Sequence
-    from dpud.scheduler.model import Allowance, Failure, Job, Limits, Party, Ref, TaskPlan
+    from dpud.scheduler.model import Allowance, Job, Limits, Party, Ref, TaskPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +146,10 @@ class Plan:
     tasks: tuple[TaskPlan, ...]
     deposit: str = ""
 
+    def refused(self, why: str) -> Report:
+        """Return the end of its task when the tasks are not taken."""
+        return replace(self.report, failure=Failure(FailureCategory.RECIPE, why))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renew:
@@ -164,6 +170,21 @@ class Claim:
     memory_mib: int
     #: Makes the fencing tokens of this claim's leases; never the same twice.
     nonce: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkCall:
+    """Do all that a worker says at once: what ended, what it holds, what it can take."""
+
+    reports: tuple[Report, ...]
+    plans: tuple[Plan, ...]
+    renewal: Renew
+    room: int
+    memory_mib: int
+    #: For so long it may be told nothing.
+    wait_s: float
+    #: It hands back what it holds already.
+    draining: bool
 
 
 @dataclass(frozen=True, slots=True)

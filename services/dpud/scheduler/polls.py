@@ -1,11 +1,9 @@
-"""The one waiting call of each worker: a newer one has the older answered at once."""
+"""The one stream, or waiting call, of each worker: a newer one has the older end at once."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-
-from dpud.scheduler.watchers import heard
 
 if TYPE_CHECKING:
     import asyncio
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Poll:
-    """One waiting call."""
+    """One stream or call."""
 
     def __init__(self, bell: asyncio.Event, told: frozenset[Ref]) -> None:
         self.bell = bell
@@ -23,13 +21,9 @@ class Poll:
         #: Cancels that the worker was told in earlier answers of this session.
         self.told = told
 
-    async def goes_on(self, timeout: float) -> bool:  # noqa: ASYNC109 (a time-out is an answer here)
-        """Wait; return whether the bell rang, and not because of a newer call or the time."""
-        return await heard(self.bell, timeout) and not self.superseded
-
 
 class Polls:
-    """The waiting calls by session."""
+    """The streams and calls by session."""
 
     def __init__(self) -> None:
         self._polls: dict[str, Poll] = {}
@@ -37,7 +31,7 @@ class Polls:
 
     @contextmanager
     def open(self, session: str, bell: asyncio.Event) -> Iterator[Poll]:
-        """Wait as the session's only call."""
+        """Be the session's only one within the block."""
         older = self._polls.get(session)
         if older:
             older.superseded = True
@@ -49,9 +43,12 @@ class Polls:
             if self._polls.get(session) is poll:
                 del self._polls[session]
 
-    def tell(self, session: str, cancel: tuple[Ref, ...]) -> None:
+    def tell(self, session: str, poll: Poll, cancel: tuple[Ref, ...]) -> None:
         """Remember which cancels a session has been told; one that it does not hold any more is forgotten."""
+        poll.told = frozenset(cancel)
+        if poll.superseded:
+            return
         if cancel:
-            self._told[session] = frozenset(cancel)
+            self._told[session] = poll.told
         else:
             self._told.pop(session, None)

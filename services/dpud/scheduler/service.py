@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import uuid
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,27 +16,27 @@ from dpu.errors import StaleLease, UsageError
 from dpu_api.v1 import catalogue_pb2, dispatch_pb2, dispatch_pb2_grpc, job_pb2, scheduler_pb2, scheduler_pb2_grpc
 from dpud.hosting.caller import current_caller
 from dpud.scheduler import machine, wire
-from dpud.scheduler.answers import Answer, answer
 from dpud.scheduler.arrivals import arriving, submission
-from dpud.scheduler.commands import Claim, Cordon, Drain, Plan
+from dpud.scheduler.attendance import QUIET_S, Attendance, attending
+from dpud.scheduler.commands import Cordon, Drain, Plan
 from dpud.scheduler.directory import Directory, page_token, position_of
 from dpud.scheduler.dispatching import session_of
 from dpud.scheduler.events import JobCancelRequested
 from dpud.scheduler.explain import explain
-from dpud.scheduler.loop import JOBS, WORK, Loop
+from dpud.scheduler.loop import JOBS, Loop
 from dpud.scheduler.model import HEARTBEAT_S, LEASE_TERM_S, State
-from dpud.scheduler.polls import Poll, Polls
+from dpud.scheduler.polls import Polls
 from dpud.scheduler.totals import DAY_S
 from dpud.scheduler.watchers import heard
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from grpc.aio import ServicerContext
 
     from dpud.hosting.caller import Caller
     from dpud.scheduler.arrivals import Arrival
-    from dpud.scheduler.commands import Command, Repeat, Submit
+    from dpud.scheduler.commands import Repeat, Submit, WorkCall
     from dpud.scheduler.events import Event
     from dpud.scheduler.model import Job
     from dpud.scheduler.numbers import Numbers
@@ -101,7 +101,10 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
             command = await submission(self._loop, arrival, request, current_caller())
             if request.validate_only:
                 return scheduler_pb2.SubmitJobResponse(job=_would_be(self._loop, self._loop.check(command)))
-            return scheduler_pb2.SubmitJobResponse(job=wire.job_message(await self._taken(command)))
+            job = await self._taken(command)
+        if request.HasField("wait"):
+            job = await self._changed(job.id, request.wait, lambda job: job.state.ended)
+        return scheduler_pb2.SubmitJobResponse(job=wire.job_message(job))
 
     async def RetryJob(
         self, request: scheduler_pb2.RetryJobRequest, _context: ServicerContext[Any, Any]
@@ -253,14 +256,20 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
         self, request: scheduler_pb2.WaitJobRequest, _context: ServicerContext[Any, Any]
     ) -> scheduler_pb2.WaitJobResponse:
         """Answer a job when it has changed."""
-        deadline = _now() + min(MAX_WAIT_S, request.timeout.ToNanoseconds() / 1e9)
-        with self._loop.watchers.watching(request.job_id) as bell:
+        job = await self._changed(
+            request.job_id, request.timeout, lambda job: job.revision > request.after_revision or job.state.ended
+        )
+        return scheduler_pb2.WaitJobResponse(job=wire.job_message(job))
+
+    async def _changed(self, number: int, wait: Duration, enough: Callable[[Job], bool]) -> Job:
+        """Return a job when it has changed enough, or the time is up."""
+        deadline = _now() + min(MAX_WAIT_S, wait.ToNanoseconds() / 1e9)
+        with self._loop.watchers.watching(number) as bell:
             while True:
                 bell.clear()
-                job = self._job(request.job_id)
-                done = job.revision > request.after_revision or job.state.ended
-                if done or not await heard(bell, deadline - _now()):
-                    return scheduler_pb2.WaitJobResponse(job=wire.job_message(job))
+                job = self._job(number)
+                if enough(job) or not await heard(bell, deadline - _now()):
+                    return job
 
     def _job(self, number: int) -> Job:
         """Return a job that the caller may see. Raises NotFound."""
@@ -313,45 +322,36 @@ class DispatchService(dispatch_pb2_grpc.DispatchServiceServicer):
             heartbeat=Duration(seconds=int(HEARTBEAT_S)),
         )
 
+    async def Attend(
+        self, requests: AsyncIterator[dispatch_pb2.AttendRequest], _context: ServicerContext[Any, Any]
+    ) -> AsyncIterator[dispatch_pb2.AttendResponse]:
+        """Take what a worker says, and say what there is to say."""
+        words = _words(requests)
+        first = await anext(words, None)
+        if first is None:
+            return
+        with self._attending(first[0]) as attendance:
+            async with aclosing(attendance.answers(first, words)) as answers:
+                async for said in answers:
+                    answer = wire.work_response(self._loop.state, said)
+                    yield dispatch_pb2.AttendResponse(answer=answer, number=attendance.number)
+
     async def Work(
         self, request: dispatch_pb2.WorkRequest, _context: ServicerContext[Any, Any]
     ) -> dispatch_pb2.WorkResponse:
         """Take reports and renewals, and answer when there is something to say."""
         call = wire.work(request)
-        with (
-            self._loop.watchers.watching(WORK) as bell,
-            self._polls.open(request.session, bell) as poll,
-        ):
-            said = await self._said(call, poll)
-            if not poll.superseded:
-                self._polls.tell(request.session, said.cancel)
-        if said.stale:
-            self.stale_reports += sum(report.ref in said.stale for report in call.reports)
-        return wire.work_response(self._loop.state, said)
+        with self._attending(call) as attendance:
+            await attendance.take(call)
+            return wire.work_response(self._loop.state, await attendance.news())
 
-    async def _said(self, call: wire.WorkCall, poll: Poll) -> Answer:
-        """Return the answer to a call, once it says something or the wait is up."""
-        deadline = _now() + call.wait_s
-        commands: list[Command] = [*call.reports, call.renewal, *_claim(call)]
-        session_of(self._loop.state, call.renewal.session)
-        while True:
-            poll.bell.clear()
-            said = self._answer(call, await self._loop.execute(*commands))
-            if said.has_news(poll.told, claimed=call.room > 0):
-                return said
-            # What did not come while this was under way comes in the commit in which it becomes possible.
-            with self._loop.standing(_claim(call), poll.bell) as granted:
-                is_over = not await poll.goes_on(deadline - _now())
-            said = self._answer(call, granted)
-            if is_over or said.has_news(poll.told, claimed=call.room > 0):
-                return said
-            session_of(self._loop.state, call.renewal.session)
-            commands = [*_claim(call)]
-
-    def _answer(self, call: wire.WorkCall, happened: list[Event]) -> Answer:
-        session = self._loop.state.presence.sessions.get(call.renewal.session)
-        drain = session is not None and session.draining and not call.draining
-        return answer(self._loop.state, call.reports, call.renewal.held, happened, drain=drain)
+    @contextmanager
+    def _attending(self, first: WorkCall) -> Iterator[Attendance]:
+        with attending(self._loop, self._polls, first) as attendance:
+            try:
+                yield attendance
+            finally:
+                self.stale_reports += attendance.stale_reports
 
     async def ReportPlan(
         self, requests: AsyncIterator[dispatch_pb2.ReportPlanRequest], _context: ServicerContext[Any, Any]
@@ -388,9 +388,6 @@ async def _taking(
         raise
 
 
-def _claim(call: wire.WorkCall) -> list[Claim]:
-    """Return the claim of a call, with new tokens; none where the worker has no room."""
-    if not call.room:
-        return []
-    nonce = secrets.token_hex(8)
-    return [Claim(session=call.renewal.session, room=call.room, memory_mib=call.memory_mib, nonce=nonce)]
+async def _words(requests: AsyncIterator[dispatch_pb2.AttendRequest]) -> AsyncIterator[tuple[WorkCall, int]]:
+    async for request in requests:
+        yield wire.work(request.work, QUIET_S), request.heard

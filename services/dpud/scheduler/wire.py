@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -15,7 +15,7 @@ from dpu.values import from_map
 from dpu_api.v1 import catalogue_pb2, dispatch_pb2, job_pb2, scheduler_pb2
 from dpud.hosting.caller import Role
 from dpud.scheduler.catalogue import Option, OptionKind, Sequence, Stage
-from dpud.scheduler.commands import Cancel, Register, Renew, Repeat, Report, SetAllowance, Submit
+from dpud.scheduler.commands import Cancel, Plan, Register, Renew, Repeat, Report, SetAllowance, Submit, WorkCall
 from dpud.scheduler.journal import Query
 from dpud.scheduler.model import (
     PLAN_TIME_S,
@@ -77,14 +77,17 @@ def _uuid(text: str) -> str:
 
 
 def content(request: scheduler_pb2.SubmitJobRequest) -> bytes:
-    """Return all but the request_id."""
+    """Return all but the request_id, and how long is waited."""
     # Put back afterwards: a copy of a large request takes longer than its digest.
-    request_id = request.request_id
+    request_id, wait = request.request_id, request.wait if request.HasField("wait") else None
     request.ClearField("request_id")
+    request.ClearField("wait")
     try:
         return request.SerializeToString(deterministic=True)
     finally:
         request.request_id = request_id
+        if wait is not None:
+            request.wait.CopyFrom(wait)
 
 
 def repeat(request: scheduler_pb2.RetryJobRequest, caller: Caller, job: Job) -> Repeat:
@@ -186,28 +189,20 @@ def register(request: dispatch_pb2.RegisterWorkerRequest, session: str) -> Regis
     )
 
 
-@dataclass(frozen=True, slots=True)
-class WorkCall:
-    """One Work call."""
-
-    reports: tuple[Report, ...]
-    renewal: Renew
-    room: int
-    memory_mib: int
-    wait_s: float
-    #: It hands back what it holds already.
-    draining: bool
-
-
-def work(request: dispatch_pb2.WorkRequest) -> WorkCall:
+def work(request: dispatch_pb2.WorkRequest, shortest_wait_s: float = 0.0) -> WorkCall:
     """Return what a worker says and asks."""
     held = {ref(lease.ref): lease.token for lease in request.held}
     return WorkCall(
-        reports=tuple(report(ended) for ended in request.ended),
+        reports=tuple(report(ended) for ended in request.ended if not ended.HasField("plan")),
+        plans=tuple(
+            Plan(report=report(ended), tasks=tuple(task_plans(ended.plan.tasks)))
+            for ended in request.ended
+            if ended.HasField("plan")
+        ),
         renewal=Renew(session=request.session, held=held, draining=request.draining),
         room=0 if request.draining else max(0, request.room),
         memory_mib=request.memory_mib,
-        wait_s=min(MAX_WAIT_S, max(0.0, request.wait.ToNanoseconds() / 1e9)),
+        wait_s=min(MAX_WAIT_S, max(shortest_wait_s, request.wait.ToNanoseconds() / 1e9)),
         draining=request.draining,
     )
 

@@ -1,9 +1,9 @@
-"""The worker's agent: registers, keeps one Work call open, and runs what it leases."""
+"""The worker's agent: registers, keeps a line to the scheduler open, and runs what it leases."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,35 +12,33 @@ from grpc import aio
 
 import dpu
 from dpu.channel import CHUNK
-from dpu.errors import DpuError, NotAllowed, StaleLease, UnknownSession, UsageError, VersionMismatch
+from dpu.errors import DpuError, NotAllowed, StaleLease, UnknownSession, Unreachable, UsageError, VersionMismatch
 from dpu.status import from_rpc
 from dpu_api.v1.dispatch_pb2 import RegisterWorkerRequest, ReportPlanRequest, TaskReport, WorkRequest, WorkResponse
 from dpu_api.v1.dispatch_pb2_grpc import DispatchServiceStub
 from dpu_api.v1.job_pb2 import Failure, FailureCategory
 from dpud.worker.leases import Key, Leases, key_of
+from dpud.worker.line import Calls, Stream
 from dpud.worker.outcome import Stop
 from dpud.worker.peers import pauses
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from dpu_api.v1.catalogue_pb2 import Catalogue
     from dpu_api.v1.dispatch_pb2 import TaskLease
     from dpu_api.v1.job_pb2 import TaskRef, TaskSpec
     from dpud.worker.attempt import Attempt, Result
+    from dpud.worker.line import Line
     from dpud.worker.shift import Shift
 
 log = structlog.get_logger(__name__)
 
-#: Answers may take so much longer than the scheduler was asked to wait.
+#: The scheduler may be silent for so much longer than it was asked to be at most.
 LATE_S = 15.0
 CALL_S = 30.0
-#: A call, and the one that makes the scheduler answer it.
-CALLS = 2
-#: A scheduler that answers at once, and nothing, is not asked faster than this.
-PAUSE_S = 0.05
-#: While short tasks run, what is held is named so often: far more often than a lease lapses.
-RENEWED_S = 0.5
+#: A plan of so many bytes travels in the report of its task.
+SMALL_PLAN = 32 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +74,9 @@ class Agent:
         self._session = ""
         self._heartbeat_s = 10.0
         self._calls = 0
-        # When a call last named all that is held.
-        self._renewed = -RENEWED_S
+        # Whether the scheduler is taken to know streams, and what it is talked to on.
+        self._line_of_now = True
+        self._line: Line | None = None
         self._draining = False
         # Something ended: the scheduler wants to know, and a slot wants more.
         self._news = asyncio.Event()
@@ -92,7 +91,7 @@ class Agent:
             self._group = group
             draining = group.create_task(self._drain(stop, grace_s))
             await self._register()
-            await self._keep_calling()
+            await self._attend()
             draining.cancel()
 
     @property
@@ -110,7 +109,7 @@ class Agent:
                     raise reason from error
                 log.warning("not registered, trying again", reason=reason.message)
             else:
-                self._session, self._renewed = answer.session, -RENEWED_S
+                self._session, self._line_of_now = answer.session, True
                 self._heartbeat_s = answer.heartbeat.ToTimedelta().total_seconds() or self._heartbeat_s
                 log.info("registered", session=self._session, name=self._worker.name, slots=self._worker.slots)
                 return
@@ -118,94 +117,96 @@ class Agent:
                 return
             await asyncio.sleep(pause)
 
-    async def _keep_calling(self) -> None:
-        """Keep a call open until everything is told after a stop; a newer call makes the older one come back."""
-        calls: set[asyncio.Task[None]] = set()
+    async def _attend(self) -> None:
+        """Talk with the scheduler until everything is told after a stop; a line that breaks is replaced."""
         waits = pauses()
-        try:
-            while not (self._draining and self._leases.done):
-                if not calls:
-                    await self._gather()
-                if not calls or (self._news.is_set() and len(calls) < CALLS):
-                    self._news.clear()
-                    calls.add(asyncio.create_task(self._call()))
-                done = await self._first(calls)
-                calls -= done
-                try:
-                    for call in done:
-                        await call
+        while not self._is_done():
+            try:
+                async with aclosing(self._heard()) as answers:
+                    async for answer in answers:
                         waits = pauses()
-                except UnknownSession:
-                    log.warning("the scheduler does not know this session: registering anew")
-                    await self._register()
-                except DpuError as error:
-                    log.warning("call failed, trying again", reason=error.message)
-                    await asyncio.sleep(next(waits))
+                        self._leases.acknowledged(answer.acknowledged)
+                        self._heed(answer)
+                        if self._is_done():
+                            return
+            except UnknownSession:
+                log.warning("the scheduler does not know this session: registering anew")
+                await self._register()
+            except VersionMismatch as error:
+                if not self._line_of_now:
+                    raise
+                log.info("the scheduler knows calls alone", reason=error.message)
+                self._line_of_now = False
+            except DpuError as error:
+                log.warning("line broken, trying again", reason=error.message)
+                await asyncio.sleep(next(waits))
+
+    def _is_done(self) -> bool:
+        """Return whether there is nothing left to tell after a stop."""
+        return self._draining and self._leases.done
+
+    async def _heard(self) -> AsyncGenerator[WorkResponse, None]:
+        """Open a line, speak on it as long as it lasts, and give what the scheduler says. Raises DpuError."""
+        line = Stream(self._stub) if self._line_of_now else Calls(self._stub, self._news.set)
+        # What was said on an older line may never have come.
+        self._leases.retell()
+        speaking = asyncio.create_task(self._speak(line))
+        try:
+            while (answer := await self._next(line)) is not None:
+                yield answer
         finally:
-            for call in calls:
-                call.cancel()
-            await asyncio.gather(*calls, return_exceptions=True)
+            speaking.cancel()
+            await asyncio.gather(speaking, return_exceptions=True)
+            await line.close()
+
+    async def _next(self, line: Line) -> WorkResponse | None:
+        try:
+            async with asyncio.timeout(self._heartbeat_s + LATE_S):
+                return await line.hear()
+        except TimeoutError:
+            raise Unreachable("the scheduler has not said anything for too long") from None
+        except aio.AioRpcError as error:
+            raise from_rpc(error, "the scheduler") from error
+
+    async def _speak(self, line: Line) -> None:
+        """Report, renew and claim, whenever there is news and before leases lapse."""
+        loop = asyncio.get_running_loop()
+        self._line = line
+        due = loop.time()
+        while True:
+            # An attentive scheduler knows what is held from earlier words: only now and then is each lease named.
+            renewing = loop.time() >= due or not line.is_attentive
+            if renewing:
+                due = loop.time() + self._heartbeat_s
+            self._news.clear()
+            await line.say(self._words(renewing=renewing))
+            if self._is_done():
+                await line.finish()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._news.wait()
+            await self._gather()
 
     async def _gather(self) -> None:
-        """Wait for what ends at any moment: it travels with the next call."""
-        if not self._leases.brisk or self._draining:
-            return
-        linger_s = self._leases.linger_s
-        with suppress(TimeoutError):
-            async with asyncio.timeout(linger_s):
-                await self._news.wait()
-                if not self._leases.dry:
-                    await asyncio.sleep(linger_s)
-
-    async def _first(self, calls: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
-        """Return the calls that came back, when one did; none when there is news for a further call."""
-        if len(calls) == CALLS:
-            return (await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED))[0]
-        news = asyncio.create_task(self._news.wait())
-        try:
-            done, _ = await asyncio.wait({*calls, news}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            news.cancel()
-        if news in done and not self._leases.dry:
+        """Wait for what ends at any moment: it is told together."""
+        if not (self._leases.dry or self._draining):
             await asyncio.sleep(self._leases.linger_s)
-        return {call for call in calls if call.done()}
 
-    async def _call(self) -> None:
-        """Report, renew and claim, once."""
-        self._calls = number = self._calls + 1
-        begun = asyncio.get_running_loop().time()
-        # Short tasks come and go many a call: only now and then is each of them named.
-        renewing = not self._leases.brisk or begun - self._renewed >= RENEWED_S
+    def _words(self, *, renewing: bool) -> WorkRequest:
+        """Return what there is to say."""
+        self._calls += 1
         demand = self._leases.demand(renewing=renewing)
         request = WorkRequest(
             session=self._session,
-            call=number,
+            call=self._calls,
             ended=demand.ended,
             held=demand.held,
             room=0 if self._draining else demand.room,
             memory_mib=demand.memory_mib,
             draining=self._draining,
         )
-        wait_s = self._heartbeat_s
-        if renewing:
-            self._renewed = begun
-        else:
-            # A cancel is told to who names its task: that must not wait for long.
-            wait_s = min(RENEWED_S, wait_s)
-        request.wait.FromMilliseconds(round(wait_s * 1000))
-        try:
-            answer = await self._stub.Work(request, timeout=self._heartbeat_s + LATE_S)
-        except BaseException as error:
-            self._leases.failed(demand)
-            self._renewed = -RENEWED_S
-            if isinstance(error, aio.AioRpcError):
-                raise from_rpc(error, "the scheduler") from error
-            raise
-        self._leases.answered(demand, answer.acknowledged)
-        self._heed(answer)
-        # One that a newer call had answered says nothing either, and at once.
-        if _says_nothing(answer) and number == self._calls and asyncio.get_running_loop().time() - begun < PAUSE_S:
-            await asyncio.sleep(PAUSE_S)
+        request.wait.FromMilliseconds(round(self._heartbeat_s * 1000))
+        return request
 
     def _heed(self, answer: WorkResponse) -> None:
         """Do what the scheduler says."""
@@ -268,7 +269,11 @@ class Agent:
         self._news.set()
 
     async def _tell_plan(self, attempt: Attempt, report: TaskReport, plan: list[TaskSpec]) -> TaskReport | None:
-        """Report a plan; return a report of failure where it was refused, and None where nothing is left to say."""
+        """Have a plan told; return the report that tells it or its refusal, and None where nothing is left to say."""
+        if self._line and self._line.is_attentive and sum(spec.ByteSize() for spec in plan) <= SMALL_PLAN:
+            report.plan.tasks.extend(plan)
+            report.plan.SetInParent()
+            return report
         for pause in pauses():
             try:
                 await self._stub.ReportPlan(plan_chunks(self._session, report, plan), timeout=CALL_S)
@@ -306,10 +311,6 @@ class Agent:
 def _unstarted(lease: TaskLease, category: FailureCategory.ValueType, message: str) -> TaskReport:
     """Return the report of a task that was never started here."""
     return TaskReport(ref=lease.ref, token=lease.token, failure=Failure(category=category, message=message))
-
-
-def _says_nothing(answer: WorkResponse) -> bool:
-    return not (answer.leases or answer.cancel or answer.stale or answer.acknowledged or answer.drain)
 
 
 async def plan_chunks(session: str, report: TaskReport, plan: list[TaskSpec]) -> AsyncIterator[ReportPlanRequest]:

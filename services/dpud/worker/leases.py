@@ -54,7 +54,7 @@ def _kind(lease: TaskLease) -> tuple[str, str, str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a worker tells in one call: its reports, what it holds, what it can take."""
+    """What a worker tells at once: its reports, what it holds, what it can take."""
 
     ended: list[TaskReport]
     held: list[HeldLease]
@@ -73,7 +73,7 @@ class Leases:
         # The memory of each slot in use.
         self._busy: list[int] = []
         self._reports: dict[Key, TaskReport] = {}
-        # Reports that are in a call which was not answered yet.
+        # Reports that were told, and not acknowledged yet.
         self._told: set[Key] = set()
         self._mean_s: float | None = None
 
@@ -134,9 +134,9 @@ class Leases:
         return waiting
 
     def demand(self, *, renewing: bool = True) -> Demand:
-        """Return what the next call says; its reports are not told again before it was answered or has failed.
+        """Return what is to be said next; its reports are not told again before `retell`.
 
-        Only one that is `renewing` names all that is held.
+        Only what is `renewing` names all that is held.
         """
         ended = [report for key, report in self._reports.items() if key not in self._told]
         self._told |= {key_of(report.ref) for report in ended}
@@ -147,15 +147,16 @@ class Leases:
         wanted = self._slots + self._ahead() - len(self._running) - len(self._waiting)
         return Demand(ended, held, max(0, wanted), max(0, self._free_mib()))
 
-    def answered(self, demand: Demand, acknowledged: Iterable[TaskRef]) -> None:
-        """Note what a call achieved: an acknowledged report is done with; the others go into the next call."""
-        self.failed(demand)
-        for ref in acknowledged:
-            self._reports.pop(key_of(ref), None)
+    def acknowledged(self, refs: Iterable[TaskRef]) -> None:
+        """Note that reports are durable with the scheduler: they are done with."""
+        for ref in refs:
+            key = key_of(ref)
+            self._reports.pop(key, None)
+            self._told.discard(key)
 
-    def failed(self, demand: Demand) -> None:
-        """Note that a call was not answered."""
-        self._told -= {key_of(report.ref) for report in demand.ended}
+    def retell(self) -> None:
+        """Note that what was told so far may never have been heard."""
+        self._told.clear()
 
     def _free_mib(self) -> int:
         """Return the memory for further leases: those that wait will have it one after the other."""
@@ -175,11 +176,6 @@ class Leases:
         return min(LONGEST_LINGER_S, max(LINGER_S, lasts_s / 2))
 
     @property
-    def brisk(self) -> bool:
-        """Whether tasks run that are so short that one may end at any moment."""
-        return bool(self._running) and self._mean_s is not None and self._mean_s < AHEAD_S
-
-    @property
     def running(self) -> list[TaskLease]:
         """The leases whose task runs."""
         return list(self._running.values())
@@ -188,11 +184,6 @@ class Leases:
     def waiting(self) -> list[TaskLease]:
         """The leases whose task waits for a slot."""
         return list(self._waiting)
-
-    @property
-    def untold(self) -> bool:
-        """Whether there is a report that is in no call."""
-        return bool(self._reports.keys() - self._told)
 
     @property
     def dry(self) -> bool:

@@ -1,0 +1,204 @@
+"""What a worker says and is told, by a stream or by a call: what it says takes effect in order, news come at once."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dpu.errors import StaleLease, UsageError
+from dpud.scheduler.answers import Answer, answer
+from dpud.scheduler.commands import Claim
+from dpud.scheduler.dispatching import session_of
+from dpud.scheduler.events import TaskLeased
+from dpud.scheduler.loop import WORK
+from dpud.scheduler.model import Ref
+from dpud.scheduler.watchers import heard
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+    from typing import TypeAlias
+
+    from dpud.scheduler.commands import Plan, WorkCall
+    from dpud.scheduler.events import Event
+    from dpud.scheduler.loop import Loop
+    from dpud.scheduler.polls import Poll, Polls
+    from dpud.scheduler.presence import Session
+
+    #: What was said at once, and the number of the last answer that had been heard by then.
+    Words: TypeAlias = tuple[WorkCall, int]
+
+#: A stream is begun anew after so long: who sends it is looked at then.
+STREAM_S = 600.0
+#: Nothing is not said on it more often than this.
+QUIET_S = 1.0
+
+
+class Attendance:
+    """One worker, from its first word on a stream, or in one call."""
+
+    def __init__(self, loop: Loop, polls: Polls, poll: Poll, first: WorkCall) -> None:
+        #: How many of the ends that it told were of leases that were another's by then.
+        self.stale_reports = 0
+        #: What it claims, until it is given something or says something else.
+        self.claims: list[Claim] = []
+        #: What it was given of that, durable.
+        self.granted: list[Event] = []
+        #: The number of the last answer.
+        self.number = 0
+        self._loop = loop
+        self._polls = polls
+        self._poll = poll
+        # Nothing is claimed before what it holds was heard.
+        self._call = replace(first, room=0)
+        # Leases that it holds, by what it said and what it was given.
+        self._held: dict[Ref, str] = {}
+        # Leases of which it has not heard, as far as it said, and the number of the answer that they went with.
+        self._given: deque[tuple[int, TaskLeased]] = deque()
+        self._said = Answer()
+        self._spoke = _now()
+        self._has_ended = False
+
+    async def take(self, call: WorkCall, heard_of: int = 0) -> None:
+        """Do what it says; durable on return. Raises UnknownSession."""
+        while self._given and self._given[0][0] <= heard_of:
+            self._given.popleft()
+        self._give(self.granted)
+        self._call = call
+        # What it claimed before counts no more: what it claims now is in the same commit as what it tells.
+        self.claims.clear()
+        happened = await self._execute(call)
+        reports = [*call.reports, *(plan.report for plan in call.plans)]
+        said = answer(self._loop.state, reports, call.renewal.held, ())
+        self.stale_reports += sum(report.ref in said.stale for report in reports)
+        if call.renewal.held:
+            self._held = dict(call.renewal.held) | {_ref(lease): lease.token for _, lease in self._given}
+        for ref in (*said.acknowledged, *said.stale):
+            self._held.pop(ref, None)
+        self._said = self._said.followed_by(said)
+        self._give(happened)
+        self._poll.bell.set()
+
+    async def _execute(self, call: WorkCall) -> list[Event]:
+        """Have all that was said take effect; a plan that is refused makes its task fail."""
+        try:
+            return await self._loop.execute(*call.reports, call.renewal, *call.plans, *self._claim())
+        except (UsageError, StaleLease):
+            for plan in call.plans:
+                with suppress(StaleLease):
+                    await self._plan(plan)
+            return await self._loop.execute(*self._claim())
+
+    async def _plan(self, plan: Plan) -> None:
+        try:
+            await self._loop.execute(plan)
+        except UsageError as refusal:
+            await self._loop.execute(plan.refused(refusal.message))
+
+    def _give(self, happened: Iterable[Event]) -> None:
+        """Have the leases of what happened go with the next answer; what is left of the claim stands."""
+        for event in happened:
+            if isinstance(event, TaskLeased):
+                self._given.append((self.number + 1, event))
+                self._held[_ref(event)] = event.token
+        self.granted.clear()
+        self.claims[:] = self._claim()
+
+    def _claim(self) -> list[Claim]:
+        """Return what it still claims, with new tokens; nothing where it has no room."""
+        room = self._call.room - len(self._given)
+        if room <= 0:
+            return []
+        memory_mib = self._call.memory_mib - sum(self._memory_mib(lease) for _, lease in self._given)
+        session = self._call.renewal.session
+        return [Claim(session=session, room=room, memory_mib=memory_mib, nonce=secrets.token_hex(8))]
+
+    def _memory_mib(self, lease: TaskLeased) -> int:
+        task = self._loop.state.find(_ref(lease).key)
+        return task.memory_mib if task else 0
+
+    async def answers(self, first: Words, rest: AsyncIterator[Words]) -> AsyncGenerator[Answer, None]:
+        """Do all that it says on a stream, and give what it is to be told, until that is over, or lasts for too long.
+
+        Raises UnknownSession.
+        """
+        until = _now() + STREAM_S
+        listening = asyncio.create_task(self._listen(first, rest))
+        try:
+            while _now() < until:
+                said = await self.news()
+                if self.is_over:
+                    break
+                yield said
+        finally:
+            listening.cancel()
+            await asyncio.wait({listening})
+        if not listening.cancelled():
+            listening.result()
+
+    async def _listen(self, first: Words, rest: AsyncIterator[Words]) -> None:
+        try:
+            await self.take(*first)
+            async for call, heard_of in rest:
+                await self.take(call, heard_of)
+        finally:
+            self._has_ended = True
+            self._poll.bell.set()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody is told anything any more: it says no more, or says it in a newer call."""
+        return self._has_ended or self._poll.superseded
+
+    async def news(self) -> Answer:
+        """Return what it is to be told, once there is something, or when its wait or all this is over.
+
+        Raises UnknownSession.
+        """
+        while True:
+            self._poll.bell.clear()
+            self._give(self.granted)
+            said = self._now_said(session_of(self._loop.state, self._call.renewal.session))
+            left = self._spoke + self._call.wait_s - _now()
+            if self.is_over or left <= 0 or said.has_news(self._poll.told, claimed=bool(self.claims)):
+                self._was_told(said)
+                return said
+            await heard(self._poll.bell, left)
+
+    def _now_said(self, session: Session) -> Answer:
+        leases = [lease for number, lease in self._given if number > self.number]
+        drain = session.draining and not self._call.draining
+        return self._said.followed_by(answer(self._loop.state, (), self._held, leases, drain=drain))
+
+    def _was_told(self, said: Answer) -> None:
+        self.number += 1
+        self._polls.tell(self._call.renewal.session, self._poll, said.cancel)
+        for ref in said.stale:
+            self._held.pop(ref, None)
+        self._said = Answer()
+        self._spoke = _now()
+        if said.drain:
+            # Once is enough.
+            self._call = replace(self._call, draining=True)
+
+
+@contextmanager
+def attending(loop: Loop, polls: Polls, first: WorkCall) -> Iterator[Attendance]:
+    """Give the attendance of a worker within the block; an older one of its session is over. Raises UnknownSession."""
+    session = first.renewal.session
+    session_of(loop.state, session)
+    with loop.watchers.watching(WORK) as bell, polls.open(session, bell) as poll:
+        attendance = Attendance(loop, polls, poll, first)
+        with loop.standing(attendance.claims, bell) as attendance.granted:
+            yield attendance
+
+
+def _ref(lease: TaskLeased) -> Ref:
+    return Ref(lease.job, lease.task, lease.attempt)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
