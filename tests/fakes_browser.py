@@ -26,7 +26,7 @@ from dpu.report import Reporter
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 ROOT = Path(__file__).parents[1]
 #: Where npm installs the rules of accessibility, kept between runs.
@@ -34,9 +34,13 @@ ROOM = ROOT / "build" / "npm" / "axe"
 RULES = "axe-core@4.14.1"
 #: What WCAG 2.2 at level AA asks for, as far as a program can tell.
 LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-NIGHT = ("--instrument", "WFI", "--chips", "2", "--scale", "0.1", "--biases", "3", "--seed", "7")
+#: More of them where pictures are taken for the documentation.
+CHIPS = "8" if os.environ.get("DPU_PICTURES") else "2"
+NIGHT = ("--instrument", "WFI", "--chips", CHIPS, "--scale", "0.1", "--biases", "3", "--seed", "7")
 ASKED = {"i": "WFI", "d": "2000-04-28", "C": 1}
 DEADLINE_MS = 60_000
+DESK = {"width": 1280, "height": 720}
+PHONE = {"width": 390, "height": 844}
 
 
 def chromium() -> str:
@@ -87,6 +91,19 @@ def browsing() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=chromium(), args=arguments, timeout=DEADLINE_MS)
         yield browser
         browser.close()
+
+
+@contextmanager
+def looking(context: BrowserContext, address: str) -> Iterator[Page]:
+    """Give a page, and see that nothing went wrong on it."""
+    page = context.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(address)
+    yield page
+    assert said == []
+    page.close()
 
 
 @dataclass

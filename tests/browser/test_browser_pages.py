@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import expect
 
-from fakes_browser import ASKED, DEADLINE_MS, ROOT, a_night, barriers, browsing, the_page
+from fakes_browser import ASKED, DEADLINE_MS, DESK, PHONE, ROOT, barriers, looking
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext
 
     from fakes_browser import Night
 
 pytestmark = pytest.mark.timeout(600)
 expect.set_options(timeout=DEADLINE_MS)
 
-DESK = {"width": 1280, "height": 720}
-PHONE = {"width": 390, "height": 844}
 OPEN = re.compile("^(QUEUED|RUNNING)$")
 #: What a person sees of a row as it changes: kept by the page itself, so that nothing in between is missed.
 SEEN = """job => {
@@ -38,78 +32,9 @@ SEEN = """job => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def night(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[Night]:
-    assert browser.is_connected()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LOGNAME", "ann")
-        with a_night(tmp_path_factory.mktemp("dpu")) as night:
-            yield night
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A session's log file is written where one works.
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def way_in(night: Night) -> Iterator[str]:
-    with the_page(night) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def address(way_in: str) -> str:
-    return way_in.partition("/enter")[0]
-
-
-@pytest.fixture(scope="module")
-def signed(browser: Browser, way_in: str) -> Iterator[BrowserContext]:
-    """Whoever has started the page and followed the link that it printed."""
-    context = browser.new_context(viewport=DESK)
-    context.set_default_timeout(DEADLINE_MS)
-    page = context.new_page()
-    page.goto(way_in)
-    expect(page.get_by_role("heading", name="Queue")).to_be_visible()
-    page.close()
-    yield context
-    context.close()
-
-
-@contextmanager
-def looking(context: BrowserContext, address: str) -> Iterator[Page]:
-    """Give a page, and see that nothing went wrong on it."""
-    page = context.new_page()
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(address)
-    yield page
-    assert said == []
-    page.close()
-
-
-@pytest.fixture(scope="module")
-def done(night: Night, tmp_path_factory: pytest.TempPathFactory) -> int:
-    """A job that has ended."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("log"))
-        session = night.processor()
-        job = session.run("ReadNoise", **ASKED)
-        assert session.wait(job, timeout=100) == "FINISHED"
-    return job
-
-
 def test_the_queue_goes_live_as_tasks_end(night: Night, signed: BrowserContext, address: str) -> None:
     with looking(signed, address) as page:
-        expect(page.locator("#live")).to_have_text("· live")
+        expect(page.locator("#live")).to_have_text("live")
         with night.held():
             job = night.processor().run("ReadNoise", **ASKED)
             row = page.locator(f"#job-{job}")
@@ -129,7 +54,7 @@ def test_the_filter_shows_what_it_says_and_keeps_to_it_live(
         page.get_by_label("Sequence").fill("ReadNoise")
         page.get_by_role("button", name="Show").click()
         expect(page.locator(f"#job-{done}")).to_be_visible()
-        expect(page.locator("#live")).to_have_text("· live")
+        expect(page.locator("#live")).to_have_text("live")
         assert set(page.locator("#queue .state").all_inner_texts()) == {"FINISHED"}
         with night.held():
             other = night.processor().run("Bias", **ASKED)

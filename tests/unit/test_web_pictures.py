@@ -124,8 +124,7 @@ def test_a_lineage_goes_from_left_to_right_by_generations():
         links(*(f"bias<raw{n}" for n in range(6)), "bias<noise", "noise<raw0", "bias<gone"),
         is_progeny=False,
     )
-    figure = frame("figure", "QualityFigure")
-    drawn = picture(bias, sources, Traced([hot, figure], links("hot<bias", "figure<bias"), is_progeny=True))
+    drawn = picture(bias, sources, Traced([hot], links("hot<bias"), is_progeny=True))
     assert drawn is not None
     boxes = {(box.title, box.x): box for box in drawn.boxes}
     across = [box.x for box in sorted(drawn.boxes, key=lambda box: box.x)]

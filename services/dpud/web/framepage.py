@@ -48,11 +48,12 @@ async def frame(visit: Visit) -> Response:
     """Show a frame."""
     services, job = visit.services, visit.number("job")
     found = await _found(services, visit.request.path_params["frame"], job)
-    image, header, sources, results = await asyncio.gather(
+    image, header, sources, results, figures = await asyncio.gather(
         _image(services, found, job),
         _header(services, found, job),
         _traced(services, found, job, is_progeny=False),
         _traced(services, found, job, is_progeny=True),
+        _figures(services, found),
     )
     return visit.show(
         "frame.html",
@@ -66,7 +67,7 @@ async def frame(visit: Visit) -> Response:
         parameters=from_map(found.parameters),
         image=image,
         header="\n".join(header),
-        figures=[frame_path(each, "/figure.png") for each in results.frames if each.frame_class == QUALITY_FIGURE],
+        figures=[frame_path(each, "/figure.png") for each in figures],
         lineage=picture(found, sources, results),
         cut=max(len(sources.frames), len(results.frames)) >= MOST_FRAMES,
     )
@@ -153,6 +154,17 @@ async def _header(services: Services, found: Frame, job: int) -> list[str]:
         return []
     call = services.archive.ReadHeader(pb.ReadHeaderRequest(id=found.id, job_id=job), timeout=DEADLINE_S)
     return list((await answered(call)).cards)
+
+
+async def _figures(services: Services, found: Frame) -> list[Frame]:
+    """Return what a recipe drew of a product's quality."""
+    job = found.ref.job_id
+    if not job:
+        return []
+    chip = pb.Selection(instrument=found.instrument, chips=[found.chip] if found.chip else [])
+    asked = pb.ListFramesRequest(job_id=job, only_job=True, frame_class=QUALITY_FIGURE, selection=chip)
+    answer = await answered(services.archive.ListFrames(asked, timeout=DEADLINE_S))
+    return [each for each in answer.frames if found.id in each.inputs]
 
 
 async def _traced(services: Services, found: Frame, job: int, *, is_progeny: bool) -> Traced:

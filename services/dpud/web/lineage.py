@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
-from dpu.products import QUALITY_FIGURE
 from dpud.web.products import frame_path
 
 if TYPE_CHECKING:
@@ -80,8 +79,7 @@ def picture(here: Frame, sources: Traced, results: Traced) -> Picture | None:
         members.setdefault((steps, found.frame_class if found else ""), []).append(identifier)
     boxes = _boxes(members, frames, here.id)
     of = {identifier: place for place, found in members.items() for identifier in found}
-    links = (link for link in (*sources.links, *results.links) if {link.input, link.product} <= of.keys())
-    pairs = {(of[link.input], of[link.product]) for link in links}
+    pairs = {(of[link.input], of[link.product]) for link in (*sources.links, *results.links)}
     return Picture(
         width=max(box.x for box in boxes.values()) + WIDTH + 1,
         height=max(box.y + box.height for box in boxes.values()) + 1,
@@ -99,12 +97,9 @@ class Traced:
     is_progeny: bool
 
     def next(self) -> Mapping[str, list[str]]:
-        """Return the next generation of each frame; a figure of its quality is none."""
+        """Return the next generation of each frame."""
         found: dict[str, list[str]] = {}
-        hidden = {frame.id for frame in self.frames if frame.frame_class == QUALITY_FIGURE}
         for link in self.links:
-            if link.product in hidden:
-                continue
             near, after = (link.input, link.product) if self.is_progeny else (link.product, link.input)
             found.setdefault(near, []).append(after)
         return found
