@@ -234,7 +234,7 @@ async def test_a_full_disk_refuses_new_jobs_and_no_work_and_recovers_by_itself(f
             assert counts["starts"]["a"] == 1
 
 
-async def test_a_full_disk_under_postgresql_holds_work_up_and_loses_nothing(folder, monkeypatch):
+async def test_a_full_disk_under_postgresql_refuses_new_jobs_and_no_work_and_recovers_by_itself(folder, monkeypatch):
     if (found := programs()) is None:
         pytest.skip("this machine has no PostgreSQL: no initdb on PATH or in /usr/lib/postgresql")
     # Not below a test's own folder, where the database's user may not go.
@@ -242,13 +242,20 @@ async def test_a_full_disk_under_postgresql_holds_work_up_and_loses_nothing(fold
         Path(place).chmod(0o755)  # noqa: ASYNC240 (nothing else runs yet)
         monkeypatch.setattr("tempfile.tempdir", str(disk))
         with running(found, "fsync=on") as server:
-            async with trial(folder, 1, server.database()) as run:
+            async with trial(folder, 1, server.database()) as run, run.calling() as anna:
                 await run.recovered("the start")
                 fill(disk / "filler")
-                await until(lambda: "No space left" in run.leader().log.read_text(), run.tails, DEADLINE_S)
+                await until(lambda: "room for the journal" in run.leader().log.read_text(), run.tails, DEADLINE_S)
+                more = submission(tasks=specs("more"))
+                await fails(anna.SubmitJob(more, timeout=10), StorageFull, "disk under the scheduler's journal is full")
+                # The reserve was given up for what runs to end in.
+                await run.recovered("a full disk under PostgreSQL")
                 (disk / "filler").unlink()
-                await run.recovered("a disk with room again")
-                await settled(run)
+                begun = time.monotonic()
+                await run.submit()
+                run.recoveries["a disk with room again"].append(time.monotonic() - begun)
+                counts = await settled(run)
+                assert counts["starts"]["a"] == 1
 
 
 async def leader_of(schedulers):

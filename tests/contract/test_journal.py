@@ -19,6 +19,7 @@ from dpud.scheduler.journal import AppendFailed, MemoryJournal, Query, Shelf, Su
 from dpud.scheduler.journal_sql import SqlJournal
 from dpud.scheduler.model import Cancellation, FailureCategory, Job, JobState, Key, Limits, State
 from dpud.scheduler.reserve import Reserve
+from dpud.scheduler.reserve_sql import LOOK_S, TableReserve
 from dpud.scheduler.schema import snapshots
 from dpud.scheduler.snapshot_sql import page_of_groups
 from dpud.scheduler.snapshot_sql import shorten as shorten_sql
@@ -392,6 +393,63 @@ def test_a_full_disk_is_answered_from_the_reserve_and_recovers(tmp_path):
         assert not disk.held
         assert journal.roomy
         assert disk.held
+
+
+def test_room_in_postgresql_is_kept_back_given_up_and_taken_again(postgres):
+    now = 0.0
+    with closing(begun(postgres.database())) as journal:
+        reserve = TableReserve(journal._engine, SMALL_RESERVE, lambda: now)
+        assert reserve.take()
+        size = sa.text("SELECT coalesce(pg_total_relation_size(to_regclass('journal_reserve')), 0)")
+        with journal._engine.begin() as connection:
+            assert connection.scalar(size) >= SMALL_RESERVE
+        # The next leader finds it there.
+        assert TableReserve(journal._engine, SMALL_RESERVE).take()
+        assert reserve.give_up()
+        assert not reserve.give_up()
+        with journal._engine.begin() as connection:
+            assert connection.scalar(size) == 0
+        assert not reserve.take()
+        now += LOOK_S
+        assert reserve.take()
+        # As the server does after a crash.
+        with journal._engine.begin() as connection:
+            connection.execute(sa.text("TRUNCATE journal_reserve"))
+        now += LOOK_S
+        assert reserve.take()
+        with journal._engine.begin() as connection:
+            assert connection.scalar(size) >= SMALL_RESERVE
+
+
+class Cramped(TableReserve):
+    """Room in a server whose disk is full but for it."""
+
+    def __init__(self, engine):
+        super().__init__(engine, SMALL_RESERVE)
+        self.refusals = 0
+
+    def give_up(self):
+        self.refusals += 1
+        return super().give_up()
+
+
+def test_a_full_disk_of_postgresql_is_answered_from_the_room_that_was_kept_back(postgres):
+    engine = postgres_engine(postgres.database())
+    reserve = Cramped(engine)
+    with closing(SqlJournal(engine, reserve)) as journal:
+        journal.begin()
+        assert journal.roomy
+
+        @sa.event.listens_for(engine, "checkout")
+        def _fill(_connection, _record, _proxy):
+            if reserve.refusals == 0:
+                # What the server says where a file cannot grow.
+                raise psycopg.errors.DiskFull("could not extend file: No space left on device")
+
+        journal.append(GROUPS[0])
+        assert reserve.refusals == 1
+        assert not journal.roomy
+        assert list(journal.replay()) == [GROUPS[0]]
 
 
 @pytest.fixture

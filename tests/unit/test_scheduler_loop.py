@@ -104,6 +104,9 @@ async def test_on_a_full_disk_submissions_are_refused_and_what_runs_ends(shelf, 
         await until(lambda: not loop._roomy, lambda: "still roomy")
         with pytest.raises(StorageFull, match="journal is full"):
             await loop.execute(submit(request_id="r2"))
+        with pytest.raises(StorageFull, match="journal is full"):
+            # As who only asks whether a job would be taken.
+            loop.check(submit(request_id="r2"))
         await loop.execute(report(lease))
         assert len(await leased(loop)) == 1
         shelf.full = False

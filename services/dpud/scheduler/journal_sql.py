@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dpud.scheduler.events import Event
     from dpud.scheduler.journal import Query
     from dpud.scheduler.model import Job, State
+    from dpud.scheduler.reserve_sql import TableReserve
     from dpud.scheduler.totals import Kind, Totals
 
 T = TypeVar("T")
@@ -48,7 +49,7 @@ _LAST = sa.select(sa.func.max(groups.c.number))
 class SqlJournal:
     """A journal in the database behind an engine."""
 
-    def __init__(self, engine: sa.Engine, reserve: Reserve | None = None) -> None:
+    def __init__(self, engine: sa.Engine, reserve: Reserve | TableReserve | None = None) -> None:
         self._engine = engine
         self._reserve = reserve
         self._now = now(engine)

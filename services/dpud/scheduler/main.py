@@ -15,13 +15,14 @@ from dpud.hosting.settings import Address, Environment, Listening, Peer
 from dpud.scheduler import scaler, tenure
 from dpud.scheduler.database import postgres_engine
 from dpud.scheduler.directory import Directory
-from dpud.scheduler.journal_sql import SqlJournal
+from dpud.scheduler.journal_sql import RESERVE_BYTES, SqlJournal
 from dpud.scheduler.leadership import elected, leading
 from dpud.scheduler.loop import Loop
 from dpud.scheduler.metrics import SchedulerMetrics
 from dpud.scheduler.numbers import Numbers
 from dpud.scheduler.outbox import Outbox
 from dpud.scheduler.peers import GrpcPeers
+from dpud.scheduler.reserve_sql import TableReserve
 from dpud.scheduler.service import DispatchService, Identity, SchedulerService
 from dpud.scheduler.snapshooter import Snapshooter
 from dpud.scheduler.standby import refusing
@@ -132,7 +133,8 @@ async def main(environment: Environment) -> None:
         async with built(settings) as services, listening(settings.listening, services):
             await until_stopped()
         return
-    with closing(SqlJournal(settings.database)) as journal, tenure.held(settings.state, journal.url) as own:
+    reserve = TableReserve(settings.database, RESERVE_BYTES)
+    with closing(SqlJournal(settings.database, reserve)) as journal, tenure.held(settings.state, journal.url) as own:
         stopped = asyncio.create_task(until_stopped())
         if await _elected(journal, own, settings, stopped):
             async with (
