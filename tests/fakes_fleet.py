@@ -30,8 +30,9 @@ def free_port():
 class Fleet:
     """The services below `folder`, which should have a short path: a socket's has at most 107 bytes."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, told=()):
         self.folder = folder
+        self.told = dict(told)
         self.processes = {}
         self.metrics = {name: free_port() for name in SERVICES}
         rows = []
@@ -47,7 +48,7 @@ class Fleet:
 
     def environment(self, service):
         own = {"scheduler": "outbox", "archive": "worker"}.get(service, "worker")
-        kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR") if key in os.environ}
+        kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR") if key in os.environ} | self.told
         return kept | {
             "DPU_NAME": "fleet",
             "DPU_STATE": str(self.folder / "state" / service),
@@ -111,9 +112,9 @@ class Fleet:
 
 
 @asynccontextmanager
-async def sailing(folder, python=sys.executable):
-    """Start all services; end them with the block."""
-    fleet = Fleet(folder)
+async def sailing(folder, python=sys.executable, **told):
+    """Start all services, told some settings more; end them with the block."""
+    fleet = Fleet(folder, told)
     try:
         for service in SERVICES:
             await fleet.start(service, python)

@@ -6,6 +6,7 @@ channel whose lock was lost so answers nobody any more. In another thread nothin
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
@@ -24,7 +25,9 @@ def aside(action: Callable[[], Answer]) -> Answer:
     if threading.current_thread() is not threading.main_thread():
         return action()
     outcomes: SimpleQueue[Callable[[], Answer]] = SimpleQueue()
-    threading.Thread(target=lambda: outcomes.put(_settled(action)), name="dpu call", daemon=True).start()
+    # What the caller is in, as a trace, its calls are in, too.
+    context = contextvars.copy_context()
+    threading.Thread(target=lambda: outcomes.put(context.run(_settled, action)), name="dpu call", daemon=True).start()
     return outcomes.get()()
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import grpc
 from grpc import aio
 
+from dpu.tracing import carried
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -129,7 +131,7 @@ class _Signed(
     def _sign(
         self, continuation: Callable[[grpc.ClientCallDetails, Any], Any], client_call_details: Any, request: Any
     ) -> Any:
-        return continuation(_Details(client_call_details, self._extra()), request)
+        return continuation(_Details(client_call_details, (*self._extra(), *carried())), request)
 
     intercept_unary_unary: Any = _sign
     intercept_unary_stream: Any = _sign
@@ -144,7 +146,7 @@ class _AsyncSigner:
         self._extra = extra
 
     async def sign(self, continuation: Callable[[Any, Any], Any], details: aio.ClientCallDetails, request: Any) -> Any:
-        merged = aio.Metadata(*(details.metadata or ()), *self._extra)
+        merged = aio.Metadata(*(details.metadata or ()), *self._extra, *carried())
         signed = aio.ClientCallDetails(
             details.method, details.timeout, merged, details.credentials, details.wait_for_ready
         )

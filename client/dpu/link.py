@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc
 
 import dpu
+from dpu import tracing
 from dpu.aside import aside
 from dpu.channel import open_channel
 from dpu.errors import DpuError, TimedOut, Unreachable
@@ -154,6 +155,7 @@ class Link:
                 self._where, self._services = where, self._open(where)
 
     def _open(self, where: Addresses) -> Services:
+        tracing.set_up("client", os.environ)
         addresses = {where.scheduler, where.archive, where.logs, where.code}
         places = {address: open_channel(address, where.token, self._project) for address in addresses}
         return Services(

@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dpu import tracing
 from dpu.catalogue import PACKAGE, describe, describe_installed
 from dpu.errors import BadTree, Unreachable, UsageError
 from dpu.options import CURRENT, DpuOptions, check, find_sequence
@@ -115,6 +116,10 @@ class Submission:
 
     def submit(self, link: Link, say: Callable[[str], None]) -> Job:
         """Ship the code, submit, and return the job."""
+        with tracing.root(f"submit {self.sequence.name}"):
+            return self._submitted(link, say)
+
+    def _submitted(self, link: Link, say: Callable[[str], None]) -> Job:
         request = SubmitJobRequest(
             request_id=str(uuid.uuid4()),
             sequence=self.sequence,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dpu
-from dpu import local
+from dpu import local, tracing
 from dpu.errors import DpuError
 from dpud.hosting.caller import Role
 from dpud.hosting.settings import BadSetting, Environment
@@ -84,6 +84,7 @@ def _serve(options: argparse.Namespace) -> None:
     set_up_logging(options.command, readable=readable or sys.stderr.isatty())
     if environment.get("DPU_END_WITH_PARENT", str, ""):
         threading.Thread(target=_end_with_parent, daemon=True).start()
+    tracing.set_up(options.command, os.environ)
     service = importlib.import_module(f"dpud.{options.command}.main")
     asyncio.run(service.main(environment))
 

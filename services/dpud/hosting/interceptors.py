@@ -11,6 +11,7 @@ import structlog
 from grpc import aio
 from grpc_status import rpc_status
 
+from dpu import tracing
 from dpu.errors import DpuError, InternalError
 from dpu.status import to_status
 from dpud.hosting import caller, metrics
@@ -102,7 +103,8 @@ class _Guard:
             begun, code = self._meter.begin(), _LEFT
             try:
                 await self._enter()
-                answer = await behaviour(request, context)
+                with tracing.serving(self._method, self._metadata):
+                    answer = await behaviour(request, context)
                 code = "OK"
             except Exception as error:  # noqa: BLE001 (every fault becomes a status)
                 status = self._status(error)
@@ -121,9 +123,10 @@ class _Guard:
             try:
                 await self._enter()
                 # Closed here, not when the garbage is collected: a caller who left holds nothing.
-                async with aclosing(behaviour(request, context)) as answers:
-                    async for answer in answers:
-                        yield answer
+                with tracing.serving(self._method, self._metadata):
+                    async with aclosing(behaviour(request, context)) as answers:
+                        async for answer in answers:
+                            yield answer
                 code = "OK"
             except Exception as error:  # noqa: BLE001 (every fault becomes a status)
                 status = self._status(error)

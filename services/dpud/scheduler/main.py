@@ -108,8 +108,9 @@ async def running(
     """
     # Beside this thread, where a leader goes on to renew: a long journal takes a while.
     loop = await asyncio.to_thread(Loop, journal)
-    scheduler = SchedulerService(loop, Directory(loop.state, journal), identity, Numbers(loop, peers.highest_job))
-    dispatch = DispatchService(loop)
+    numbers = Numbers(loop, peers.highest_job)
+    scheduler = SchedulerService(loop, Directory(loop.state, journal), identity, numbers, peers.traces)
+    dispatch = DispatchService(loop, peers.traces)
     async with asyncio.TaskGroup() as group:
         background = (loop, Outbox(loop, peers), Snapshooter(loop, journal))
         tasks = [group.create_task(runner.run()) for runner in background]

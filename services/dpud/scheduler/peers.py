@@ -8,11 +8,13 @@ import grpc
 import structlog
 from google.protobuf.duration_pb2 import Duration
 
+from dpu import tracing
 from dpu.channel import open_async_channel
 from dpu.errors import Conflict, VersionMismatch
 from dpu.status import from_rpc
 from dpu_api.v1 import archive_pb2, archive_pb2_grpc, job_pb2, logs_pb2, logs_pb2_grpc
 from dpud.scheduler.model import Errand
+from dpud.scheduler.traces import Traces
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -41,6 +43,8 @@ class GrpcPeers:
         self._archive = archive_pb2_grpc.ArchiveServiceStub(self._channels[0])
         self._logs = logs_pb2_grpc.LogServiceStub(self._channels[1])
         self._close_logs = close_logs or self._logs.CloseTasks
+        #: What is told of a job goes on with its trace.
+        self.traces = Traces()
 
     async def close(self) -> None:
         """Close the channels."""
@@ -50,7 +54,8 @@ class GrpcPeers:
     async def publish(self, entry: Entry) -> None:
         """Have an attempt's products become visible."""
         request = archive_pb2.PublishRequest(ref=_ref(entry.ref), commit=entry.commit)
-        await _heard(self._archive.Publish(request, timeout=DEADLINE_S), "the archive")
+        with tracing.below(self.traces.of(entry.ref.job), "publish"):
+            await _heard(self._archive.Publish(request, timeout=DEADLINE_S), "the archive")
 
     async def discard(self, entry: Entry) -> None:
         """Have an attempt's products removed; those that the archive has published stay.

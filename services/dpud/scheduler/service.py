@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from dpud.scheduler.events import Event
     from dpud.scheduler.model import Job
     from dpud.scheduler.numbers import Numbers
+    from dpud.scheduler.traces import Traces
 
 MAX_PAGE = 1_000
 JOBS_PAGE = 100
@@ -63,8 +64,9 @@ class Identity:
 class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
     """What people ask."""
 
-    def __init__(self, loop: Loop, directory: Directory, identity: Identity, numbers: Numbers) -> None:
+    def __init__(self, loop: Loop, directory: Directory, identity: Identity, numbers: Numbers, traces: Traces) -> None:
         self._loop = loop
+        self._traces = traces
         self._numbers = numbers
         self._directory = directory
         self._identity = identity
@@ -118,6 +120,7 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
         await self._numbers.secure()
         await self._loop.execute(command)
         taken = self._loop.state.requests[command.project, command.user, command.request_id]
+        self._traces.note(taken.job)
         return self._directory.job(taken.job, command.project)
 
     async def GetJob(
@@ -304,8 +307,9 @@ def _now() -> float:
 class DispatchService(dispatch_pb2_grpc.DispatchServiceServicer):
     """What workers ask."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, traces: Traces) -> None:
         self._loop = loop
+        self._traces = traces
         self._polls = Polls()
         #: How many ends were told of leases that were another's by then.
         self.stale_reports = 0
@@ -333,7 +337,7 @@ class DispatchService(dispatch_pb2_grpc.DispatchServiceServicer):
         with self._attending(first[0]) as attendance:
             async with aclosing(attendance.answers(first, words)) as answers:
                 async for said in answers:
-                    answer = wire.work_response(self._loop.state, said)
+                    answer = wire.work_response(self._loop.state, said, self._traces)
                     yield dispatch_pb2.AttendResponse(answer=answer, number=attendance.number)
 
     async def Work(
@@ -343,7 +347,7 @@ class DispatchService(dispatch_pb2_grpc.DispatchServiceServicer):
         call = wire.work(request)
         with self._attending(call) as attendance:
             await attendance.take(call)
-            return wire.work_response(self._loop.state, await attendance.news())
+            return wire.work_response(self._loop.state, await attendance.news(), self._traces)
 
     @contextmanager
     def _attending(self, first: WorkCall) -> Iterator[Attendance]:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from dpud.scheduler.events import TaskLeased
     from dpud.scheduler.explain import Explanation
     from dpud.scheduler.totals import Kind, Totals
+    from dpud.scheduler.traces import Traces
 
 #: The end of a traceback that is kept.
 MAX_DETAIL = 8 * 1024
@@ -349,10 +350,10 @@ def task_message(job: Job, number: int) -> job_pb2.Task:
     )
 
 
-def work_response(state: State, answer: Answer) -> dispatch_pb2.WorkResponse:
+def work_response(state: State, answer: Answer, traces: Traces) -> dispatch_pb2.WorkResponse:
     """Return what a worker is told."""
     return dispatch_pb2.WorkResponse(
-        leases=[_lease(state.jobs[event.job], event) for event in answer.leases],
+        leases=[_lease(state.jobs[event.job], event, traces.of(event.job)) for event in answer.leases],
         cancel=map(_ref, answer.cancel),
         stale=map(_ref, answer.stale),
         acknowledged=map(_ref, answer.acknowledged),
@@ -364,7 +365,7 @@ def _ref(ref: Ref) -> job_pb2.TaskRef:
     return job_pb2.TaskRef(job_id=ref.job, task=ref.task, attempt=ref.attempt)
 
 
-def _lease(job: Job, event: TaskLeased) -> dispatch_pb2.TaskLease:
+def _lease(job: Job, event: TaskLeased, trace_parent: str) -> dispatch_pb2.TaskLease:
     task, stage = job.tasks[event.task], job.stages[job.tasks[event.task].stage]
     return dispatch_pb2.TaskLease(
         ref=job_pb2.TaskRef(job_id=job.id, task=event.task, attempt=event.attempt),
@@ -383,6 +384,7 @@ def _lease(job: Job, event: TaskLeased) -> dispatch_pb2.TaskLease:
         # A time limit goes by it: that earlier tasks were quick is no reason to end this one early.
         estimate_s=max(task.seconds, stage.seconds),
         alone=task.is_suspect,
+        trace_parent=trace_parent,
     )
 
 
