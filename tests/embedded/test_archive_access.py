@@ -1,5 +1,7 @@
 """Levels, lineage, choices and queries, as callers of the service meet them."""
 
+import json
+
 import pytest
 
 from dpu import errors
@@ -180,3 +182,30 @@ async def test_a_question_that_means_nothing_is_refused(desk, fields, told):
     refused = await refusal(desk.select(**fields))
     assert isinstance(refused, errors.UsageError)
     assert told in refused.message
+
+
+async def test_only_products_that_would_be_given_the_same_calibrations_stand(desk, tmp_path):
+    raw = (await desk.ingest(write_bias(tmp_path / "r.fits"))).frames[0]
+    noise = await published(desk, values_only(Attempt(1, 1, 1), readout=raw.readout))
+
+    async def product(task, *asked):
+        consulted = json.dumps(asked)
+        made = product_of(b"bias", Attempt(2, task, 1), identity="1d", consulted=consulted)
+        return (await published(desk, made, b"bias")).id
+
+    stands = await product(1, ["ReadNoise", raw.id, None, noise.id], ["GainLinearity", raw.id, None, ""])
+    other_answer = await product(2, ["ReadNoise", raw.id, None, "0" * 32])
+    since_then = await product(3, ["ReadNoise", raw.id, None, ""])
+    gone = await product(4, ["ReadNoise", "f" * 64, None, ""])
+    nothing_asked = await product(5)
+
+    async def listed(**fields):
+        request = pb.ListFramesRequest(frame_class="BiasFrame", selection=pb.Selection(identity="1d"), **fields)
+        return await (await desk.stub("anna's")).ListFrames(request)
+
+    everything = await listed()
+    assert {frame.id for frame in everything.frames} == {stands, other_answer, since_then, gone, nothing_asked}
+    assert not everything.standing_only
+    standing = await listed(standing_only=True)
+    assert {frame.id for frame in standing.frames} == {stands, nothing_asked}
+    assert standing.standing_only

@@ -111,12 +111,12 @@ class SqlCatalogue:
         )
         if not nearest:
             return self._records(sa.select(FRAMES).where(shown(view), *same, serves).order_by(_COLUMNS.sequence))
-        time, others = _COLUMNS.date_obs, (*same, sa.not_(serves))
-        before = _firsts(view, (*others, time < frame.date_obs), (time.desc(),), NEAREST)
-        after = _firsts(view, (*others, time >= frame.date_obs), (time,), NEAREST)
-        found = sorted(self._all_of([*before, *after]), key=_when)
+        time, others = _COLUMNS.date_obs, sa.select(FRAMES).where(shown(view), *same, sa.not_(serves)).limit(NEAREST)
+        before = others.where(time < frame.date_obs).order_by(time.desc())
+        after = others.where(time >= frame.date_obs).order_by(time)
+        found = sorted(self._all_of([before, after]), key=_when)
         split = bisect_left(found, frame.date_obs, key=_when)
-        return [*found[max(split - NEAREST, 0) : split][::-1], *found[split : split + NEAREST]]
+        return [*reversed(found[:split]), *found[split:]]
 
     def unnamed(self, digests: Collection[str]) -> set[str]:
         """Return the digests that no record names."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from dpu_recipes import validity
 from dpu_recipes.archive import MissingCalibration as NoneValid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from dpu_recipes.frames import Frame
     from dpud.archive.catalogue import Catalogue
@@ -44,6 +45,27 @@ class Choices:
         except NoneValid:
             raise self._refused(view, frame_class, frame, frames, overscan) from None
         return Choice(frame_class=frame_class, record=candidates[id(chosen)], why=why)
+
+    def standing(self, view: View, records: Iterable[Record]) -> list[Record]:
+        """Return those of some products that would be given the same calibrations if they were made now."""
+        return [record for record in records if self._stands(view, record.frame)]
+
+    def _stands(self, view: View, product: Frame) -> bool:
+        asked = json.loads(product.consulted or "[]")
+        names = {frame_id for _, frame_id, *_ in asked}
+        known = {record.frame.id: record.frame for record in self.catalogue.find(view, sorted(names))} if names else {}
+        return known.keys() == names and all(
+            self._answer(view, frame_class, known[frame_id], overscan) == answer
+            for frame_class, frame_id, overscan, answer in asked
+        )
+
+    def _answer(self, view: View, frame_class: str, frame: Frame, overscan: int | None) -> str:
+        """Return the identifier of the calibration that is valid, '' where none is."""
+        frames = [record.frame for record in self.catalogue.calibrations(view, frame_class, frame)]
+        try:
+            return validity.choose(frame_class, frame, frames, overscan)[0].id
+        except NoneValid:
+            return ""
 
     def _refused(
         self, view: View, frame_class: str, frame: Frame, unfit: list[Frame], overscan: int | None

@@ -119,7 +119,10 @@ class ArchiveService(ArchiveServiceServicer):
         records = await asyncio.to_thread(self._catalogue.select, query, after=after, limit=size + 1)
         page, more = records[:size], len(records) > size
         token = wire.to_token(position(page[-1], only_job=query.only_job), request) if more else ""
-        return pb.ListFramesResponse(frames=map(self._message, page), next_page_token=token)
+        if request.standing_only:
+            page = await asyncio.to_thread(self._choices.standing, view, page)
+        frames = map(self._message, page)
+        return pb.ListFramesResponse(frames=frames, next_page_token=token, standing_only=request.standing_only)
 
     async def FindCalibration(
         self,

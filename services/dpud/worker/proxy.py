@@ -82,6 +82,8 @@ class ArchiveProxy:
             selection=wire.selection_from_json(selection),
             job_id=self._lease.ref.job_id,
             user=self._lease.user,
+            # Which products of an identity are outdated, the archive tells at once; asking here is a call a question.
+            standing_only=bool(selection.get("identity")),
         )
         return [self._show(frame) for frame in await self._list(request)]
 
@@ -158,6 +160,10 @@ class ArchiveProxy:
         frames: list[Frame] = []
         while True:
             page = await self._try(lambda: self._stub.ListFrames(request, timeout=CALL_S))
+            if page.standing_only:
+                for frame in page.frames:
+                    # They were asked again: a task has nothing left to ask.
+                    frame.ClearField("consulted")
             frames += page.frames
             if not page.next_page_token:
                 return frames
