@@ -7,7 +7,6 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dpu import tracing
 from dpu.errors import UsageError
 from dpu.values import from_map
 from dpu_api.v1.dispatch_pb2 import TaskReport
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from dpu_api.v1.dispatch_pb2 import TaskLease
     from dpu_api.v1.job_pb2 import TaskSpec
     from dpud.worker.frames import Frames
+    from dpud.worker.groups import Groups
     from dpud.worker.packages import Packages
     from dpud.worker.peers import Channels
     from dpud.worker.pool import Pool
@@ -59,6 +59,8 @@ class Bench:
     archive: Channels
     spool: Spool
     kernel_kills: sandbox.KernelKills
+    #: Where task processes are bounded together with what they start; None: nowhere.
+    groups: Groups | None
     in_place: bool
     #: Of a task for which nobody said how much it needs.
     memory_mib: int
@@ -99,8 +101,6 @@ class Attempt:
         self._planned: list[dict[str, Any]] = []
         self._proxy: ArchiveProxy | None = None
         self._cpu_s = 0.0
-        about = {"dpu.job": lease.ref.job_id, "dpu.task": lease.ref.task, "dpu.attempt": lease.ref.attempt}
-        self._span = tracing.begin(f"task {lease.recipe}", lease.trace_parent, **about)
 
     def stop(self, why: Stop, reason: str = "") -> None:
         """Note that it is to end before its time; the first reason counts."""
@@ -130,6 +130,10 @@ class Attempt:
         self.ended = min(max(end["ended"], self.begun), time.monotonic())
         return outcome.said(end, self.allowance)
 
+    def starved(self, failure: Failure) -> Failure:
+        """Return the failure of an attempt that failed after the kernel had killed one of its processes."""
+        return outcome.starved(self.allowance, failure.detail or failure.message)
+
     def died(self, status: int, *, kernel_killed: bool) -> Failure:
         """Return the failure of an attempt whose process has died without a word."""
         return outcome.died(
@@ -158,8 +162,6 @@ class Attempt:
         if failure is not None:
             await self._log.say(failure.message, Level.ERROR)
         await self._log.flush()
-        if self._span is not None:
-            self._span.end()
         return Result(self._report(failure), plan)
 
     def _report(self, failure: Failure | None) -> TaskReport:
@@ -181,8 +183,7 @@ class Attempt:
             bench = self._bench
             self._proxy = ArchiveProxy(self.lease, scratch, bench.archive, bench.frames, in_place=bench.in_place)
             self._proxy.patience_s = bench.patience_s
-        with tracing.within(self._span):
-            return await self._proxy.answer(call, arguments)
+        return await self._proxy.answer(call, arguments)
 
     async def print(self, lines: Lines) -> None:
         """Take lines of its log."""

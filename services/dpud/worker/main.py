@@ -23,6 +23,7 @@ from dpud.worker import confinement, landlock, sandbox
 from dpud.worker.agent import Agent, Worker
 from dpud.worker.attempt import GRACE_S, Attempt, Bench
 from dpud.worker.frames import Frames
+from dpud.worker.groups import Groups
 from dpud.worker.logship import LogShipper
 from dpud.worker.metrics import WorkerMetrics
 from dpud.worker.next_door import NextDoor
@@ -74,6 +75,8 @@ class Settings:
     readable: tuple[Path, ...] = ()
     #: A folder of further instruments, as the archive has it.
     instruments: Path | None = None
+    #: The control group in which tasks are bounded one by one; None: in none, by limits and looks alone.
+    cgroup: Path | None = None
     #: Whether a worker starts where the machine cannot keep tasks apart by everything that there is.
     isolation_required: bool = False
     #: What one task may write, and what the caches of code and of frames may keep.
@@ -113,6 +116,7 @@ class Settings:
             uids=environment.get("DPU_WORKER_UIDS", Uids.parse, Uids.parse(UIDS)),
             readable=environment.get("DPU_WORKER_READABLE", _folders, ()),
             instruments=environment.get("DPU_INSTRUMENTS", _folder, None),
+            cgroup=environment.get("DPU_WORKER_CGROUP", _folder, None),
             isolation_required=environment.get("DPU_WORKER_ISOLATION", _required, default=False),
             scratch_mib=environment.get("DPU_WORKER_SCRATCH_MIB", _positive, 16 * 1024),
             code_cache_mib=environment.get("DPU_WORKER_CODE_CACHE_MIB", _positive, 1024),
@@ -194,6 +198,7 @@ async def bench(settings: Settings) -> AsyncIterator[Bench]:
             archive=archive,
             spool=spool,
             kernel_kills=sandbox.KernelKills(),
+            groups=_groups(settings),
             in_place=settings.in_place is not None,
             memory_mib=max(1, settings.memory_mib // settings.slots),
             scratch_mib=settings.scratch_mib,
@@ -219,6 +224,19 @@ def _packages(settings: Settings) -> Packages:
     # Below the code, which a runner's container reads too.
     folder = settings.state / "code" / "packages"
     return Packages(folder, settings.packages_cache_mib * MIB, settings.packages)
+
+
+def _groups(settings: Settings) -> Groups | None:
+    """Return where tasks' groups are made. Raises BadSetting where none can be made there."""
+    if settings.cgroup is None:
+        return None
+    said = f"DPU_WORKER_CGROUP={str(settings.cgroup)!r}"
+    if settings.runner is not None:
+        raise BadSetting(f"{said}: tasks run next door (DPU_WORKER_RUNNER), where this worker bounds nothing")
+    try:
+        return Groups(settings.cgroup)
+    except OSError as error:
+        raise BadSetting(f"{said}: no groups can be made there: {error}") from error
 
 
 def _walls(settings: Settings) -> Walls:

@@ -80,11 +80,16 @@ def died(status: int, allowance: Allowance, *, peak_mib: float, kernel_killed: b
     if os.WIFEXITED(status):
         return _crash(f"its process ended with exit code {os.WEXITSTATUS(status)}", tail)
     number = os.WTERMSIG(status)
-    starved = kernel_killed or peak_mib > NEARLY_ALL * allowance.memory_mib
-    if number == signal.SIGKILL and starved:
-        category = FailureCategory.FAILURE_CATEGORY_OUT_OF_MEMORY
-        return Failure(category=category, message=f"{out_of_memory(allowance)}: the kernel killed it", detail=tail)
+    is_starved = kernel_killed or peak_mib > NEARLY_ALL * allowance.memory_mib
+    if number == signal.SIGKILL and is_starved:
+        return starved(allowance, tail)
     return _crash(f"its process was ended by signal {number} ({_signal_name(number)})", tail)
+
+
+def starved(allowance: Allowance, tail: str) -> Failure:
+    """Return the failure of a task of which the kernel has killed a process for want of memory."""
+    category = FailureCategory.FAILURE_CATEGORY_OUT_OF_MEMORY
+    return Failure(category=category, message=f"{out_of_memory(allowance)}: the kernel killed it", detail=tail)
 
 
 def out_of_memory(allowance: Allowance) -> str:

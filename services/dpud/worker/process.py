@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TypeAlias
 
+    from dpud.worker.groups import Group
     from dpud.worker.quarters import Quarters, Started
 
     Take: TypeAlias = Callable[[Lines], Awaitable[None]]
@@ -76,6 +77,9 @@ class TaskProcess:
         self._let_go = False
         self._live = asyncio.Event()
         self._live.set()
+        self._born = asyncio.Event()
+        #: The control group that it lives in, where it has one of its own.
+        self.group: Group | None = None
 
     @classmethod
     async def start(cls, folder: Path, quarters: Quarters) -> TaskProcess:
@@ -118,12 +122,22 @@ class TaskProcess:
                 word, _, number = line.decode().partition(" ")
                 if word == "pid":
                     self.pid = int(number)
+                    self._born.set()
                 elif word == "exit":
                     self._status = int(number)
         # Its last word said, it needs no time to end.
         await self._guard.ended()
+        self._born.set()
         if self._status == UNKNOWN:
             await self._guard.bury(self.pid)
+
+    async def join(self, group: Group) -> None:
+        """Have it live in a control group, with all that it starts from now on. Raises OSError."""
+        self.group = group
+        await self._born.wait()
+        if self.alive:
+            with contextlib.suppress(ProcessLookupError):
+                group.take(self.pid)
 
     async def memory_mib(self) -> float:
         """Return what it and its descendants take, MiB."""
@@ -242,6 +256,8 @@ class TaskProcess:
         """Kill it and let go of everything that belongs to it."""
         self.kill()
         await self.gone()
+        if self.group is not None:
+            self.group.remove()
         for pump in self._pumps:
             pump.cancel()
         await asyncio.gather(*self._pumps, return_exceptions=True)

@@ -125,6 +125,10 @@ class Shift:
                 await bench.quarters.furnish(Belongings(process.home, caches, uid))
                 code = [path for path in (tree, packages) if path is not None]
                 order["confinement"] = bench.walls.around(kind.user, code, process.folder, caches)
+                if bench.groups is not None:
+                    await process.join(bench.groups.group())
+            if process.group is not None:
+                process.group.limit(self._attempts[0].allowance.memory_mib)
             now = time.monotonic()
             for attempt in self._attempts:
                 attempt.begun = now
@@ -237,8 +241,12 @@ class Shift:
         dead = self._attempts[0] if self._attempts else first
         if dead is first and first in self._left:
             self._left.remove(first)
-        kernel_killed = self._bench.kernel_kills.more()
+        kernel_killed = self._kernel_killed(process)
         await self._finish(dead, dead.stopped() if dead.stopping else dead.died(status, kernel_killed=kernel_killed))
+
+    def _kernel_killed(self, process: TaskProcess) -> bool:
+        """Return whether the kernel killed something for want of memory: of this process, if it can be told."""
+        return (self._bench.kernel_kills if process.group is None else process.group).more()
 
     async def _finish(self, attempt: Attempt, failure: Failure | None) -> None:
         if attempt in self._attempts:
@@ -273,6 +281,9 @@ class Shift:
         """Take the end of the task that ran; return how many run after it."""
         attempt = self._attempts[0]
         failure = attempt.said(end)
+        if failure is not None and self._process is not None and self._process.group is not None:
+            # A child that was killed for want of memory is why its parent gave up.
+            failure = attempt.starved(failure) if self._process.group.more() else failure
         self._unfit = ", ".join(end["leftovers"])
         if self._unfit:
             # The process takes no more of them.
