@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dpu import tracing
 from dpu.errors import UsageError
 from dpu.values import from_map
 from dpu_api.v1.dispatch_pb2 import TaskReport
@@ -101,6 +102,8 @@ class Attempt:
         self._planned: list[dict[str, Any]] = []
         self._proxy: ArchiveProxy | None = None
         self._cpu_s = 0.0
+        about = {"dpu.job": lease.ref.job_id, "dpu.task": lease.ref.task, "dpu.attempt": lease.ref.attempt}
+        self._span = tracing.begin(f"task {lease.recipe}", lease.trace_parent, **about)
 
     def stop(self, why: Stop, reason: str = "") -> None:
         """Note that it is to end before its time; the first reason counts."""
@@ -162,6 +165,8 @@ class Attempt:
         if failure is not None:
             await self._log.say(failure.message, Level.ERROR)
         await self._log.flush()
+        if self._span is not None:
+            self._span.end()
         return Result(self._report(failure), plan)
 
     def _report(self, failure: Failure | None) -> TaskReport:
@@ -183,7 +188,8 @@ class Attempt:
             bench = self._bench
             self._proxy = ArchiveProxy(self.lease, scratch, bench.archive, bench.frames, in_place=bench.in_place)
             self._proxy.patience_s = bench.patience_s
-        return await self._proxy.answer(call, arguments)
+        with tracing.within(self._span):
+            return await self._proxy.answer(call, arguments)
 
     async def print(self, lines: Lines) -> None:
         """Take lines of its log."""
