@@ -9,7 +9,7 @@ import dpu_recipes
 from dpu_recipes import instrument as instruments
 from dpu_recipes import pars, registry
 from dpu_recipes.deep import NEEDS
-from dpu_recipes.sequences import SEQUENCES
+from dpu_recipes.sequences import SEQUENCES, UNLISTED
 
 if TYPE_CHECKING:
     from dpu_recipes.frames import Plain
@@ -27,7 +27,7 @@ def _sequence(sequence: Sequence) -> dict[str, Any]:
     return {
         "name": sequence.name,
         "summary": sequence.summary,
-        "options": [*map(_option, sequence.option_list()), *map(_unlisted, registry.UNLISTED)],
+        "options": [*map(_option, sequence.option_list()), *map(_unlisted, UNLISTED)],
         "stages": [_stage(name) for name in sequence.stages],
         "one_of": sequence.one_of(),
     }

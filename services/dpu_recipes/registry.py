@@ -20,7 +20,7 @@ from dpu_recipes.deep import Larder, plain
 from dpu_recipes.identity import Replay, Witness, call_of, identity_of, standing
 from dpu_recipes.night import BadNight, parse_night
 from dpu_recipes.rehearsal import Part, told
-from dpu_recipes.sequences import SEQUENCES, Kind, Option, options_of
+from dpu_recipes.sequences import DEEP, DRYRUN, SEQUENCES, TARGETS, UNLISTED, Kind, Option, options_of
 from dpu_recipes.task import Recipe, RecipeError, Request, TaskSpec
 
 if TYPE_CHECKING:
@@ -32,52 +32,6 @@ if TYPE_CHECKING:
     from dpu_recipes.instrument import Instruments
 
 log = logging.getLogger(__name__)
-
-#: What every recipe takes beside its own options, and no list of these shows.
-FORCE = Option(
-    short="force",
-    long="force",
-    kind=Kind.FLAG,
-    default=0,
-    help="1: make products that exist and are valid again",
-    minimum=0,
-    maximum=1,
-)
-DEEP = Option(
-    short="deep",
-    long="deep",
-    kind=Kind.FLAG,
-    default=0,
-    help="1: make missing inputs first, by stages before",
-    minimum=0,
-    maximum=1,
-)
-TARGETS = Option(
-    short="targets",
-    long="targets",
-    kind=Kind.LIST,
-    default=[],
-    help="the stages for which the others make what is missing; `run` gives it",
-)
-DRYRUN = Option(
-    short="dryrun",
-    long="dryrun",
-    kind=Kind.FLAG,
-    default=0,
-    help="1: plans tell what would run, and nothing does; `run` gives it for dpu_dryrun",
-    minimum=0,
-    maximum=1,
-)
-PRIVILEGES = Option(
-    short="privileges",
-    long="privileges",
-    kind=Kind.INTEGER,
-    default=0,
-    help="how far the products are seen, 1 to 5; `run` gives it for context.set_privileges",
-    minimum=0,
-    maximum=5,
-)
-UNLISTED = (FORCE, DEEP, TARGETS, DRYRUN, PRIVILEGES)
 
 #: Arguments of a task that say how it is called: with options of its own, or as a product was made.
 _OWN, _AGAIN = "own options", "as was made"

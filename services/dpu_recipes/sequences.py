@@ -123,6 +123,52 @@ OPTIONS = {
     )
 }
 
+#: What every recipe takes beside its own options, and no list of these shows.
+FORCE = Option(
+    short="force",
+    long="force",
+    kind=Kind.FLAG,
+    default=0,
+    help="1: make products that exist and are valid again",
+    minimum=0,
+    maximum=1,
+)
+DEEP = Option(
+    short="deep",
+    long="deep",
+    kind=Kind.FLAG,
+    default=0,
+    help="1: make missing inputs first, by stages before",
+    minimum=0,
+    maximum=1,
+)
+TARGETS = Option(
+    short="targets",
+    long="targets",
+    kind=Kind.LIST,
+    default=[],
+    help="the stages for which the others make what is missing; `run` gives it",
+)
+DRYRUN = Option(
+    short="dryrun",
+    long="dryrun",
+    kind=Kind.FLAG,
+    default=0,
+    help="1: plans tell what would run, and nothing does; `run` gives it for dpu_dryrun",
+    minimum=0,
+    maximum=1,
+)
+PRIVILEGES = Option(
+    short="privileges",
+    long="privileges",
+    kind=Kind.INTEGER,
+    default=0,
+    help="how far the products are seen, 1 to 5; `run` gives it for context.set_privileges",
+    minimum=0,
+    maximum=5,
+)
+UNLISTED = (FORCE, DEEP, TARGETS, DRYRUN, PRIVILEGES)
+
 #: In the order in which they are listed.
 SEQUENCES = (
     Sequence("HotPixels", "Map the pixels that stand out of a bias", "i d c p C", ("HotPixels",)),

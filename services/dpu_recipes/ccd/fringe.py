@@ -110,6 +110,11 @@ def scaled(
     pattern, value = fringe[used].astype(np.float64), image[used].astype(np.float64)
     if pattern.size <= 2 or not np.ptp(pattern) > 0:  # noqa: PLR2004 - a line has two parameters
         raise ValueError("no pixel tells of fringes")
+    return _fitted(pattern, value, threshold)
+
+
+def _fitted(pattern: NDArray[np.float64], value: NDArray[np.float64], threshold: float) -> Scale:
+    """Return the slope of the line through values over a pattern, twice fitted."""
     slope, left = 0.0, value
     for _ in range(2):
         limits = clipped(left, threshold=threshold, iterations=ITERATIONS)

@@ -97,13 +97,7 @@ def measured(first: Exposed, second: Exposed, *, ratio: float, clip: Clip) -> Pa
     """
     difference = first.sampled() - np.float32(ratio) * second.sampled()
     limits = clipped(difference, threshold=clip.threshold, iterations=clip.iterations)
-    sums = sum(
-        (
-            _sums(first.rows(start, stop), second.rows(start, stop), ratio, limits, (first.full, second.full))
-            for start, stop in blocks(first.bias.shape, 4)
-        ),
-        start=np.zeros(5),
-    )
+    sums = _summed(first, second, ratio, limits)
     count = int(sums[0])
     if count <= 1:
         raise ValueError("every pixel is an outlier or full")
@@ -118,6 +112,17 @@ def measured(first: Exposed, second: Exposed, *, ratio: float, clip: Clip) -> Pa
         count=count,
         rejected=first.bias.size - count,
     )
+
+
+def _summed(first: Exposed, second: Exposed, ratio: float, limits: Clipped) -> NDArray[np.float64]:
+    """Return what `_sums` returns of a block, of all rows."""
+    full = (first.full, second.full)
+    parts = [
+        _sums(first.rows(start, stop), second.rows(start, stop), ratio, limits, full)
+        for start, stop in blocks(first.bias.shape, 4)
+    ]
+    whole: NDArray[np.float64] = np.sum(parts, axis=0)
+    return whole
 
 
 def _sums(
