@@ -119,6 +119,18 @@ def test_the_history_gives_back_whole_jobs_newest_first(opening):
         assert list(journal.replay()) == [[events.JobsRetired((1, 2, 3))]]
 
 
+def test_a_long_job_is_packed_part_by_part_before_it_leaves(opening):
+    [job] = finished_jobs(1)
+    job.tasks *= 1_234
+    with closing(opening()) as journal:
+        parts = sum(1 for _ in journal.packing(job))
+        assert parts == 0 or parts > 2
+        journal.append([events.JobsRetired((1,))], [job])
+    with closing(opening()) as journal:
+        assert journal.history(Query("kids"), 10) == [job]
+    assert b"".join(codec.dump_in_pieces(job)) == codec.dump(job)
+
+
 @pytest.mark.parametrize(
     ("query", "expected"),
     [

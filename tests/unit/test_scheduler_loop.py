@@ -4,8 +4,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from dpu.errors import Conflict, StorageFull, UnknownSession, Unreachable, UsageError
-from dpud.scheduler import events
-from dpud.scheduler.commands import Claim, Register, Report
+from dpud.scheduler import events, machine
+from dpud.scheduler.commands import Acknowledge, Cancel, Claim, Register, Report, Retire
 from dpud.scheduler.directory import Directory
 from dpud.scheduler.journal import AppendFailed, MemoryJournal, Query, Shelf, Superseded
 from dpud.scheduler.loop import Loop
@@ -146,6 +146,20 @@ async def test_after_an_absence_of_the_scheduler_itself_nothing_lapses(shelf, cl
         await until(lambda: loop._ticked == clock.now, lambda: "no tick")
         await loop.execute()
         assert loop.state.jobs[1].tasks[0].state is TaskState.RUNNING
+
+
+async def test_long_jobs_leave_the_memory_one_by_one_and_short_ones_together(shelf, clock):
+    loop = Loop(MemoryJournal(shelf), clock, max_ended=0, tick_s=TICK_S)
+    gone = []
+    for number, length in enumerate((60, 40, 1, 150, 2), start=1):
+        taken = submit(request_id=f"r{number}", tasks=plans(*["a"] * length))
+        for command in (taken, Cancel(job=number, by="anna", project="kids")):
+            machine.execute(loop.state, command, clock.now)
+    machine.execute(loop.state, Acknowledge(tuple(loop.state.outbox)), clock.now)
+    while loop.state.ended:
+        [retired] = machine.execute(loop.state, Retire(0), clock.now)
+        gone.append(retired.jobs)
+    assert gone == [(1, 2), (3,), (4,), (5,)]
 
 
 async def test_ended_jobs_leave_the_memory_and_are_found_in_the_history(shelf, clock):

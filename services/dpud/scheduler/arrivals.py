@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from dpu_api.v1 import scheduler_pb2
 from dpud.scheduler import allowances, deposits, wire
 from dpud.scheduler.commands import Abandon, Deposit
+from dpud.scheduler.loop import PAUSE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -28,8 +29,6 @@ PIECE = 500
 PIECE_BYTES = 256 * 1024
 #: What goes before each of a SubmitJobRequest's tasks: the number of the field, and that its size follows.
 _TASKS = bytes((scheduler_pb2.SubmitJobRequest.TASKS_FIELD_NUMBER << 3 | 2,))
-#: After a piece, everybody else is served for so long: a call of theirs has to go through the loop several times.
-PAUSE_S = 0.002
 
 
 class Arrival:

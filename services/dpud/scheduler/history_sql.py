@@ -47,8 +47,16 @@ COUNT = sa.text(
 )
 
 
-def row_of(job: Job) -> dict[str, Any]:
-    """Return the row of a job that leaves the memory."""
+def packing(job: Job) -> Iterator[bytes]:
+    """Yield what a job's row has as its body, a part at a time."""
+    pack = zlib.compressobj(1)
+    for piece in codec.dump_in_pieces(job):
+        yield pack.compress(piece)
+    yield pack.flush()
+
+
+def row_of(job: Job, body: bytes | None = None) -> dict[str, Any]:
+    """Return the row of a job that leaves the memory, with its body where that was made before."""
     return {
         "id": job.id,
         "project": job.project,
@@ -56,7 +64,7 @@ def row_of(job: Job) -> dict[str, Any]:
         "sequence": job.sequence,
         "state": int(job.state),
         "ended": job.ended,
-        "body": zlib.compress(codec.dump(job), 1),
+        "body": body or zlib.compress(codec.dump(job), 1),
     }
 
 

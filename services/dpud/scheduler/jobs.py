@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from dpud.scheduler.model import Deposit, TaskPlan
 
 
+#: Jobs that leave the memory together have at most so many tasks; a longer one leaves alone.
+RETIRED_AT_ONCE = 100
+
+
 # Deciding
 
 
@@ -184,9 +188,15 @@ def follow_up(state: State, number: int, now: float) -> list[Event]:
 
 
 def retire(state: State, command: Retire, _now: float) -> list[Event]:
-    """Decide which ended jobs leave the memory: the oldest beyond so many."""
-    surplus = len(state.ended) - command.limit
-    return [JobsRetired(tuple(islice(state.ended, surplus)))] if surplus > 0 else []
+    """Decide which ended jobs leave the memory: the oldest beyond so many, a few at a time."""
+    leaving: list[int] = []
+    tasks = 0
+    for number in islice(state.ended, max(0, len(state.ended) - command.limit)):
+        tasks += len(state.jobs[number].tasks)
+        if leaving and tasks > RETIRED_AT_ONCE:
+            break
+        leaving.append(number)
+    return [JobsRetired(tuple(leaving))] if leaving else []
 
 
 # Applying

@@ -94,6 +94,12 @@ class Journal(Protocol):
         Raises Superseded, or AppendFailed; nothing was stored then.
         """
 
+    def packing(self, job: Job) -> Iterator[None]:
+        """Make what is kept of an ended job, a part of it each time that this is asked to go on.
+
+        A long job takes long: what is done before it leaves need not be done while everybody waits.
+        """
+
     @property
     def roomy(self) -> bool:
         """Whether there is room for more than the leases and ends of what is there already."""
@@ -140,6 +146,10 @@ class MemoryJournal:
             self._shelf.totals[slot] = self._shelf.totals.get(slot, Totals()) + totals
         if body := codec.dump_events(events):
             self._shelf.groups.append(body)
+
+    def packing(self, _job: Job) -> Iterator[None]:
+        """Do nothing: nobody waits for long here."""
+        return iter(())
 
     def shorten(self) -> None:
         """Put a snapshot of all that the journal tells on the shelf, in place of the groups."""

@@ -59,6 +59,8 @@ class SqlJournal:
         self._retire, self._mark, self._count = (spelled(engine, each) for each in beside)
         self._epoch = 0
         self._next = 1
+        #: Of jobs that are about to leave the memory.
+        self._packed: dict[int, bytes] = {}
 
     @classmethod
     def open_file(cls, path: Path, reserve_bytes: int = RESERVE_BYTES) -> SqlJournal:
@@ -138,7 +140,7 @@ class SqlJournal:
         if not body and not retired:
             return
         beside = [
-            (self._retire, [history_sql.row_of(job) for job in retired]),
+            (self._retire, [history_sql.row_of(job, self._packed.get(job.id)) for job in retired]),
             (self._mark, [row for job in retired for row in history_sql.marks_of(job)]),
             (self._count, history_sql.counts_of(totals_of(ended))),
         ]
@@ -150,6 +152,16 @@ class SqlJournal:
                 raise
             self._patiently(lambda cursor: self._write(cursor, row, beside), driving)
         self._next += 1
+        for job in retired:
+            self._packed.pop(job.id, None)
+
+    def packing(self, job: Job) -> Iterator[None]:
+        """Make what is kept of an ended job, a part of it each time that this is asked to go on."""
+        parts = []
+        for part in history_sql.packing(job):
+            parts.append(part)
+            yield
+        self._packed[job.id] = b"".join(parts)
 
     def _write(self, cursor: Any, row: dict[str, Any], beside: list[tuple[str, list[dict[str, Any]]]]) -> None:
         """Write a group and what goes with it, unless it is there.

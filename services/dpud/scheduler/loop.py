@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dpu.errors import DpuError, StorageFull, UnknownSession, Unreachable
-from dpud.scheduler import codec, events, machine
+from dpud.scheduler import codec, events, jobs, machine
 from dpud.scheduler.commands import Claim, Command, Repeat, Resume, Retire, Submit, Tick
 from dpud.scheduler.tally import Tally
 from dpud.scheduler.watchers import Watchers
@@ -28,6 +28,10 @@ log = structlog.get_logger(__name__)
 TICK_S = 0.25
 #: A tick that comes later than this says that the scheduler itself was away: a laptop's lid.
 AWAY_S = 5.0
+#: After each piece of something long, everybody else is served for so long: a call of theirs has to go through
+#: the event loop several times.
+PAUSE_S = 0.002
+_RETIRE_S = 0.05
 #: Ended jobs beyond this many leave the memory for the history.
 MAX_ENDED = 10_000
 
@@ -107,6 +111,7 @@ class Loop:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._tick())
+                group.create_task(self._retire())
                 while True:
                     await self._asked.wait()
                     self._asked.clear()
@@ -247,13 +252,25 @@ class Loop:
             now = self._clock()
             away = now - self._ticked
             self._ticked = now
-            commands: list[Command] = [Tick(), Retire(self._max_ended)]
+            commands: list[Command] = [Tick()]
             if abs(away) > AWAY_S:
                 log.warning("the scheduler was away", seconds=away)
                 commands.insert(0, Resume())
             self._watch_room()
             await self.execute(*commands)
             await asyncio.sleep(self._tick_s)
+
+    async def _retire(self) -> None:
+        """Let ended jobs beyond so many leave the memory, a few at a time."""
+        while True:
+            surplus = len(self.state.ended) > self._max_ended
+            if surplus:
+                oldest = self.state.jobs[next(iter(self.state.ended))]
+                if len(oldest.tasks) > jobs.RETIRED_AT_ONCE:
+                    for _ in self._journal.packing(oldest):
+                        await asyncio.sleep(PAUSE_S)
+                await self.execute(Retire(self._max_ended))
+            await asyncio.sleep(min(_RETIRE_S, self._tick_s) if surplus else self._tick_s)
 
     def _watch_room(self) -> None:
         roomy = self._journal.roomy
