@@ -15,6 +15,8 @@ from dpu.errors import UnknownOption
 from dpu.lpu import Lpu
 from dpu.report import Reporter
 
+#: Each loads and compiles the recipes, some more than once: a busy machine takes its time.
+pytestmark = pytest.mark.timeout(600)
 NIGHT = ("--instrument", "WFI", "--chips", "1", "--scale", "0.05", "--biases", "3", "--seed", "7")
 ASKED = {"i": "WFI", "d": "2000-04-28"}
 RUN = "    def run(self, request: Request, spec: TaskSpec) -> None:\n"
@@ -94,7 +96,7 @@ def test_the_debugger_opens_in_a_recipe(tmp_path: Path, night: Path, checkout: P
         input="p 'label is', spec.label\nc\n",
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=500,
         check=False,
     )
     assert "('label is', 'ccd50')" in session.stdout, session.stdout + session.stderr

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -18,6 +18,8 @@ from dpud.worker.next_door import Guest, NextDoor
 from dpud.worker.tenancy import Tenancy
 from fakes_worker import surroundings, until
 
+# A nursery, guards and tasks start one after the other: a busy machine takes its time.
+pytestmark = pytest.mark.timeout(300)
 Category = job_pb2.FailureCategory
 #: As whom tasks run where this process may decide that.
 RUNNER = 61_199
@@ -42,7 +44,7 @@ def Family(options, archive, scratch, spec):
 
 def Eat(options, archive, scratch, spec):
     eaten = [bytearray(os.urandom(1 << 20)) for _ in range(200)]
-    time.sleep(60)
+    time.sleep(600)
 
 def Make(options, archive, scratch, spec):
     folder = Path(tempfile.mkdtemp(dir=scratch))
@@ -90,8 +92,20 @@ class House:
 
     def kill(self):
         """Kill all that is in it, as the kernel does when the first process of a container dies."""
-        for each in (psutil.Process(self.child.pid), *psutil.Process(self.child.pid).children(recursive=True)):
-            each.kill()
+        nursery = psutil.Process(self.child.pid)
+        for each in (nursery, *nursery.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+
+    def hanging(self):
+        """Return the processes in it that hang, each with who has started it."""
+        found = []
+        for each in psutil.Process(self.child.pid).children(recursive=True):
+            # It may end while it is looked at.
+            with suppress(psutil.Error):
+                if "sleep(600)" in " ".join(each.cmdline()):
+                    found.append(each)
+        return found
 
     async def end(self, keeping):
         keeping.cancel()
@@ -157,13 +171,12 @@ async def test_a_cancelled_task_is_ended_with_all_that_it_started(tmp_path):
         rig.scheduler.tell(cancel=(lease.ref,))
         report = await rig.report_of(lease, 60)
         assert report.failure.category == Category.FAILURE_CATEGORY_CANCELLED
-        family = psutil.Process(house.child.pid).children(recursive=True)
-        assert [each for each in family if "sleep(600)" in " ".join(each.cmdline())] == []
+        assert house.hanging() == []
 
 
 async def test_a_task_that_eats_memory_next_door_is_stopped(tmp_path):
     async with working(tmp_path) as (rig, _):
-        lease = rig.lease("Eat", rig.ship(RECIPES), memory_mib=100)
+        lease = rig.lease("Eat", rig.ship(RECIPES), memory_mib=100, time_s=120.0)
         report = await rig.done(lease)
         assert report.failure.category == Category.FAILURE_CATEGORY_OUT_OF_MEMORY
 
@@ -185,21 +198,14 @@ async def test_a_task_that_ends_while_its_memory_is_asked_for_is_reported(tmp_pa
 async def test_a_guard_that_is_killed_leaves_nothing(tmp_path):
     async with working(tmp_path) as (rig, house):
         lease = await hanging(rig, "Family", rig.ship(RECIPES))
-        (process,) = [
-            each
-            for each in psutil.Process(house.child.pid).children()
-            if any("sleep(600)" in " ".join(child.cmdline()) for child in each.children(recursive=True))
-        ]
-        process.kill()
+        (child,) = await until(house.hanging, "what it starts", 60)
+        (guard,) = [each for each in child.parents() if each.ppid() == house.child.pid]
+        guard.kill()
         report = await rig.report_of(lease, 60)
         assert report.failure.category == Category.FAILURE_CATEGORY_CRASH
         assert "lost" in report.failure.message
 
-        def left():
-            family = psutil.Process(house.child.pid).children(recursive=True)
-            return [each for each in family if "sleep(600)" in " ".join(each.cmdline())]
-
-        await until(lambda: left() == [], "its descendants to be gone", 60)
+        await until(lambda: house.hanging() == [], "its descendants to be gone", 60)
         assert not (await rig.done(rig.lease("Who", rig.ship(RECIPES)))).HasField("failure")
 
 
