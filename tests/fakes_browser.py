@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -26,7 +27,7 @@ from dpu.report import Reporter
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
 ROOT = Path(__file__).parents[1]
 #: Where npm installs the rules of accessibility, kept between runs.
@@ -98,12 +99,22 @@ def looking(context: BrowserContext, address: str) -> Iterator[Page]:
     """Give a page, and see that nothing went wrong on it."""
     page = context.new_page()
     said: list[str] = []
-    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+
+    def hear(message: ConsoleMessage) -> None:
+        # What goes wrong on the pages of others, as a provider's, is theirs.
+        if message.type in ("error", "warning") and _origin(message.location["url"]) in ("", _origin(address)):
+            said.append(message.text)
+
+    page.on("console", hear)
     page.on("pageerror", lambda error: said.append(str(error)))
     page.goto(address)
     yield page
-    assert said == []
+    assert said == [], said
     page.close()
+
+
+def _origin(url: str) -> str:
+    return urlsplit(url).netloc
 
 
 @dataclass
