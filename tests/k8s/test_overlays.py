@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from dpud.health import STILL
 from dpud.hosting.settings import Environment
 from fakes_kubernetes import (
     CHECKERS,
@@ -333,8 +334,9 @@ def test_pilots_end_by_themselves_and_nobody_else_ends_them():
     assert budget["spec"]["minAvailable"] > scaled["spec"]["maxReplicaCount"]
 
 
-def test_workers_reach_the_services_only():
-    labels = dict(templates("production"))["Deployment dpu-worker-small"]["metadata"]["labels"]
+@pytest.mark.parametrize("owner", ["Deployment dpu-worker-small", "ScaledJob dpu-worker-large", "Deployment dpu-web"])
+def test_workers_and_the_queue_page_reach_the_services_only(owner):
+    labels = dict(templates("production"))[owner]["metadata"]["labels"]
     rules = [
         rule
         for each in of_kind("production", "NetworkPolicy")
@@ -351,3 +353,14 @@ def test_workers_reach_the_services_only():
         if selects(peer["podSelector"], template["metadata"]["labels"])
     }
     assert reached == {f"StatefulSet dpu-{service}" for service in ("scheduler", "logs", "codeship", "archive")}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_queue_page_is_asked_by_https_for_a_file_that_it_has(overlay):
+    (container,) = containers(dict(templates(overlay))["Deployment dpu-web"])
+    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        asked = container[probe]["httpGet"]
+        assert (asked["scheme"], asked["path"]) == ("HTTPS", STILL), probe
+        assert f"0.0.0.0:{ports[asked['port']]}" == _settings(overlay, container)["DPU_LISTEN"], probe
+    assert (ROOT / f"services/dpud/web{STILL}").exists()
