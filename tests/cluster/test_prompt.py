@@ -2,10 +2,14 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pexpect
 import pytest
+
+from dpu_api.v1 import job_pb2
+from fakes_client import SECRET, Script, job, serving, task
 
 PROMPT = r"awe> "
 READY = "\x1b\\[\\?25h"  # the cursor is shown again: the prompt reads keys
@@ -14,20 +18,34 @@ READY = "\x1b\\[\\?25h"  # the cursor is shown again: the prompt reads keys
 @pytest.fixture
 def awe(tmp_path):
     """A prompt of somebody whose DPU is not there."""
-    (tmp_path / "token").write_text("x")
-    text = f'default = "x"\nusername = "osada"\n[dpus.x]\naddress = "unix:{tmp_path}/none"\ntoken_file = "token"\n'
-    (tmp_path / "config.toml").write_text(text)
+    yield from prompting(tmp_path, f"unix:{tmp_path}/none")
+
+
+@pytest.fixture
+def awe_at_work(tmp_path):
+    """A prompt of somebody with a job of two tasks, of which one has ended and the other goes on for ever."""
+    running = job(state=job_pb2.JOB_STATE_RUNNING, counts=job_pb2.TaskCounts(normal=1, submitted=1))
+    tasks = [task(0, "ccd50"), task(1, "ccd51", job_pb2.TASK_STATE_RUNNING)]
+    with serving(tmp_path, Script(jobs={running.id: running}, tasks=tasks)) as address:
+        yield from prompting(tmp_path, address)
+
+
+def prompting(folder: Path, address: str) -> Iterator[pexpect.spawn]:
+    """Open the prompt on a DPU in a terminal of 100 columns."""
+    (folder / "token").write_text(SECRET)
+    text = f'default = "x"\nusername = "osada"\n[dpus.x]\naddress = "{address}"\ntoken_file = "token"\n'
+    (folder / "config.toml").write_text(text)
     environment = {
         "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path),
+        "HOME": str(folder),
         "TERM": "xterm",
         "LANG": "C.UTF-8",
-        "DPU_CONFIG": str(tmp_path / "config.toml"),
+        "DPU_CONFIG": str(folder / "config.toml"),
         # Nobody answers where the cursor is in a test's terminal.
         "PROMPT_TOOLKIT_NO_CPR": "1",
     }
     command = str(Path(sys.executable).with_name("awe"))
-    child = pexpect.spawn(command, env=environment, encoding="utf-8", timeout=60, dimensions=(30, 100))
+    child = pexpect.spawn(command, env=environment, cwd=folder, encoding="utf-8", timeout=60, dimensions=(30, 100))
     yield child
     child.close(force=True)
 
@@ -107,3 +125,31 @@ def test_pars_and_help_answer_with_no_dpu_in_reach(awe):
     awe.sendline("dpu.help()")
     awe.expect_exact("dpu.get_sequence_options(sequence)")
     ready(awe)
+
+
+def test_a_waited_job_has_a_bar_a_stage_that_ctrl_c_leaves(awe_at_work):
+    ready(awe_at_work)
+    awe_at_work.sendline("dpu.wait(84820)")
+    awe_at_work.expect("Bias .*1/2")
+    awe_at_work.sendintr()
+    awe_at_work.expect_exact("KeyboardInterrupt\r\n")
+    assert "Traceback" not in ready(awe_at_work)
+    # In a window that is narrower than the bar.
+    awe_at_work.setwinsize(20, 24)
+    awe_at_work.sendline("dpu.wait(84820)")
+    awe_at_work.expect("Bias")
+    awe_at_work.sendintr()
+    awe_at_work.expect_exact("KeyboardInterrupt\r\n")
+    assert "Traceback" not in ready(awe_at_work)
+
+
+def test_ctrl_c_leaves_a_followed_job_which_goes_on(awe_at_work):
+    ready(awe_at_work)
+    awe_at_work.sendline("dpu.run('Bias', i='WFI', d='2000-04-28', send_code=False, follow=True)")
+    awe_at_work.expect("Sending job with identifier 82382 to DPU")
+    awe_at_work.expect("Bias .*1/2")
+    awe_at_work.sendintr()
+    awe_at_work.expect_exact("Job 82382 goes on: dpu.wait(82382), dpu.get_logs(82382), dpu.cancel_job(82382)")
+    shown = ready(awe_at_work)
+    assert "82382" in shown
+    assert "Traceback" not in shown
