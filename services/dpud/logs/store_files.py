@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import errno
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
 from dpu.errors import InternalError, StorageFull
+from dpud.logs.ahead import Ahead, Piece
 from dpud.logs.folder import Named, ages, found, join, mark_ended
 from dpud.logs.pack import mergeable
 from dpud.logs.segment import Segment, frame, sync_folder, write
@@ -30,6 +34,10 @@ log = structlog.get_logger(__name__)
 
 #: A segment that is larger is not appended to, and is sealed.
 SEGMENT_BYTES = 64 * 1024 * 1024
+#: So much is written ahead; more goes to its files at once, and not twice.
+SMALL_BYTES = 64 * 1024
+#: A disk that takes longer for a sync is not waited for by everybody.
+QUICK_S = 0.003
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -42,12 +50,16 @@ class _Write:
     segment: Segment
     frames: list[tuple[Record, bytes]] = field(default_factory=list)
 
+    @property
+    def data(self) -> bytes:
+        return b"".join(data for _, data in self.frames)
+
     def run(self) -> None:
         folder = self.segment.path.parent
         if not folder.exists():
             folder.mkdir(mode=0o700)
             sync_folder(folder.parent)
-        write(self.segment.path, self.segment.size, b"".join(data for _, data in self.frames))
+        write(self.segment.path, self.segment.size, self.data)
 
     def undo(self) -> None:
         """Take back what was written; where even that fails, the file is left behind as it is."""
@@ -81,6 +93,10 @@ class FileLogStore:
         # Sealing takes its time: neither readers nor the writer wait for it.
         self._sealer = ThreadPoolExecutor(1, "log-sealer")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._ahead = Ahead(folder)
+        self._settling: asyncio.Task[None] | None = None
+        #: How long the last sync took.
+        self._sync_s = 0.0
         for left in folder.glob("*.removed"):
             shutil.rmtree(left)
 
@@ -90,13 +106,14 @@ class FileLogStore:
             task.cancel()
         for pool in (self._writer, self._readers, self._sealer):
             pool.shutdown()
+        self._ahead.close()
 
     async def append(self, groups: Mapping[int, Sequence[Record]]) -> None:
-        """Keep records by job: one write and one fsync for each job."""
+        """Keep records by job: few of them by one sync for all jobs, many by one for each job."""
         self._shelf.busy |= groups.keys()
         try:
             writes = [await self._plan(job_id, records) for job_id, records in groups.items()]
-            await asyncio.get_running_loop().run_in_executor(self._writer, _write_all, writes)
+            await self._write(writes)
             for each in writes:
                 each.done()
         except OSError as error:
@@ -110,6 +127,34 @@ class FileLogStore:
         for each in writes:
             if each.segment.size >= self._segment_bytes:
                 self._seal_later(each.job_id, each.files[-1:])
+        if self._ahead.is_full and self._settling is None:
+            self._settling = asyncio.create_task(self._settle())
+
+    async def _write(self, writes: list[_Write]) -> None:
+        is_small = sum(len(data) for each in writes for _, data in each.frames) <= SMALL_BYTES
+        work = partial(_keep_all, self._ahead, writes) if is_small else partial(_write_all, writes)
+        if is_small and self._sync_s < QUICK_S:
+            # Two switches between threads take longer than the sync of a quick disk.
+            self._sync_s = work()
+        else:
+            self._sync_s = await asyncio.get_running_loop().run_in_executor(self._writer, work)
+
+    async def _settle(self) -> None:
+        """Bring to the disk what was written ahead so far."""
+        self._ahead.turn()
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._sealer, self._ahead.settle)
+        except OSError as error:
+            log.warning("logs that were written ahead stay so", error=str(error))
+        finally:
+            self._settling = None
+
+    async def _settled(self) -> None:
+        """Return when nothing that was written until now would be written again after a crash."""
+        if self._settling is not None:
+            await asyncio.wait({self._settling})
+        self._settling = asyncio.create_task(self._settle())
+        await self._settling
 
     async def read(self, job_id: int, offset: int, budget: int) -> list[Placed]:
         """Return what readers see from `offset` on."""
@@ -150,6 +195,7 @@ class FileLogStore:
         """Forget a job: its folder gets another name first, so that no half of it is ever found."""
         async with self._changing:
             self._shelf.forget(job_id)
+            await self._settled()
             await self._in_thread(_remove, self._path(job_id))
 
     def _runs(self, files: list[Named]) -> Iterator[range]:
@@ -188,7 +234,10 @@ class FileLogStore:
 
     async def _load(self, job_id: int, apply: Callable[[Record], None]) -> list[Named]:
         """Return the files of a job, and call `apply` with all records. Raises InternalError where some are missing."""
-        files = await self._in_thread(found, self._path(job_id))
+        path = self._path(job_id)
+        if not path.exists():  # a look that costs less than asking a thread for it
+            return []
+        files = await self._in_thread(found, path)
         end = 0
         for path, stretch in files:
             if stretch.start != end:
@@ -230,11 +279,28 @@ def _pass_by(_record: Record) -> None:
     """Do nothing with a record that only has to be found."""
 
 
-def _write_all(writes: list[_Write]) -> None:
-    """Write everything, or take all of it back."""
-    try:
+def _write_all(writes: list[_Write]) -> float:
+    """Write everything, or take all of it back; return how long one sync took."""
+    begun = time.monotonic()
+    with _undone(writes):
         for each in writes:
             each.run()
+    return (time.monotonic() - begun) / len(writes)
+
+
+def _keep_all(ahead: Ahead, writes: list[_Write]) -> float:
+    """Write everything ahead, or take all of it back; return how long it took."""
+    begun = time.monotonic()
+    with _undone(writes):
+        ahead.keep([Piece(each.segment.path, each.segment.size, each.data) for each in writes])
+    return time.monotonic() - begun
+
+
+@contextmanager
+def _undone(writes: list[_Write]) -> Iterator[None]:
+    """Take all of it back where it fails within the block."""
+    try:
+        yield
     except OSError:
         for each in writes:
             each.undo()

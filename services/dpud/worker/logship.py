@@ -32,7 +32,7 @@ WINDOW = 256
 #: So much of what waits travels in one message.
 TOGETHER_BYTES = 512 * 1024
 #: A batch waits so long for others.
-LINGER_S = 0.005
+LINGER_S = 0.015
 #: A batch travels when it is this old or this large.
 BATCH_S = 0.05
 BATCH_BYTES = 64 * 1024
