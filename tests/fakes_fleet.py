@@ -87,7 +87,10 @@ class Fleet:
             return
         async with open_async_channel(self.address(service), "") as channel:
             check = health_pb2_grpc.HealthStub(channel).Check
-            await check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S, wait_for_ready=True)
+            try:
+                await check(health_pb2.HealthCheckRequest(), timeout=2 * PATIENCE_S, wait_for_ready=True)
+            except grpc.RpcError as error:
+                raise AssertionError(f"{service} does not serve: {self.tail(service)}") from error
 
     def tail(self, service):
         return (self.folder / f"{service}.log").read_text()[-2_000:]
