@@ -54,6 +54,12 @@ TRIED = {
         "embedded/test_worker_caches.py": ["test_a_hostile_tree_is_refused_and_leaves_nothing"],
         "embedded/test_codeship_service.py": ["test_a_hostile_tree_is_refused_by_the_service_too", "test_a_bomb_"],
     },
+    "a package that its tree asks for runs code where it is installed": {
+        "embedded/test_worker_packages.py": [
+            "test_what_is_no_lock_or_cannot_be_installed_is_refused_and_leaves_nothing",
+            "test_where_nothing_is_installed_a_task_that_asks_is_refused_and_told_what_to_do",
+        ]
+    },
     "it reads its agent's token, environment, memory or open files": {
         ISOLATION: [
             "read the token",
