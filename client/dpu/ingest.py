@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from dpu.report import Reporter
 
 SUFFIXES = (".fits", ".fit", ".fts", ".fits.fz", ".fit.fz", ".fits.gz")
+#: What belongs to an image that was reduced elsewhere, by what stands in its name: NAME.weight.fits beside NAME.fits.
+COMPANIONS = {"WeightFrame": "weight", "MaskFrame": "mask", "PsfModel": "psf"}
 AT_A_TIME = 3
 #: A whole mosaic over a slow line.
 DEADLINE_S = 600.0
@@ -85,15 +87,24 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     return list(found)
 
 
-def ingest(link: Link, files: Sequence[Path], done: Callable[[Outcome], None], *, instrument: str = "") -> Summary:
+def without_companions(files: Sequence[Path]) -> list[Path]:
+    """Return the files that belong to no other of them."""
+    belonging = {companion for path in files for companion in companions(path).values()}
+    return [path for path in files if path not in belonging]
+
+
+def ingest(
+    link: Link, files: Sequence[Path], done: Callable[[Outcome], None], *, instrument: str = "", frame_class: str = ""
+) -> Summary:
     """Bring files in; `done` hears of each as it is settled. A bad file is refused and the rest go in.
 
-    `instrument` names the one that took them; '': their headers say.
+    `instrument` names the one that took them; '': their headers say. `frame_class` is what those are that were reduced
+    elsewhere: what belongs to each comes with it (`companions`).
 
     Raises what is no fault of a file (Unreachable, StorageFull, NotLoggedIn): what went in before stays in.
     """
     outcomes: list[Outcome] = []
-    says = IngestFile(instrument=instrument)
+    says = IngestFile(instrument=instrument, frame_class=frame_class)
     pool = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="ingest")
     try:
         for outcome in pool.map(lambda path: take(link, path, says), files):
@@ -128,8 +139,26 @@ def take(link: Link, path: Path, says: IngestFile | None = None) -> Outcome:
     return Outcome(path=path, frames=len(answer.frames), already=answer.already)
 
 
+def companions(path: Path) -> dict[str, Path]:
+    """Return what lies beside an image that was reduced elsewhere and belongs to it, by class."""
+    suffix = next((item for item in SUFFIXES[::-1] if path.name.lower().endswith(item)), "")
+    name = path.name[: len(path.name) - len(suffix)]
+    return {
+        frame_class: beside
+        for frame_class, kind in COMPANIONS.items()
+        for ending in ("", *SUFFIXES)
+        if (beside := path.with_name(f"{name}.{kind}{ending}")).is_file()
+    }
+
+
 def requests(path: Path, says: IngestFile, *, in_place: bool) -> Iterator[IngestRequest]:
-    """Yield what says where a file is to be read, or what it holds in chunks."""
+    """Yield what says where a file and its companions are to be read, or what they hold in chunks."""
+    yield from _told(path, says, in_place=in_place)
+    for frame_class, companion in (companions(path) if says.frame_class else {}).items():
+        yield from _told(companion, IngestFile(frame_class=frame_class), in_place=in_place)
+
+
+def _told(path: Path, says: IngestFile, *, in_place: bool) -> Iterator[IngestRequest]:
     file = IngestFile(name=str(path), path=str(path.absolute()) if in_place else "")
     file.MergeFrom(says)
     yield IngestRequest(file=file)
@@ -166,14 +195,18 @@ def main(arguments: Sequence[str]) -> int:
 
     asked = _parser().parse_args(arguments)
     reporter = Reporter()
+    if asked.watch and asked.frame_class:
+        raise UsageError("--watch and --as do not go together: what belongs to an image may come after it")
     if asked.watch:
         from dpu.watch import watch
 
         return watch(Processor(reporter=reporter).link, asked.paths, reporter, instrument=asked.instrument)
     files = find_files(asked.paths)
+    if asked.frame_class:
+        files = without_companions(files)
     link = Processor(reporter=reporter).link
     with progress(len(files), reporter) as done:
-        summary = ingest(link, files, done, instrument=asked.instrument)
+        summary = ingest(link, files, done, instrument=asked.instrument, frame_class=asked.frame_class)
     for line in summary.lines():
         reporter.say(line)
     return 1 if summary.refused else 0
@@ -195,5 +228,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--watch", action="store_true", help="go on until Ctrl-C with what appears in the folders")
     parser.add_argument(
         "--instrument", metavar="NAME", default="", help="the camera that took them, whatever their headers say"
+    )
+    parser.add_argument(
+        "--as",
+        dest="frame_class",
+        choices=["ReducedScienceFrame"],
+        default="",
+        help="they were reduced elsewhere; NAME.weight.fits, NAME.mask.fits and NAME.psf beside NAME.fits come with it",
     )
     return parser

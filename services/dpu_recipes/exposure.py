@@ -14,7 +14,7 @@ import zlib
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from astropy.io import fits
@@ -23,10 +23,10 @@ from astropy.io.fits.verify import VerifyError
 from dpu_recipes import header as headers
 from dpu_recipes.header import HeaderError
 from dpu_recipes.instrument import InstrumentError
-from dpu_recipes.translation import translate
+from dpu_recipes.translation import translate, translate_reduced
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -58,18 +58,22 @@ _UNREADABLE: Final = (
 )  # fmt: skip
 
 
+#: Makes the record of an image: of an instrument, by its cards; and its number.
+_Told: TypeAlias = "Callable[[Instrument, _Cards, Any, int], Frame]"
+
+
 class BadExposure(Exception):
     """A file is no raw exposure of a known instrument; the message names it and says why, in one line."""
 
 
 def split(
-    file: Path, name: str, instruments: Instruments, folder: Path, *, instrument: str = ""
+    file: Path, name: str, instruments: Instruments, folder: Path, *, instrument: str = "", reduced: bool = False
 ) -> list[tuple[Frame, Path]]:
     """Split a raw FITS file into one uncompressed single-image FITS file a CCD in `folder`, and describe each.
 
     The same exposure always gives the same bytes, whether it came Rice-compressed or not, so a frame's identifier,
     the digest of its file, is that of its content. `name` is what the user calls the file; `instrument` names the one
-    that took it, '' lets its header say. One CCD is in memory at a time.
+    that took it, '' lets its header say; `reduced` says that it was reduced elsewhere. One CCD is in memory at a time.
 
     Raises
     ------
@@ -80,7 +84,8 @@ def split(
     """
     made: list[tuple[Frame, Path]] = []
     try:
-        with _named(name), closing(_described(file, folder, instruments, instrument)) as described:
+        told = _reduced if reduced else _frame
+        with _named(name), closing(_described(file, folder, instruments, instrument, told)) as described:
             for frame, ccd in described:
                 path = folder / frame.file_name
                 made.append((frame, path))
@@ -94,6 +99,32 @@ def split(
     return made
 
 
+def planes(file: Path, name: str, paths: Sequence[Path]) -> list[Plane]:
+    """Write each image of a file as a FITS file of its own to one of `paths`, in order, whatever it shows.
+
+    Raises BadExposure, also where there are not as many as paths; what was written is left then.
+    """
+    with _named(name), _opened(file, paths[0].parent) as (units, stream):
+        images = list(_images(units))
+        if len(images) != len(paths):
+            raise BadExposure(f"has {len(images)} images, not {len(paths)}")
+        primary = _Cards.of(units[0].header)
+        made = []
+        for unit, path in zip(images, paths, strict=True):
+            own = _Cards.of(unit.header)
+            cards = own if unit is units[0] else own.over(primary)
+            made.append(Plane(unit.shape, *_write(path, _Ccd(cards, unit, stream))))
+        return made
+
+
+class Plane(NamedTuple):
+    """One image of a file: its shape (y, x), and digest and size of the file that it was written to."""
+
+    shape: tuple[int, int]
+    digest: str
+    size: int
+
+
 def understand(
     file: Path, name: str, instruments: Instruments, folder: Path, *, instrument: str = ""
 ) -> list[tuple[Frame, Header]]:
@@ -101,7 +132,7 @@ def understand(
 
     `folder` is for what a packed file unpacks to. Raises BadExposure.
     """
-    with _named(name), closing(_described(file, folder, instruments, instrument)) as described:
+    with _named(name), closing(_described(file, folder, instruments, instrument, _frame)) as described:
         return [(frame, ccd.cards.values) for frame, ccd in described]
 
 
@@ -124,7 +155,9 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _described(file: Path, folder: Path, instruments: Instruments, forced: str) -> Generator[tuple[Frame, _Ccd]]:
+def _described(
+    file: Path, folder: Path, instruments: Instruments, forced: str, told: _Told
+) -> Generator[tuple[Frame, _Ccd]]:
     """Yield record and image of each CCD of a file."""
     with _opened(file, folder) as (units, stream):
         primary = _Cards.of(units[0].header)
@@ -139,7 +172,7 @@ def _described(file: Path, folder: Path, instruments: Instruments, forced: str) 
             if instrument.skips(cards.values):
                 continue
             _refuse_contradiction(instrument, primary, own)
-            frame = _frame(instrument, cards, unit, len(chips) + 1)
+            frame = told(instrument, cards, unit, len(chips) + 1)
             if frame.chip in chips:
                 raise BadExposure(f"contradicts itself: two images of chip {frame.chip!r}")
             chips.add(frame.chip)
@@ -156,6 +189,18 @@ def _frame(instrument: Instrument, cards: _Cards, unit: Any, number: int) -> Fra
     began = frame.date_obs.replace(tzinfo=None).isoformat(timespec="milliseconds")
     return frame.evolve(
         file_name=f"{frame.instrument}.{began}_{number}.fits", values={**frame.values, "EXTENSION": number}
+    )
+
+
+def _reduced(instrument: Instrument, cards: _Cards, _unit: Any, number: int) -> Frame:
+    try:
+        frame = translate_reduced(instrument, cards.values)
+    except ValueError as error:
+        raise HeaderError(f"image {number}: {error}") from error
+    began = frame.date_obs.replace(tzinfo=None).isoformat(timespec="milliseconds")
+    # Not the name of the raw frame, which may be here too.
+    return frame.evolve(
+        file_name=f"{frame.instrument}.{began}_{number}.red.fits", values={**frame.values, "EXTENSION": number}
     )
 
 

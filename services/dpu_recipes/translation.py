@@ -62,6 +62,32 @@ def translate(instrument: Instrument, header: Header, shape: tuple[int, int]) ->
     )
 
 
+def translate_reduced(instrument: Instrument, header: Header) -> Frame:
+    """Return the record of an image that was reduced elsewhere by its header; what depends on its file is left empty.
+
+    Its strips are gone, and with them what its size would say. Raises HeaderError.
+    """
+    chip = _chip(instrument, header)
+    date_obs = _date_obs(instrument, header)
+    binning = _binning(instrument, header)
+    return Frame(
+        frame_class="ReducedScienceFrame",
+        instrument=instrument.name,
+        chip=chip.name,
+        filter=headers.text(header, instrument.keys["filter"]),
+        object=headers.text(header, instrument.keys["object"]),
+        night=night_of(date_obs, instrument.longitude_deg),
+        date_obs=date_obs,
+        exptime=_exptime(instrument, header),
+        values={
+            "BINX": binning[0],
+            "BINY": binning[1],
+            **_detector(instrument, header, chip),
+            **_sky(instrument, header),
+        },
+    )
+
+
 def _chip(instrument: Instrument, header: Header) -> Chip:
     if len(instrument.chips) == 1:
         return instrument.chips[0]

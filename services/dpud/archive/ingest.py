@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -14,7 +15,6 @@ from dpud.archive.records import Query, Record, View
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from datetime import datetime
-    from pathlib import Path
 
     from dpu_recipes.frames import Frame
     from dpud.archive.catalogue import Catalogue, Ledger
@@ -29,6 +29,15 @@ log = structlog.get_logger(__name__)
 _PACKED = frozenset({".fz", ".gz"})
 #: More chips than any camera has.
 _CHIPS = 10_000
+
+
+class Part(NamedTuple):
+    """One of several files that come in together: where it can be read, or else its bytes."""
+
+    frame_class: str
+    name: str
+    path: Path | None
+    chunks: AsyncIterator[bytes]
 
 
 class Ingested(NamedTuple):
@@ -62,6 +71,22 @@ class Intake:
         """Ingest a stream of bytes. Raises BadFrame and StorageFull; nothing is left then."""
         async with self.reception.room() as room:
             return await self._ingest(caller, offered, await self.reception.receive(chunks, room / "exposure"), room)
+
+    async def adopt(self, caller: Caller, offered: Offered, parts: AsyncIterator[Part]) -> Ingested:
+        """Ingest a file that was reduced elsewhere, and what belongs to it, all or none. Raises as `read` does."""
+        async with self.reception.room() as room:
+            files: list[tuple[str, str, str]] = []
+            async for part in parts:
+                path = part.path
+                if path is None:
+                    path = (await self.reception.receive(part.chunks, room / f"part{len(files)}")).file
+                else:
+                    await asyncio.to_thread(check, path)
+                files.append((part.frame_class, str(path), part.name))
+            (_, image, _), *companions = files
+            whole = offered._replace(companions=tuple(companions))
+            pairs = await self.splitter.split(Path(image), whole, room)
+            return await self._keep(caller, offered, "", pairs)
 
     async def _ingest(self, caller: Caller, offered: Offered, exposure: Received, room: Path) -> Ingested:
         """Ingest a file whose digest is known, which saves unpacking it a second time."""

@@ -16,6 +16,7 @@ from typing import IO, Any
 from dpu_recipes import instrument, reference_file
 from dpu_recipes.exposure import BadExposure, split
 from dpu_recipes.frames import BadImage
+from dpu_recipes.reduced import Companion, adopt
 from dpu_recipes.reference_file import BadCatalogue
 
 #: Address space of this process: a file that unpacks to more is refused, not served.
@@ -45,6 +46,9 @@ def _split(request: dict[str, Any], instruments: instrument.Instruments) -> dict
         file, folder = Path(request["file"]), Path(request["folder"])
         if request["catalogue"]:
             pairs = reference_file.split(file, request["catalogue"], request["columns"], folder)
+        elif request["frame_class"]:
+            belonging = [Companion(kind, Path(path), named) for kind, path, named in request["companions"]]
+            pairs = adopt(file, name, belonging, instruments, folder, instrument=request["instrument"])
         else:
             pairs = split(file, name, instruments, folder, instrument=request["instrument"])
     except BadExposure as error:

@@ -16,9 +16,9 @@ from dpu_recipes.frames import QUALITY_FIGURE
 from dpud.archive import wire
 from dpud.archive.choices import Choice, Choices
 from dpud.archive.metrics import ArchiveMetrics
+from dpud.archive.parts import parts_of
 from dpud.archive.preview import Previews, check_night
 from dpud.archive.records import Query, Record, View, position
-from dpud.archive.splitter import Offered
 from dpud.archive.trends import Trends
 from dpud.hosting.caller import Role, current_caller
 
@@ -84,14 +84,17 @@ class ArchiveService(ArchiveServiceServicer):
         first = await anext(messages, None)
         if first is None or first.WhichOneof("item") != "file":
             raise BadFrame("the first message must say which file comes")
-        name = first.file.name or first.file.path
-        exposure = Offered(name, first.file.instrument, first.file.catalogue, dict(first.file.columns))
-        if not first.file.path:
-            ingested = await self._intake.receive(current_caller(), exposure, _chunks(messages))
-        elif context.peer().startswith("unix:"):
+        exposure = wire.to_offered(first.file)
+        if first.file.path and not context.peer().startswith("unix:"):
+            raise NotAllowed(
+                f"{exposure.name}: the archive reads files in place only for callers on its Unix socket: send it"
+            )
+        if exposure.frame_class:
+            ingested = await self._intake.adopt(current_caller(), exposure, parts_of(first.file, messages))
+        elif first.file.path:
             ingested = await self._intake.read(current_caller(), exposure, Path(first.file.path))
         else:
-            raise NotAllowed(f"{name}: the archive reads files in place only for callers on its Unix socket: send it")
+            ingested = await self._intake.receive(current_caller(), exposure, _chunks(messages))
         self.metrics.ingested(ingested.records, already=ingested.already)
         return pb.IngestResponse(frames=map(self._message, ingested.records), already=ingested.already)
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import Mapping, Sequence
 
+#: The class that a file which was reduced elsewhere is taken in as.
+REDUCED = "ReducedScienceFrame"
 #: Longer than this no file takes that we know of.
 LIMIT_S = 300.0
 #: Frames of one exposure in one answer.
@@ -38,6 +40,9 @@ class Offered(NamedTuple):
     #: Of a list of stars: the reference catalogue that it is for, and its columns by our names.
     catalogue: str = ""
     columns: Mapping[str, str] = MappingProxyType({})
+    #: Of a file that was reduced elsewhere: its class, and class, file and name of each that belongs to it.
+    frame_class: str = ""
+    companions: tuple[tuple[str, str, str], ...] = ()
 
 
 class Splitter:

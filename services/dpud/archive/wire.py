@@ -19,6 +19,7 @@ from dpu_recipes.archive import Selection
 from dpu_recipes.frames import Frame
 from dpud.archive.conditions import ALWAYS, AllOf, AnyOf, Comparison, Condition, Operator, kind_of, of_project, of_user
 from dpud.archive.records import Attempt, Family, First, Level, Position, Query, Record, View
+from dpud.archive.splitter import REDUCED, Offered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -179,6 +180,14 @@ def to_query(request: archive_pb2.ListFramesRequest, view: View) -> Query:
         condition=_asked(request, view),
         first=_first(request),
     )
+
+
+def to_offered(file: archive_pb2.IngestFile) -> Offered:
+    """Return what a caller says of a file. Raises BadFrame for a class that no file is taken as."""
+    name = file.name or file.path
+    if file.frame_class not in ("", REDUCED):
+        raise BadFrame(f"{name}: files are taken in as {REDUCED} or as raw exposures, not as {file.frame_class!r}")
+    return Offered(name, file.instrument, file.catalogue, dict(file.columns), file.frame_class)
 
 
 def to_trend_query(request: archive_pb2.ListTrendRequest, view: View) -> Query:
