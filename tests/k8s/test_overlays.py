@@ -364,3 +364,17 @@ def test_the_queue_page_is_asked_by_https_for_a_file_that_it_has(overlay):
         assert (asked["scheme"], asked["path"]) == ("HTTPS", STILL), probe
         assert f"0.0.0.0:{ports[asked['port']]}" == _settings(overlay, container)["DPU_LISTEN"], probe
     assert (ROOT / f"services/dpud/web{STILL}").exists()
+
+
+def test_what_grows_is_in_a_bucket_in_production():
+    settings = {owner: _settings("production", containers(template)[0]) for owner, template in templates("production")}
+    places = [
+        settings["StatefulSet dpu-archive"]["DPU_FILES"],
+        settings["StatefulSet dpu-codeship"]["DPU_CODE_BUCKET"],
+        settings["StatefulSet dpu-logs"]["DPU_LOG_BUCKET"],
+    ]
+    assert all(place.startswith("s3://dpu/") for place in places)
+    assert len(set(places)) == len(places), "none writes among another's"
+    for service in ("archive", "codeship", "logs"):
+        own = settings[f"StatefulSet dpu-{service}"]
+        assert {"AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} <= own.keys()
