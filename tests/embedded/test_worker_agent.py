@@ -253,6 +253,16 @@ async def test_a_task_reads_and_makes_frames_through_its_agent(rig: Rig) -> None
     assert (nothing, second.frame.digest, second.frame.size) == (b"", "", 0)
 
 
+@pytest.mark.parametrize(("said", "announced"), [(3, 3), (0, 0), (6, 0)])
+async def test_products_are_announced_at_the_privileges_of_their_job(rig: Rig, said: int, announced: int) -> None:
+    rig.archive.add(bias("raw-0"), b"FRAME" * 1000)
+    rig.archive.add(bias("master", frame_class="BiasFrame", values=to_map({"MEAN": 0.5})), b"MASTER")
+    lease = rig.lease("Use", rig.ship(RECIPES), options={"privileges": said})
+    assert not (await rig.done(lease)).HasField("failure")
+    levels = [rig.archive.staged[(key_of(lease.ref), number)][0].frame.privileges for number in (0, 1)]
+    assert levels == [announced, announced]
+
+
 async def test_a_frame_is_fetched_once_for_all_tasks(rig: Rig) -> None:
     rig.archive.add(bias("raw-0"), b"FRAME" * 1000)
     rig.archive.add(bias("master", frame_class="BiasFrame", values=to_map({"MEAN": 0.5})), b"MASTER")
