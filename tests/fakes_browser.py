@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from dpu import local
@@ -111,6 +112,15 @@ def looking(context: BrowserContext, address: str) -> Iterator[Page]:
     yield page
     assert said == [], said
     page.close()
+
+
+def taken(page: Page, name: str, height: int = 800) -> None:
+    """Keep a picture of a page for the documentation, of as few colours as it needs."""
+    page.set_viewport_size({"width": 1120, "height": height})
+    file = ROOT / "docs" / "images" / f"{name}.png"
+    page.screenshot(path=file)
+    with Image.open(file) as picture:
+        picture.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE).save(file, optimize=True)
 
 
 def _origin(url: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from fakes_browser import ASKED, DEADLINE_MS, DESK, PHONE, ROOT, barriers, looking
+from fakes_browser import ASKED, DEADLINE_MS, DESK, PHONE, barriers, looking, taken
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext
@@ -178,11 +178,9 @@ def test_another_projects_job_is_not_found(night: Night, browser: Browser, addre
 
 @pytest.mark.skipif(not os.environ.get("DPU_PICTURES"), reason="DPU_PICTURES=1 makes the documentation's pictures anew")
 def test_pictures_for_the_documentation(signed: BrowserContext, address: str, done: int) -> None:
-    pictures = ROOT / "docs" / "images"
-    pictures.mkdir(exist_ok=True)
-    for name, path in (("queue", "/"), ("queue-job", f"/jobs/{done}"), ("queue-log", f"/jobs/{done}/log")):
+    for name, path in (("queue", "/"), ("queue-log", f"/jobs/{done}/log")):
         with looking(signed, address + path) as page:
-            page.screenshot(path=pictures / f"{name}.png")
+            taken(page, name)
 
 
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])

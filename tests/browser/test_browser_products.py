@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from astropy.io import fits
-from PIL import Image
 from playwright.sync_api import expect
 
 from dpu.products import results
-from fakes_browser import ASKED, DEADLINE_MS, DESK, PHONE, ROOT, barriers, looking
+from fakes_browser import ASKED, DEADLINE_MS, DESK, PHONE, barriers, looking, taken
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -148,18 +147,13 @@ def test_nobody_is_kept_out_of_a_product(
 
 
 @pytest.mark.skipif(not os.environ.get("DPU_PICTURES"), reason="DPU_PICTURES=1 makes the documentation's pictures anew")
-def test_pictures_of_a_job_and_a_product(signed: BrowserContext, address: str, biases: int) -> None:
+def test_pictures_of_a_job_and_a_product(night: Night, signed: BrowserContext, address: str, biases: int) -> None:
     with looking(signed, f"{address}/jobs/{biases}") as page:
-        taken(page, "queue-job")
         shown(page, f"{address}/jobs/{biases}")
         page.wait_for_load_state("networkidle")
         taken(page, "queue-product")
-
-
-def taken(page: Page, name: str) -> None:
-    """Keep a picture of a page, as few colours as it needs."""
-    page.set_viewport_size({"width": 1000, "height": 1100})
-    file = ROOT / "docs" / "images" / f"{name}.png"
-    page.screenshot(path=file)
-    with Image.open(file) as picture:
-        picture.convert("RGB").quantize(128).save(file, optimize=True)
+    job = night.processor().run("Bias", **ASKED, force=True)
+    with looking(signed, f"{address}/jobs/{job}") as page:
+        # While it runs there is most to see.
+        page.locator("g.tile.succeeded").nth(2).wait_for()
+        taken(page, "queue-job", height=1000)
