@@ -194,8 +194,8 @@ class FileLogStore:
     async def remove(self, job_id: int) -> None:
         """Forget a job: its folder gets another name first, so that no half of it is ever found."""
         async with self._changing:
-            self._shelf.forget(job_id)
             await self._settled()
+            self._shelf.forget(job_id)
             await self._in_thread(_remove, self._path(job_id))
 
     def _runs(self, files: list[Named]) -> Iterator[range]:
