@@ -22,7 +22,9 @@ def add_options(parser: argparse.ArgumentParser, sequence: pb.Sequence) -> None:
     """Add what `dpu run SEQUENCE` takes: the sequence's options, the DPU's, and how to wait."""
     own = parser.add_argument_group(f"options of {sequence.name}")
     for option in _taken(sequence):
-        own.add_argument(*flags(option), dest=option.long_name, help=option.help or None, **_form(option))
+        own.add_argument(
+            *dict.fromkeys(flags(option)), dest=option.long_name, help=option.help or None, **_form(option)
+        )
     dpu = parser.add_argument_group("options of the DPU")
     dpu.add_argument("--no-code", action="store_true", help="use the recipes of the cluster, not those of the checkout")
     dpu.add_argument("--time", type=float, metavar="SECONDS", help="how long a task may run")
