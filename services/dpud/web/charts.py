@@ -68,7 +68,8 @@ def bars(
     chart: Chart, stacks: Sequence[tuple[str, Sequence[float]]], kinds: tuple[str, ...], words: Callable[[float], str]
 ) -> Chart:
     """Return a chart with a bar for each stack: its name, and how much of it is of each kind."""
-    most = max((sum(parts) for _, parts in stacks), default=0.0)
+    # Whole numbers stand at the ticks of the smallest, too.
+    most = max([float(TICKS), *(sum(parts) for _, parts in stacks)])
     scale, up = _up(0.0, most, words)
     step = (WIDTH - LEFT) / max(1, len(stacks))
     blocks: list[Block] = []
