@@ -79,7 +79,7 @@ images: ## Build the images control and worker by podman or docker (ENGINE=...)
 	deploy/images.sh
 
 containers: .venv/.dev ## Build the images, run jobs through containers and compose, kill each (needs root, installs podman)
-	$(PYTEST) -s tests/k8s/test_containers_images.py tests/k8s/test_containers_job.py tests/k8s/test_containers_compose.py
+	$(PYTEST) -s tests/k8s/test_containers_images.py tests/k8s/test_containers_isolation.py tests/k8s/test_containers_job.py tests/k8s/test_containers_compose.py
 
 k8s: .venv/.dev ## Render and check every overlay of the manifests and the file of compose; call by other people's clients
 	$(PYTEST) tests/k8s/test_overlays.py tests/k8s/test_compose.py tests/k8s/test_foreign_clients.py
