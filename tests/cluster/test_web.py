@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -61,8 +62,8 @@ def test_a_job_goes_live_in_the_queue_and_its_log_can_be_read(tmp_path):
                 base = address.partition("/enter")[0]
                 with browser.open(f"{base}/live?after=0", timeout=120) as live:
                     number = int(run("dpu", "run", "ReadNoise", "-i", "WFI", "-d", "2000-04-28"))
-                    rows = (json.loads(line[6:]) for line in live if line.startswith(b"data: {"))
-                    states = iter(lambda: next(rows)["state"], "FINISHED")
+                    rows = (json.loads(line[6:])["html"] for line in live if line.startswith(b'data: {"id"'))
+                    states = iter(lambda: re.findall(r'class="state \w+">(\w+)<', next(rows))[0], "FINISHED")
                     assert set(states) <= {"QUEUED", "RUNNING"}
                 with browser.open(f"{base}/jobs/{number}/log", timeout=60) as log:
                     shown = log.read().decode()
