@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 #: PostgreSQL ends what holds the writer's row and says nothing for so long: a scheduler that was stopped in the
 #: middle of an append must not keep the next one out.
@@ -23,6 +23,11 @@ _SILENCE_S = 5
 #: Connection lost, too many of them, ended for idling, broken off or going down: of PostgreSQL's states of an error.
 _AWAY = ("08", "53300", "25P03", "57")
 
+_EACH_SYNCED = ("synchronous=FULL",)
+#: For who writes much beside the writer of a SQLite file, whose next commit makes this durable, too: no syncs of its
+#: own, for which that one would have to wait, and the log is emptied here and not there.
+_SYNCED_BY_OTHERS = ("synchronous=NORMAL", "wal_autocheckpoint=500")
+
 _BEGIN = "BEGIN IMMEDIATE"
 _NOW = {
     "sqlite": sa.text("(julianday('now') - 2440587.5) * 86400.0"),
@@ -30,7 +35,7 @@ _NOW = {
 }
 
 
-def sqlite_engine(path: Path) -> sa.Engine:
+def sqlite_engine(path: Path, settings: Sequence[str] = _EACH_SYNCED) -> sa.Engine:
     """Return an engine on a SQLite file: write-ahead log, a sync a commit, transactions that lock at their begin."""
     engine = sa.create_engine(
         f"sqlite:///{path}", poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False}
@@ -40,7 +45,7 @@ def sqlite_engine(path: Path) -> sa.Engine:
     def _on_connect(connection: sqlite3.Connection, _record: Any) -> None:
         # The driver must not begin transactions by itself: _on_begin does, and takes the write lock at once.
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
+        for pragma in ("journal_mode=WAL", "busy_timeout=5000", *settings):
             connection.execute(f"PRAGMA {pragma}")
 
     @sa.event.listens_for(engine, "begin")
@@ -84,9 +89,11 @@ def postgres_engine(url: str) -> sa.Engine:
 
 
 def open_engine(url: str) -> sa.Engine:
-    """Return an engine on the database that another engine's URL names."""
+    """Return an engine on the database that the writer's URL names, for work beside it."""
     parsed = sa.make_url(url)
-    return sqlite_engine(Path(parsed.database or "")) if parsed.drivername == "sqlite" else postgres_engine(url)
+    if parsed.drivername == "sqlite":
+        return sqlite_engine(Path(parsed.database or ""), _SYNCED_BY_OTHERS)
+    return postgres_engine(url)
 
 
 @contextmanager
