@@ -33,6 +33,27 @@ def test_control_holds_no_astronomy_and_no_prompt(images):
     assert installed == ["dpud"]
 
 
+#: Loads what control services load, and calls what is beside the parts that the image leaves out.
+WHOLE = """
+import importlib, pkgutil
+import dpud, jwt, zstandard
+from cryptography.hazmat.primitives.asymmetric import rsa
+from dpu import tracing
+for each in pkgutil.walk_packages(dpud.__path__, "dpud."):
+    if not each.name.startswith(("dpud.archive", "dpud.worker", "dpud.embedded")) and "migrations" not in each.name:
+        importlib.import_module(each.name)
+key = rsa.generate_private_key(65537, 2048)
+assert jwt.decode(jwt.encode({"sub": "ann"}, key, "RS256"), key.public_key(), ["RS256"]) == {"sub": "ann"}
+assert zstandard.decompress(zstandard.compress(b"code")) == b"code"
+tracing.set_up("trial", {tracing.ENDPOINT: "http://127.0.0.1:1"})
+print("whole")
+"""
+
+
+def test_nothing_misses_what_control_leaves_out(images):
+    assert in_image(images[0], "python", "-c", WHOLE).endswith("whole")
+
+
 def test_control_adds_little_to_its_base(images, base):
     added = inspect(images[0])["Size"] - inspect(base)["Size"]
     print(f"control adds {added / 1e6:.0f} MB, worker {(inspect(images[1])['Size'] - inspect(base)['Size']) / 1e6:.0f}")
