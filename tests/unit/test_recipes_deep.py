@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dpu_recipes import registry
+from dpu_recipes import registry, validity
 from dpu_recipes.archive import MissingCalibration
 from dpu_recipes.deep import NEEDS
-from dpu_recipes.frames import Frame
+from dpu_recipes.frames import EPOCH, Frame
 from dpu_recipes.task import TaskSpec
 from dpu_recipes.validity import CALIBRATIONS
 from fakes_recipes import Night
@@ -40,6 +40,50 @@ def test_what_is_needed_is_what_recipes_can_make_or_cameras_write():
 def test_from_raw_frames_alone_everything_is_made_and_then_nothing(night):
     assert deeply(night) == ["ReadNoise", "BiasFrame", "HotPixelMap"]
     assert deeply(night) == []
+
+
+#: What is made first for each recipe, from raw frames alone and with every option at its default.
+FOR_FLATS = ["ReadNoise", "Bias"]
+FOR_MAPS = [*FOR_FLATS, "HotPixels", "DomeFlat", "ColdPixels"]
+FIRST = {
+    "ReadNoise": [],
+    "Bias": ["ReadNoise"],
+    "HotPixels": FOR_FLATS,
+    "DomeFlat": FOR_FLATS,
+    "TwilightFlat": FOR_FLATS,
+    "NightSkyFlat": FOR_FLATS,
+    "Gain": FOR_FLATS,
+    "QuickCheck": FOR_FLATS,
+    "ColdPixels": [*FOR_FLATS, "DomeFlat"],
+    "MasterFlat": [*FOR_MAPS, "TwilightFlat"],
+    "FringeFlat": [*FOR_MAPS, "TwilightFlat", "MasterFlat"],
+}
+#: An order in which each comes after those that it needs.
+IN_TURN = [*FOR_MAPS, "TwilightFlat", "NightSkyFlat", "MasterFlat", "Gain", "QuickCheck", "FringeFlat"]
+RAW = ("RawDomeFlatFrame", "RawTwilightFlatFrame", "RawScienceFrame")
+
+
+def made_in_turn(night: Night, target: str) -> list[str]:
+    """Plan each stage before `target` with deep=1, add a product for each task, and return which had any."""
+    planned = []
+    for name in IN_TURN[: IN_TURN.index(target)]:
+        specs = night.plan(name, deep=1, targets=[target])
+        planned += [name] if specs else []
+        for spec in specs:
+            source = night.archive.find(spec.inputs[0])
+            makes = registry.find(name).makes
+            window = validity.window(makes, source.night, -70.0) if makes in CALIBRATIONS else (EPOCH, EPOCH)
+            made = source.evolve(frame_class=makes, overscan=6, inputs=spec.inputs, id="", file_name="", digest="")
+            night.add(made.evolve(size=0, timestamp_start=window[0], timestamp_end=window[1]))
+    return planned
+
+
+@pytest.mark.parametrize("target", registry.names())
+def test_for_every_recipe_what_it_misses_is_planned_first(night, target):
+    for frame_class in RAW:
+        for _ in range(4):
+            night.bias(frame_class=frame_class, filter="#879", object="CDF4", exptime=10.0)
+    assert made_in_turn(night, target) == FIRST[target]
 
 
 def test_what_is_there_is_not_planned(night):
