@@ -70,7 +70,9 @@ def test_an_operator_sees_the_workers(signed: BrowserContext, address: str, done
     assert done
     with looking(signed, address) as page:
         page.get_by_text("1 worker", exact=True).click()
-        expect(page.get_by_role("listitem")).to_have_text(re.compile(r"^local: \d of \d slots? at work$"))
+        expect(page.get_by_role("listitem").filter(has_text="local")).to_have_text(
+            re.compile(r"^local: \d of \d slots? at work$")
+        )
 
 
 def test_a_job_is_found_by_its_number_with_its_tasks(signed: BrowserContext, address: str, done: int) -> None:
@@ -78,7 +80,8 @@ def test_a_job_is_found_by_its_number_with_its_tasks(signed: BrowserContext, add
         page.get_by_role("link", name=str(done), exact=True).click()
         expect(page.get_by_role("heading", name=f"Job {done}: ReadNoise")).to_be_visible()
         for chip in ("ccd50", "ccd51"):
-            expect(page.get_by_role("row").filter(has_text=chip)).to_contain_text("SUCCEEDED")
+            tasks = page.get_by_role("region", name="Tasks")
+            expect(tasks.get_by_role("row").filter(has_text=chip)).to_contain_text("SUCCEEDED")
 
 
 def test_the_log_is_followed_to_its_end(night: Night, signed: BrowserContext, address: str) -> None:
@@ -139,7 +142,7 @@ def test_somebody_signs_in_with_a_token_and_out_again(night: Night, browser: Bro
         page.get_by_label("Token").fill(night.token)
         page.get_by_label("Project").fill(night.project)
         page.get_by_role("button", name="Sign in").click()
-        expect(page.locator(f"#job-{done}")).to_be_visible()
+        expect(page.get_by_role("heading", name=f"Job {done}: ReadNoise")).to_be_visible()
         assert page.evaluate("document.cookie") == "", "a script can read the token"
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
