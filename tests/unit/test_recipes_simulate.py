@@ -527,7 +527,10 @@ def test_the_command_says_where_the_night_is(tmp_path: Path, capsys: pytest.Capt
         (["--night", "28 April"], "simulate: '28 April' is not a night: write it as 'CCYY-MM-DD', e.g. '2000-04-28'\n"),
         (
             ["--biases", "0"],
-            "simulate: 0 biases, 0 dome flats, 0 twilight flats, 0 science exposures and 0 of standards: at least one is needed\n",
+            (
+                "simulate: 0 biases, 0 dome flats, 0 twilight flats, 0 science exposures and 0 of standards: "
+                "at least one is needed\n"
+            ),
         ),
     ],
 )
