@@ -95,7 +95,7 @@ def test_a_service_that_is_told_to_end_while_it_starts_ends_then(images, tmp_pat
     mounted = f"--volume={tmp_path}:/given:ro"
     name = podman("run", "--detach", "--network=none", *RESTRICTED, *settings, mounted, images[0], "web")
     try:
-        writing = until_read(tmp_path / "token")
+        writing = until_read(tmp_path / "token", name)
         podman("stop", "--time=300", name)
         os.close(writing)
         assert podman("inspect", "--format={{.State.ExitCode}}", name) == "0", podman("logs", name)
@@ -103,16 +103,18 @@ def test_a_service_that_is_told_to_end_while_it_starts_ends_then(images, tmp_pat
         podman("rm", "--force", name)
 
 
-def until_read(pipe):
-    """Return the writing end of a pipe once somebody has opened its other one."""
-    deadline = time.monotonic() + 120
+def until_read(pipe, name):
+    """Return the writing end of a pipe once the container of a name has opened its other one."""
+    deadline = time.monotonic() + 600
     while True:
         try:
             return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
-        assert time.monotonic() < deadline, f"nobody reads {pipe}"
+        state = podman("inspect", "--format={{.State.Status}}", name)
+        assert state != "exited", podman("logs", name)
+        assert time.monotonic() < deadline, f"{name} is {state}, and nobody reads {pipe}"
         time.sleep(0.1)
 
 
