@@ -199,15 +199,14 @@ class Busy:
 class Page:
     """The process of the pages, and a browser that is signed in there."""
 
-    def __init__(self, folder: Path, address: str) -> None:
+    def __init__(self, folder: Path, **services: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         settings = {
             "DPU_NAME": "busy",
             "DPU_LISTEN": f"127.0.0.1:{self.port}",
-            "DPU_SCHEDULER": address,
-            **dict.fromkeys(("DPU_LOGS", "DPU_ARCHIVE"), f"unix:{folder}/others"),
+            **{f"DPU_{name.upper()}": address for name, address in services.items()},
         }
         with (folder / "web.log").open("ab") as log:
             command = [sys.executable, "-m", "dpud", "web"]
@@ -215,9 +214,9 @@ class Page:
         self._jar = CookieJar()
         self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self._jar))
 
-    def sign_in(self, user: str) -> None:
+    def sign_in(self, token: str, project: str = "kids") -> None:
         """Sign in, as soon as the process answers."""
-        form = urllib.parse.urlencode({"token": user, "project": "kids"}).encode()
+        form = urllib.parse.urlencode({"token": token, "project": project}).encode()
         while True:
             with suppress(urllib.error.URLError):
                 self._opener.open(f"http://127.0.0.1:{self.port}/login", form, timeout=60).read()
@@ -321,7 +320,8 @@ def started() -> Iterator[tuple[Busy, Page]]:
         write_history(folder)
         busy = Busy(Scheduler(folder))
         busy.scheduler.start()
-        page = Page(folder, busy.scheduler.address)
+        beside = f"unix:{folder}/others"
+        page = Page(folder, scheduler=busy.scheduler.address, logs=beside, archive=beside)
         try:
             busy.scheduler.register()
             busy.fill()

@@ -12,6 +12,7 @@ import pytest
 from dpu.values import to_map
 from dpu_api.v1 import archive_pb2, job_pb2, scheduler_pb2
 from dpud.hosting.settings import Address
+from dpud.web import logpage
 from dpud.web.main import Settings, serving
 from dpud.web.places import Place
 from fakes_client import SECRET, Script, batch, job, job_end
@@ -171,8 +172,8 @@ async def test_a_job_page_is_told_of_its_own_job_alone(browser, script):
 
 async def test_a_page_of_a_log_leads_to_those_before_and_behind_it(browser, script):
     script.logs = [batch(1, "one", "two", offset=702), job_end(703)]
-    _, page, _ = await browser.get("/jobs/5/log?text=o")
-    assert ('href="?text=o&amp;before=700"' in page, 'href="?text=o&amp;behind=0"' in page) == (True, True)
+    _, page, _ = await browser.get("/jobs/5/log")
+    assert ('href="?before=700"' in page, 'href="?behind=0"' in page) == (True, True)
     wanted = asked(script, "Read")[-1]
     assert (wanted.tail, wanted.before, wanted.head) == (500, 0, 0)
     script.logs = [batch(1, "one", offset=502), job_end(502, cut=True)]
@@ -185,6 +186,22 @@ async def test_a_page_of_a_log_leads_to_those_before_and_behind_it(browser, scri
     wanted = asked(script, "Read")[-1]
     assert (wanted.before, wanted.tail) == (501, 500)
     assert (await browser.get("/jobs/5/log?before=x"))[0] == 400
+
+
+async def test_lines_that_fit_are_looked_for_no_longer_than_a_page_should_take(browser, script, monkeypatch):
+    monkeypatch.setattr(logpage, "STRETCH", 300)
+    script.logs = [batch(1, "one", "two", offset=702), job_end(1000)]
+    _, page, _ = await browser.get("/jobs/5/log?text=o")
+    stretches = [(wanted.offset, wanted.before) for wanted in asked(script, "Read")[1:]]
+    assert stretches == [(700, 1000), (400, 700), (100, 400), (0, 100)]
+    await browser.get("/jobs/5/log?text=o&behind=500")
+    stretches = [(wanted.offset, wanted.before) for wanted in asked(script, "Read")[-2:]]
+    assert stretches == [(500, 800), (800, 1000)]
+    monkeypatch.setattr(logpage, "SEARCH_S", 0)
+    _, page, _ = await browser.get("/jobs/5/log?text=o")
+    assert 'href="?text=o&amp;before=1000">Search earlier lines' in page
+    _, page, _ = await browser.get("/jobs/5/log?text=o&behind=500")
+    assert 'href="?text=o&amp;behind=500">Search later lines' in page
 
 
 async def test_of_a_very_long_line_a_page_shows_the_begin_and_the_file_all(browser, script):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ log = structlog.get_logger(__name__)
 LINES = 500
 #: Of a longer line, a page shows the begin.
 LONGEST = 2000
+#: How long lines that fit are looked for before those that were found are shown, and how many lines at a time.
+SEARCH_S, STRETCH = 0.2, 20_000
 LEVELS = {"": 0} | {name: LogLevel.Value(f"LOG_LEVEL_{name.upper()}") for name in ("info", "warning", "error")}
 
 
@@ -109,11 +112,62 @@ class LogPage:
     end: str
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one call gave."""
+
+    lines: list[Line]
+    first: int
+    offset: int
+    end: JobEnd
+
+
 async def read_page(services: Services, job: int, asked: Asked) -> LogPage:
-    """Return the lines of a page. Raises grpc.RpcError."""
+    """Return the lines of a page; where lines are selected, those that are found soon. Raises grpc.RpcError."""
+    if not asked.is_everything:
+        return await _search(services, job, asked)
+    part = await _part(services, asked.page(job), asked.behind or 0)
+    return LogPage(
+        part.lines,
+        part.first,
+        part.offset,
+        is_live=asked.is_last and part.end.open,
+        has_more=part.end.cut or (part.end.open and not asked.is_last),
+        end="" if part.end.cut else _end(part.end),
+    )
+
+
+async def _search(services: Services, job: int, asked: Asked) -> LogPage:
+    """Return lines that fit, from stretch to stretch of the log, until there are enough or the time is up."""
+    last = await _part(services, ReadRequest(job_id=job, tail=1))
+    low, high = asked.behind or 0, asked.before or last.offset
     lines: list[Line] = []
-    first, offset, end = asked.behind or 0, asked.behind or 0, JobEnd(open=True)
-    async for answer in _read(services, asked.page(job)):
+    deadline = time.monotonic() + SEARCH_S
+    while len(lines) < LINES and low < high and time.monotonic() < deadline:
+        wanted = LINES - len(lines)
+        if asked.behind is None:
+            begin = max(0, high - STRETCH)
+            part = await _part(services, asked.request(job, offset=begin, before=high, tail=wanted))
+            lines, high = part.lines + lines, part.first if len(part.lines) == wanted else begin
+        else:
+            stop = min(low + STRETCH, high)
+            part = await _part(services, asked.request(job, offset=low, before=stop, head=wanted))
+            lines, low = lines + part.lines, part.offset if len(part.lines) == wanted else stop
+    offset = low if asked.behind is not None else asked.before or last.offset
+    return LogPage(
+        lines,
+        asked.behind if asked.behind is not None else high,
+        offset,
+        is_live=asked.is_last and last.end.open,
+        has_more=offset < last.offset,
+        end="" if offset < last.offset else _end(last.end),
+    )
+
+
+async def _part(services: Services, request: ReadRequest, first: int = 0) -> Part:
+    lines: list[Line] = []
+    offset, end = first, JobEnd(open=True)
+    async for answer in _read(services, request):
         offset = answer.offset or offset
         if answer.WhichOneof("item") == "batch":
             if not lines:
@@ -122,14 +176,7 @@ async def read_page(services: Services, job: int, asked: Asked) -> LogPage:
             lines += _lines(answer.batch)
         elif answer.WhichOneof("item") == "end":
             end = answer.end
-    return LogPage(
-        lines,
-        first,
-        offset,
-        is_live=asked.is_last and end.open,
-        has_more=end.cut or (end.open and not asked.is_last),
-        end="" if end.cut else _end(end),
-    )
+    return Part(lines, first, offset, end)
 
 
 async def events(services: Services, job: int, asked: Asked, offset: int) -> AsyncIterator[str]:
