@@ -45,9 +45,10 @@ JOBS, TASKS = 4, 500
 #: What a real worker's task takes, and a round of a scripted one.
 TASK_S, ROUND_S = 0.2, 0.5
 SLOTS = 8
-DEADLINE_S = 170
+#: On a machine that is busy with other things; nothing here is a bar.
+DEADLINE_S = 300
 #: Nothing that fails keeps work from going on for longer.
-RECOVERY_S = 60
+RECOVERY_S = 120
 SERVING = health_pb2.HealthCheckResponse.SERVING
 ROLES = {"anna": "user", "ruth": "operator", "worker": "worker", "service": "service"}
 

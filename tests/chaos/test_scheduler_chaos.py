@@ -31,7 +31,7 @@ from fakes_house import fails, specs, submission
 from fakes_postgres import programs, running
 from fakes_scheduler import background, until
 
-pytestmark = pytest.mark.timeout(DEADLINE_S + 60)
+pytestmark = pytest.mark.timeout(3 * DEADLINE_S)
 
 
 @pytest.fixture
