@@ -181,3 +181,18 @@ async def test_a_worker_is_told_once_that_an_operator_drains_it(house):
             await callers.person("ruth").DrainWorker(scheduler_pb2.DrainWorkerRequest(name="w1"))
             assert (await stream.hear()).drain
             assert not (await stream.hear()).drain
+
+
+async def test_no_lease_is_lost_where_words_of_the_worker_and_new_jobs_meet(house):
+    async with house.open() as callers:
+        anna, worker = callers.person(), await callers.worker()
+        async with worker.attending() as stream:
+            submitting = asyncio.gather(*(anna.SubmitJob(submission(tasks=specs(str(each)))) for each in range(60)))
+            await stream.say(room=2, wait=30)
+            ended = 0
+            while ended < 60:
+                leases = (await stream.hear()).leases
+                for lease in leases:
+                    ended += 1
+                    await stream.say(ended=[ending(lease)], room=2, wait=30)
+            await submitting

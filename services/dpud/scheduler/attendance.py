@@ -61,16 +61,19 @@ class Attendance:
         self._said = Answer()
         self._spoke = _now()
         self._has_ended = False
+        # Whether what it said last has taken effect.
+        self._is_heard = True
 
     async def take(self, call: WorkCall, heard_of: int = 0) -> None:
         """Do what it says; durable on return. Raises UnknownSession."""
         while self._given and self._given[0][0] <= heard_of:
             self._given.popleft()
-        self._give(self.granted)
-        self._call = call
+        self._take_up()
+        self._call, self._is_heard = call, False
         # What it claimed before counts no more: what it claims now is in the same commit as what it tells.
         self.claims.clear()
         happened = await self._execute(call)
+        self._is_heard = True
         reports = [*call.reports, *(plan.report for plan in call.plans)]
         said = answer(self._loop.state, reports, call.renewal.held, ())
         self.stale_reports += sum(report.ref in said.stale for report in reports)
@@ -80,6 +83,7 @@ class Attendance:
             self._held.pop(ref, None)
         self._said = self._said.followed_by(said)
         self._give(happened)
+        self._stand()
         self._poll.bell.set()
 
     async def _execute(self, call: WorkCall) -> list[Event]:
@@ -99,13 +103,20 @@ class Attendance:
             await self._loop.execute(plan.refused(refusal.message))
 
     def _give(self, happened: Iterable[Event]) -> None:
-        """Have the leases of what happened go with the next answer; what is left of the claim stands."""
+        """Have the leases of what happened go with the next answer."""
         for event in happened:
             if isinstance(event, TaskLeased):
                 self._given.append((self.number + 1, event))
                 self._held[_ref(event)] = event.token
+
+    def _take_up(self) -> None:
+        """Have what was granted meanwhile go with the next answer."""
+        self._give(self.granted)
         self.granted.clear()
-        self.claims[:] = self._claim()
+
+    def _stand(self) -> None:
+        """Let what is left of the claim stand; while a newer one is on its way through the loop, nothing does."""
+        self.claims[:] = self._claim() if self._is_heard else []
 
     def _claim(self) -> list[Claim]:
         """Return what it still claims, with new tokens; nothing where it has no room."""
@@ -160,7 +171,8 @@ class Attendance:
         """
         while True:
             self._poll.bell.clear()
-            self._give(self.granted)
+            self._take_up()
+            self._stand()
             said = self._now_said(session_of(self._loop.state, self._call.renewal.session))
             left = self._spoke + self._call.wait_s - _now()
             if self.is_over or left <= 0 or said.has_news(self._poll.told, claimed=bool(self.claims)):
