@@ -58,5 +58,6 @@ def rehearsed(link: Link, submission: Submission, say: Callable[[str], None]) ->
 
 
 def _lines(link: Link, job_id: int) -> Iterator[str]:
-    for answer in Reading(link, job_id, follow=False):
+    # With follow, so that lines that are on their way when the job has ended are waited for.
+    for answer in Reading(link, job_id, follow=True):
         yield from answer.batch.texts
