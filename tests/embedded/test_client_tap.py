@@ -12,7 +12,7 @@ from dpu.tap import SURVEYS, Cone
 from dpu_recipes.reference_file import read
 from fakes_client import Script, configured, serving
 
-#: As ESA's service answered for three stars near PG1323-086.
+#: In the form in which a TAP service answers: three stars near PG1323-086.
 GAIA = b"""ra,dec,pmra,pmdec,ref_epoch,source_id,ra_error,dec_error,phot_g_mean_mag,phot_bp_mean_mag,phot_rp_mean_mag
 201.4150,-8.8256,-7.93,-9.15,2016.0,3630642345678901248,0.042,0.031,13.48,13.42,13.61
 201.4600,-8.8399,12.71,-4.40,2016.0,3630642345678905600,0.018,0.015,13.35,13.72,12.81
