@@ -28,7 +28,7 @@ class Holdings:
     """The store, guarded so that no file goes while a record of it is on its way in."""
 
     def __init__(self, store: Store, catalogue: Catalogue) -> None:
-        self._store = store
+        self.store = store
         self._catalogue = catalogue
         self._coming: Counter[str] = Counter()
         self._removing = asyncio.Lock()
@@ -50,7 +50,7 @@ class Holdings:
     async def sweep(self) -> int:
         """Remove every file that no record names, and return how many: what a killed process left behind."""
         removed = 0
-        digests = self._store.digests(settled=True)
+        digests = self.store.digests(settled=True)
         while batch := await asyncio.to_thread(lambda: list(islice(digests, _BATCH))):
             async with self._removing:
                 free = {digest for digest in batch if not self._coming[digest]}
@@ -74,7 +74,7 @@ class Holdings:
         return kept
 
     async def _put(self, files: Mapping[str, Path], *, ours: bool) -> None:
-        puts = (asyncio.to_thread(self._store.put, file, digest, ours=ours) for digest, file in files.items())
+        puts = (asyncio.to_thread(self.store.put, file, digest, ours=ours) for digest, file in files.items())
         # All of them end before the first failure is told: nobody writes behind a clean-up's back.
         for outcome in await asyncio.gather(*puts, return_exceptions=True):
             if outcome is not None:
@@ -87,7 +87,7 @@ class Holdings:
     def _remove(self, digests: Collection[str]) -> int:
         unnamed = self._catalogue.unnamed(digests)
         for digest in unnamed:
-            self._store.remove(digest)
+            self.store.remove(digest)
         return len(unnamed)
 
 

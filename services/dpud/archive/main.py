@@ -84,32 +84,7 @@ async def built(settings: Settings) -> AsyncIterator[list[tuple[str, Callable[[a
             pair(catalogue, store, label, lambda: uuid4().hex)
             await holdings.sweep()
             await splitter.start()
-            products = Products(
-                ledger=catalogue,
-                memory=catalogue,
-                holdings=holdings,
-                reception=reception,
-                clock=_now,
-                new_id=lambda: uuid4().hex,
-            )
-            intake = Intake(
-                catalogue=catalogue,
-                ledger=catalogue,
-                holdings=holdings,
-                splitter=splitter,
-                reception=reception,
-                clock=_now,
-            )
-            service = ArchiveService(
-                instruments=instruments,
-                catalogue=catalogue,
-                lineages=catalogue,
-                store=store,
-                intake=intake,
-                products=products,
-                pictures=Pictures(store, splitter, reception),
-                corrections=Corrections(amendments=catalogue, holdings=holdings),
-            )
+            service, products = _service(instruments, catalogue, holdings, splitter, reception)
             async with asyncio.TaskGroup() as group:
                 expiring = group.create_task(products.expire_for_ever())
                 with showing(service.metrics), showing(DiskMetrics("archive", settings.state)):
@@ -118,6 +93,43 @@ async def built(settings: Settings) -> AsyncIterator[list[tuple[str, Callable[[a
         finally:
             await splitter.close()
             catalogue.close()
+
+
+def _service(
+    instruments: instrument.Instruments,
+    catalogue: SqlCatalogue,
+    holdings: Holdings,
+    splitter: Splitter,
+    reception: Reception,
+) -> tuple[ArchiveService, Products]:
+    """Return what answers calls, and the way of products in it."""
+    products = Products(
+        ledger=catalogue,
+        memory=catalogue,
+        holdings=holdings,
+        reception=reception,
+        clock=_now,
+        new_id=lambda: uuid4().hex,
+    )
+    intake = Intake(
+        catalogue=catalogue,
+        ledger=catalogue,
+        holdings=holdings,
+        splitter=splitter,
+        reception=reception,
+        clock=_now,
+    )
+    service = ArchiveService(
+        instruments=instruments,
+        catalogue=catalogue,
+        lineages=catalogue,
+        store=holdings.store,
+        intake=intake,
+        products=products,
+        pictures=Pictures(holdings.store, splitter, reception),
+        corrections=Corrections(amendments=catalogue, holdings=holdings),
+    )
+    return service, products
 
 
 async def main(environment: Environment) -> None:

@@ -74,11 +74,7 @@ async def listening(
     _bind(server, settings)
     await server.start()
     probed = await _probed(settings.health, health)
-    ready = health_pb2.HealthCheckResponse.SERVING
-    await health.set("", ready)
-    # LEADER: a client that knows several addresses goes by this one name, whatever service it calls there.
-    for name in (LEADER, *names):
-        await health.set(name, ready if serving else health_pb2.HealthCheckResponse.NOT_SERVING)
+    await _announce(health, names, serving=serving)
     log.info("listening", address=settings.listen.text, services=names, serving=serving)
     try:
         yield server
@@ -86,6 +82,15 @@ async def listening(
         await health.enter_graceful_shutdown()
         await server.stop(GRACE_S if serving else None)
         await probed.stop(None)
+
+
+async def _announce(health: health_aio.HealthServicer, names: list[str], *, serving: bool) -> None:
+    """Say that the process lives, and whether it does the work of its services."""
+    ready = health_pb2.HealthCheckResponse.SERVING
+    await health.set("", ready)
+    # LEADER: a client that knows several addresses goes by this one name, whatever service it calls there.
+    for name in (LEADER, *names):
+        await health.set(name, ready if serving else health_pb2.HealthCheckResponse.NOT_SERVING)
 
 
 def _not_registered(_service: str, _handlers: object) -> None:
