@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,22 +14,20 @@ from dpud.scheduler.answers import Answer, answer
 from dpud.scheduler.commands import Claim
 from dpud.scheduler.dispatching import session_of
 from dpud.scheduler.events import TaskLeased
+from dpud.scheduler.hearing import gathered
 from dpud.scheduler.loop import WORK
 from dpud.scheduler.model import Ref
 from dpud.scheduler.watchers import heard
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
-    from typing import TypeAlias
 
     from dpud.scheduler.commands import Plan, WorkCall
     from dpud.scheduler.events import Event
+    from dpud.scheduler.hearing import Words
     from dpud.scheduler.loop import Loop
     from dpud.scheduler.polls import Poll, Polls
     from dpud.scheduler.presence import Session
-
-    #: What was said at once, and the number of the last answer that had been heard by then.
-    Words: TypeAlias = tuple[WorkCall, int]
 
 #: A stream is begun anew after so long: who sends it is looked at then.
 STREAM_S = 600.0
@@ -153,8 +151,9 @@ class Attendance:
     async def _listen(self, first: Words, rest: AsyncIterator[Words]) -> None:
         try:
             await self.take(*first)
-            async for call, heard_of in rest:
-                await self.take(call, heard_of)
+            async with aclosing(gathered(rest)) as words:
+                async for call, heard_of in words:
+                    await self.take(call, heard_of)
         finally:
             self._has_ended = True
             self._poll.bell.set()
