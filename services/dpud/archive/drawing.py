@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 import warnings
-import zlib
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from dpu_recipes.frames import read_image
 from dpud.archive.picture import MOST_PIXELS, Picture
@@ -61,12 +61,6 @@ def _greys(image: NDArray[np.float32]) -> tuple[float, float]:
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:
     """Return an image of one byte a pixel as PNG, its first row at the top."""
-    height, width = pixels.shape
-    rows = np.zeros((height, width + 1), np.uint8)
-    rows[:, 1:] = pixels
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        for kind, content in chunks
-    )
+    png = BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(png, "PNG")
+    return png.getvalue()
