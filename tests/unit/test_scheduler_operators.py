@@ -7,6 +7,7 @@ import pytest
 from dpu.errors import Conflict, Exhausted, NotFound, UsageError
 from dpud.scheduler import events
 from dpud.scheduler.commands import Cordon, Drain, Renew, Repeat, SetAllowance
+from dpud.scheduler.demand import LOOKED_AT
 from dpud.scheduler.explain import Explanation, Reason, Wait, explain
 from dpud.scheduler.model import Allowance, FailureCategory, JobState, Party, TaskPlan, TaskState
 from dpud.scheduler.snapshot import dump_state, load_state
@@ -265,6 +266,35 @@ def test_the_position_counts_jobs_of_those_who_had_less_and_ones_own_earlier_one
         trial.submit(user=user, tasks=plans("b"))
     positions = {job.id: explain(trial.state, job, NOON).position for job in trial.state.jobs.values()}
     assert positions == {1: 0, 2: 1, 3: 3, 4: 4, 5: 1}
+
+
+class Looked(list):
+    """Tasks of a job that are looked at one by one, and counted."""
+
+    seen = 0
+
+    def __getitem__(self, number):
+        self.seen += 1
+        return super().__getitem__(number)
+
+    def __iter__(self):
+        raise AssertionError("all tasks of a job were walked")
+
+
+def test_of_a_long_job_few_tasks_are_looked_at():
+    trial = Trial()
+    trial.worker(slots=3, memory_mib=1_000)
+    small, big = plans(*["a"] * 300), plans(*["b"] * 700, memory_mib=64_000)
+    trial.submit(tasks=(*big[:150], *small, *big[150:]))
+    trial.submit(tasks=small)
+    trial.claim(room=3)
+    jobs = trial.state.jobs.values()
+    for job in jobs:
+        job.tasks = Looked(job.tasks)
+    # What is beyond the first needs as much as the last of those.
+    assert reasons(trial, 1) == [(Reason.NO_MEMORY, 150), (Reason.SHARE, 850)]
+    assert reasons(trial, 2) == [(Reason.RUNNING, 3), (Reason.SHARE, 297)]
+    assert max(job.tasks.seen for job in jobs) < LOOKED_AT + 20
 
 
 def test_an_ended_job_waits_for_nothing():

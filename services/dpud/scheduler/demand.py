@@ -58,8 +58,16 @@ def allowed(state: State, kind: Class) -> int:
 
 
 def _of_class(job: Job, tasks: Collection[int], kind: Class) -> int:
-    fits = [job.tasks[task].memory_mib in kind for task in islice(tasks, LOOKED_AT)]
-    return sum(fits) + fits[-1] * (len(tasks) - len(fits))
+    return sum(count for memory_mib, count in needs(job, tasks).items() if memory_mib in kind)
+
+
+def needs(job: Job, tasks: Collection[int]) -> Counter[int]:
+    """Return how many of a job's waiting tasks need so much memory: beyond the first, as many as the last of those."""
+    looked_at = [job.tasks[task].memory_mib for task in islice(tasks, LOOKED_AT)]
+    found = Counter(looked_at)
+    if len(tasks) > len(looked_at):
+        found[looked_at[-1]] += len(tasks) - len(looked_at)
+    return found
 
 
 def _room(state: State, job: Job, granted: Counter[Party]) -> int:

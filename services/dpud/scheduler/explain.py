@@ -7,9 +7,11 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from dpud.scheduler import allowances, share
-from dpud.scheduler.model import Key, Party, TaskState
+from dpud.scheduler.demand import needs
+from dpud.scheduler.model import Party
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Iterator
 
     from dpud.scheduler.model import Job, State
@@ -53,50 +55,38 @@ class Explanation:
 
 
 def explain(state: State, job: Job, now: float) -> Explanation:
-    """Return what a job waits for."""
+    """Return what a job waits for; walks the jobs that wait and the tasks that run, and few of those that wait."""
     if job.state.ended:
         return Explanation()
-    queued = _queued(state, job)
-    delayed = [state.delayed[key] for key in _keys(job) if key in state.delayed]
+    queued = needs(job, state.waiting.of(job.user, job.id, len(job.tasks) - 1))
+    delayed = [until for key, until in state.delayed.items() if key.job == job.id]
     waits = (*_running(state, job), *_of_queued(state, job, queued), *_paused(delayed, now), *_inputs(job))
     before = _before(state, job, now) if queued else []
     start = _start(state, before, now) if _for_turn(waits) else min(delayed, default=0.0)
     return Explanation(waits, len(before) + 1 if queued else 0, start)
 
 
-def _keys(job: Job) -> Iterator[Key]:
-    return (Key(job.id, number) for number in range(len(job.tasks)))
-
-
-def _queued(state: State, job: Job) -> list[int]:
-    """Return the memory that each task in the queue needs."""
-    return [
-        task.memory_mib
-        for number, task in enumerate(job.tasks)
-        if task.state in {TaskState.QUEUED, TaskState.LOST} and Key(job.id, number) not in state.delayed
-    ]
-
-
 def _running(state: State, job: Job) -> Iterator[Wait]:
-    workers = sorted({job.tasks[key.task].worker for key in _keys(job) if key in state.leased})
+    running = [job.tasks[key.task].worker for key in state.leased if key.job == job.id]
+    workers = sorted(set(running))
     if workers:
-        running = sum(key in state.leased for key in _keys(job))
         others = f" and {len(workers) - NAMED} other workers" if len(workers) > NAMED else ""
-        yield Wait(Reason.RUNNING, running, f"running on {', '.join(workers[:NAMED])}{others}")
+        yield Wait(Reason.RUNNING, len(running), f"running on {', '.join(workers[:NAMED])}{others}")
 
 
-def _of_queued(state: State, job: Job, queued: list[int]) -> Iterator[Wait]:
+def _of_queued(state: State, job: Job, queued: Counter[int]) -> Iterator[Wait]:
+    """Yield what tasks in the queue wait for; `queued` is how many of them need so much memory."""
     open_to = [session for session in state.presence.sessions.values() if session.worker not in state.cordoned]
     if queued and not open_to:
         why = _why_none(list(state.presence.sessions.values()))
-        yield Wait(Reason.NO_WORKER, len(queued), f"waiting for a worker: {why}")
+        yield Wait(Reason.NO_WORKER, queued.total(), f"waiting for a worker: {why}")
         return
     largest = max((session.memory_mib for session in open_to), default=0)
-    too_large = [memory for memory in queued if memory > largest]
+    too_large = {memory: count for memory, count in queued.items() if memory > largest}
     if too_large:
         message = f"waiting for {max(too_large)} MiB of memory: the largest worker has {largest} MiB"
-        yield Wait(Reason.NO_MEMORY, len(too_large), message)
-    if rest := len(queued) - len(too_large):
+        yield Wait(Reason.NO_MEMORY, sum(too_large.values()), message)
+    if rest := queued.total() - sum(too_large.values()):
         yield _turn(state, job, rest)
 
 

@@ -57,6 +57,9 @@ def _of_waiting(state: State) -> Iterator[str]:
     if listed != expected:
         yield f"waiting: {listed - expected} too much, {expected - listed} missing"
     for line in state.waiting.lines.values():
+        for job, task in line.plans:
+            if task != len(state.jobs[job].tasks) - 1 or job in line.jobs:
+                yield f"waiting: plan {task} of job {job} is not alone, or not its last task"
         if line.order != sorted(line.order) or {job for _, job in line.order} != set(line.jobs):
             yield f"waiting: order {line.order} of {set(line.jobs)}"
 

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
 
 class Queue:
@@ -92,6 +92,10 @@ class Line:
         elif job is not None:
             yield job, self.jobs[job]
 
+    def of(self, job: int, newest: int) -> Collection[int]:
+        """Return the waiting tasks of a job; its plan, where that waits, is alone and its `newest` task."""
+        return [newest] if (job, newest) in self.plans else self.jobs.get(job, ())
+
     def drop(self, priority: int, job: int) -> None:
         """Take out a job; it must be there."""
         del self.jobs[job]
@@ -132,12 +136,16 @@ class Waiting:
         if line.empty:
             del self.lines[user]
 
-    def drop(self, user: str, priority: int, job: int) -> None:
+    def of(self, user: str, job: int, newest: int) -> Collection[int]:
+        """Return the waiting tasks of a job, whose last task is `newest`."""
+        line = self.lines.get(user)
+        return line.of(job, newest) if line else ()
+
+    def drop(self, user: str, priority: int, job: int, newest: int) -> None:
         """Take out all that waits of a job, if anything does."""
         if (line := self.lines.get(user)) is None:
             return
-        for plan in [plan for plan in line.plans if plan[0] == job]:
-            del line.plans[plan]
+        line.plans.pop((job, newest), None)
         if job in line.jobs:
             line.drop(priority, job)
         if line.empty:
