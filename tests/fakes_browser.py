@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+import fakes_debian as debian
 from dpu import local
 from dpu.config import Config
 from dpu.ingest import find_files, ingest
@@ -47,17 +48,8 @@ PHONE = {"width": 390, "height": 844}
 
 def chromium() -> str:
     """Return the program of a browser, installed where it may be. Skips the test where there is none."""
-    if (found := shutil.which("chromium")) is not None:
-        return found
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        pytest.skip("there is no browser: as root on Debian, apt-get install chromium")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in ("update -qq", "install -qq -y --no-install-recommends chromium fonts-dejavu-core"):
-        done = subprocess.run(
-            ["apt-get", *command.split()], env=environment, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            pytest.skip(f"there is no browser, and apt-get cannot install one: {done.stderr[-200:]}")
+    if why := debian.lacking("chromium", "chromium", "fonts-dejavu-core"):
+        pytest.skip(why)
     return shutil.which("chromium") or "chromium"
 
 

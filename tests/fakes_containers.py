@@ -2,17 +2,18 @@
 
 import json
 import os
-import shutil
 import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import fakes_debian as debian
+
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 PACKAGES = (
-    "podman buildah runc netavark aardvark-dns conmon catatonit iptables nftables mmdebstrap "
-    "golang-github-containers-common ca-certificates openssl"
+    *("podman", "buildah", "runc", "netavark", "aardvark-dns", "conmon", "catatonit", "iptables", "nftables"),
+    *("mmdebstrap", "golang-github-containers-common", "ca-certificates", "openssl"),
 )
 #: crun refuses mixed control groups, and limits above the machine's own fail.
 CONFIGURATION = """
@@ -46,20 +47,14 @@ def lacking():
     """Return why no containers run here; empty where they do. Installs what is missing where it may."""
     if os.geteuid() != 0:
         return "containers need root here"
-    if shutil.which("podman") is None:
-        if shutil.which("apt-get") is None:
-            return "podman is not installed, and this is no Debian"
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in ("update -qq", f"install -qq --no-install-recommends {PACKAGES}"):
-            done = _tried("apt-get", *command.split(), env=environment)
-            if done.returncode:
-                return f"podman cannot be installed: {done.stderr.strip().splitlines()[-1:]}"
+    if why := debian.lacking("podman", *PACKAGES):
+        return why
     tried = _tried("podman", "info")
     return f"podman does not work here: {tried.stderr.strip()}" if tried.returncode else ""
 
 
-def _tried(*command, env=None):
-    return subprocess.run(command, check=False, capture_output=True, text=True, env=env)
+def _tried(*command):
+    return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
 def mounted():

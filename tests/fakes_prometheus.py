@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import os
 import re
 import shutil
-import subprocess
 import urllib.parse
 import urllib.request
 from contextlib import asynccontextmanager
@@ -14,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import fakes_debian as debian
 from dpud.hosting.children import send_signal
 from fakes_fleet import free_port
 
@@ -40,14 +39,8 @@ def asked():
 
 def program(name):
     """Return where a program of the package is; skip where it is not there and cannot be installed."""
-    if found := shutil.which(name):
-        return found
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        pytest.skip(f"{name} is not there: as root on Debian, apt-get install prometheus")
-    command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "prometheus"]
-    installed = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    if installed.returncode:
-        pytest.skip(f"{' '.join(command)} failed: {installed.stderr[-300:]}")
+    if why := debian.lacking(name, "prometheus"):
+        pytest.skip(why)
     return shutil.which(name)
 
 

@@ -1,13 +1,14 @@
 """A Slurm of one node, from Debian's packages, in a folder of its own."""
 
 import os
-import shutil
 import socket
 import subprocess
 import time
 from contextlib import contextmanager
 
-PACKAGES = "slurmctld slurmd slurm-client munge"
+import fakes_debian as debian
+
+PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 
 CONFIGURATION = """
 ClusterName=trial
@@ -39,17 +40,7 @@ def lacking():
     """Return why no Slurm runs here; empty where one does. Installs what is missing where it may."""
     if os.geteuid() != 0:
         return "a Slurm of one's own needs root here"
-    if shutil.which("slurmctld") is None:
-        if shutil.which("apt-get") is None:
-            return "Slurm is not installed, and this is no Debian"
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in ("update -qq", f"install -qq --no-install-recommends {PACKAGES}"):
-            done = subprocess.run(
-                ["apt-get", *command.split()], env=environment, capture_output=True, text=True, check=False
-            )
-            if done.returncode:
-                return f"Slurm cannot be installed: {done.stderr.strip().splitlines()[-1:]}"
-    return ""
+    return debian.lacking("slurmctld", *PACKAGES)
 
 
 class Slurm:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from dpu.shell import VERBS, main
 from dpu_api.v1 import job_pb2
 from fakes_client import SECRET, batch, images, job, job_end, serving, task_end
+from fakes_debian import lacking
 
 NIGHT = ("-i", "WFI", "-d", "2000-04-28")
 
@@ -185,8 +185,10 @@ echo "${COMPREPLY[@]}"
     assert (done.stdout, done.stderr) == ("HotPixels\n", "")
 
 
-@pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
+@pytest.mark.timeout(600)
 def test_zsh_takes_the_script():
+    if why := lacking("zsh", "zsh"):
+        pytest.skip(why)
     done = run_shell("zsh", "autoload -U compinit; compinit -u; source <(dpu completion zsh); which _dpu")
     assert "compadd" in done.stdout
 
