@@ -40,6 +40,21 @@ def describe_installed(cache: Path | None = None) -> Catalogue:
     return describe(Path(spec.origin).parent.parent, cache)
 
 
+def describe_checkout(checkout: Path, cache: Path | None = None) -> Catalogue:
+    """Return what the recipes of a checkout can do. Raises BadTree."""
+    return describe(import_root(checkout), cache)
+
+
+def import_root(checkout: Path) -> Path:
+    """Return the folder of a checkout that holds the recipes it ships. Raises BadTree where it ships none."""
+    from dpu.checkout import roots_of
+
+    for root in roots_of(checkout):
+        if (folder := checkout / root).name == PACKAGE:
+            return folder.parent
+    raise BadTree(f"{checkout} ships no {PACKAGE}: name its folder in [tool.dpu] ship, or run with send_code=False")
+
+
 def describe(root: Path, cache: Path | None = None) -> Catalogue:
     """Return what the recipes below `root`, the folder that holds `dpu_recipes`, can do.
 

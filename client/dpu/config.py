@@ -137,6 +137,11 @@ class Config:
             raise BadOption(f"privileges={level!r}: must be a whole number from 1 to 5")
         return replace(self, privileges=level)
 
+    @property
+    def catalogues(self) -> Path:
+        """Where it is kept what trees of recipes can do."""
+        return self.home / "cache" / "catalogues"
+
     def find(self, name: str) -> KnownDpu:
         """Return a DPU by name. Raises UsageError that lists the known ones."""
         if name not in self.dpus:

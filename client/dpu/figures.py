@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
+import os
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dpu.config import Config
 from dpu.errors import NothingSelected, UsageError
 from dpu.fetch import read
 from dpu.jobids import one
+from dpu.link import Link
 from dpu.products import Product, figures_of, made
+from dpu.report import Reporter
 
 if TYPE_CHECKING:
-    from dpu.link import Link
+    from collections.abc import Sequence
 
 
 def picture(link: Link, what: int | Product, file: str | Path, *, quality: bool) -> tuple[str, Path]:
@@ -29,6 +35,20 @@ def picture(link: Link, what: int | Product, file: str | Path, *, quality: bool)
     from dpu import plot
 
     return f"Job {job_id}", plot.save(plot.plot(link, job_id), _path(file, f"job-{job_id}.png"))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `awe plot` and return its exit code."""
+    parser = argparse.ArgumentParser(prog="awe plot", description="Save a picture of what a job has made, as PNG.")
+    parser.add_argument("jobid", type=int)
+    parser.add_argument("file", nargs="?", default="", help="where to (default: job-JOBID.png)")
+    parser.add_argument("--quality", action="store_true", help="the figures of quality that the recipes drew")
+    asked = parser.parse_args(arguments)
+    say = Reporter().say
+    with closing(Link.of(Config.read(os.environ), say)) as link:
+        shown, path = picture(link, asked.jobid, asked.file, quality=asked.quality)
+    say(f"{shown} is drawn in {path}")
+    return 0
 
 
 def _path(file: str | Path, default: str) -> Path:

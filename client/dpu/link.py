@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from dpu.config import KnownDpu
+    from dpu.config import Config, KnownDpu
     from dpu.local import Local
 
 Request = TypeVar("Request")
@@ -84,6 +84,11 @@ class Link:
         self._reached = False
         self._announced = False
         os.register_at_fork(after_in_child=partial(_unlock, weakref.ref(self)))
+
+    @classmethod
+    def of(cls, config: Config, say: Callable[[str], None]) -> Link:
+        """Return the way to the DPU in use, in the project in use."""
+        return cls(config.find(config.dpu_name), config.project, home=config.home, say=say)
 
     def ask(
         self,

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpu.catalogue import PACKAGE, describe, describe_installed
+from dpu.catalogue import PACKAGE, describe, describe_installed, import_root
 from dpu.errors import UsageError
 from dpu.products import QUALITY_FIGURE
 from dpu.report import Reporter, calling
@@ -96,8 +96,6 @@ class Lpu:
 
     def _root(self) -> Path | None:
         """Return the folder that holds the checkout's recipes."""
-        from dpu.submission import import_root
-
         checkout = self._find_checkout()
         return None if checkout is None else import_root(checkout)
 

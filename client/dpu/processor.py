@@ -357,9 +357,8 @@ class Processor:
         config = self.config
         way = (config.dpu_name, config.project)
         if way not in self._links:
-            fresh = Link(config.find(config.dpu_name), config.project, home=config.home, say=self._reporter.say)
             # One step, so that two threads get the same.
-            self._links.setdefault(way, fresh)
+            self._links.setdefault(way, Link.of(config, self._reporter.say))
         return self._links[way]
 
     @property
@@ -378,7 +377,7 @@ class Processor:
 
         own = DpuOptions.of(options or {})
         checkout = self._find_checkout() if own.send_code else None
-        return find_recipes(self.link, checkout, self.config.home / "cache" / "catalogues", own.dpu_aweversion)
+        return find_recipes(self.link, checkout, self.config.catalogues, own.dpu_aweversion)
 
     def _sequence(self, name: str) -> Sequence:
         from dpu.options import find_sequence

@@ -49,7 +49,7 @@ COMMANDS = {
     "instrument": "dpu.instrument",
     "login": "dpu.login",
     "logout": "dpu.logout",
-    "plot": "dpu.plot",
+    "plot": "dpu.figures",
     "query": "dpu.query",
     "version": "dpu.versions",
     "web": "dpu.web",
@@ -128,7 +128,7 @@ def _frame_classes(processor: Processor) -> dict[str, Any]:
     from dpu.query import frame_classes
 
     try:
-        catalogue = describe_installed(processor.config.home / "cache" / "catalogues")
+        catalogue = describe_installed(processor.config.catalogues)
     except BadTree:
         catalogue = None
     return {**frame_classes(lambda: processor.link, catalogue)}

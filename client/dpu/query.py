@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -266,9 +268,9 @@ def rows(products: Sequence[Product]) -> list[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Run `awe query` and return its exit code."""
-    from contextlib import closing
-
-    from dpu.processor import Processor
+    from dpu.config import Config
+    from dpu.link import Link
+    from dpu.report import Reporter
 
     asked = _parser().parse_args(arguments)
     conditions = [_parsed(text) for text in asked.conditions]
@@ -280,8 +282,8 @@ def main(arguments: Sequence[str]) -> int:
         greatest_of=attribute_of(asked.max) if asked.max else "",
         least_of=attribute_of(asked.min) if asked.min else "",
     )
-    with closing(Processor()) as processor:
-        found = [to_product(frame) for frame in frames_asked(processor.link, request)]
+    with closing(Link.of(Config.read(os.environ), Reporter().say)) as link:
+        found = [to_product(frame) for frame in frames_asked(link, request)]
     print(json.dumps([as_json(item) for item in found], indent=1) if asked.json else "\n".join(rows(found)))
     return 0
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dpu import tracing
-from dpu.catalogue import PACKAGE, describe, describe_installed
+from dpu.catalogue import describe_checkout, describe_installed
 from dpu.errors import BadTree, Unreachable, UsageError
 from dpu.options import CURRENT, DpuOptions, check, find_sequence
 from dpu.values import Plain, to_map
@@ -63,7 +63,7 @@ def find_recipes(link: Link, checkout: Path | None, cache: Path, version: str = 
         from dpu.bundle import bundle
 
         packed = bundle(checkout)
-        return Recipes(describe(import_root(checkout), cache), packed)
+        return Recipes(describe_checkout(checkout, cache), packed)
     try:
         asked = link.ask(lambda services: services.scheduler.GetCatalogue, GetCatalogueRequest()).catalogue
     except Unreachable as unreachable:
@@ -73,16 +73,6 @@ def find_recipes(link: Link, checkout: Path | None, cache: Path, version: str = 
             raise unreachable from None
     # The answer is empty before the first worker has registered.
     return Recipes(asked if asked.sequences else describe_installed(cache))
-
-
-def import_root(checkout: Path) -> Path:
-    """Return the folder of a checkout that holds the recipes it ships. Raises BadTree where it ships none."""
-    from dpu.checkout import roots_of
-
-    for root in roots_of(checkout):
-        if (folder := checkout / root).name == PACKAGE:
-            return folder.parent
-    raise BadTree(f"{checkout} ships no {PACKAGE}: name its folder in [tool.dpu] ship, or run with send_code=False")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

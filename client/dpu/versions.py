@@ -38,11 +38,10 @@ def versions(link: Link) -> list[Version]:
 def install(link: Link, name: str, checkout: Path, cache: Path) -> Version:
     """Ship a checkout and install it under a name. Raises BadTree, Conflict, NotAllowed where you are no operator."""
     from dpu.bundle import bundle, ship
-    from dpu.catalogue import describe
-    from dpu.submission import import_root
+    from dpu.catalogue import describe_checkout
 
     packed = bundle(checkout)
-    catalogue = describe(import_root(checkout), cache)
+    catalogue = describe_checkout(checkout, cache)
     digest = link.attempt(lambda services: ship(packed, services.code, services.shipped)).digest
     request = InstallVersionRequest(name=name, digest=digest, catalogue=catalogue)
     return link.ask(lambda services: services.code.InstallVersion, request).version
@@ -57,18 +56,20 @@ def main(arguments: Sequence[str]) -> int:
     """Run `awe version` and return its exit code."""
     from contextlib import closing
 
-    from dpu.processor import Processor
+    from dpu.config import Config
+    from dpu.link import Link
+    from dpu.report import Reporter
 
     asked = _parser().parse_args(arguments)
-    with closing(Processor()) as processor:
+    config = Config.read(os.environ)
+    with closing(Link.of(config, Reporter().say)) as link:
         match asked.command:
             case "install":
-                cache = processor.config.home / "cache" / "catalogues"
-                print(_row(install(processor.link, asked.name, _checkout(), cache)))
+                print(_row(install(link, asked.name, _checkout(), config.catalogues)))
             case "remove":
-                remove(processor.link, asked.name)
+                remove(link, asked.name)
             case _:
-                print("\n".join([*map(_row, versions(processor.link)), "current: what the workers have installed"]))
+                print("\n".join([*map(_row, versions(link)), "current: what the workers have installed"]))
     return 0
 
 

@@ -58,7 +58,7 @@ def _environment(port: int, key: str) -> dict[str, str]:
     token = local.Home(config.home).token if known.is_local else known.token_file
     if token is None:
         raise UsageError(f"DPU {known.name!r} has an OpenID provider: it has a queue page of its own, ask its operator")
-    link = Link(known, config.project, home=config.home, say=Reporter().say)
+    link = Link.of(config, Reporter().say)
     try:
         where = link.locate()
     except grpc.RpcError as error:
