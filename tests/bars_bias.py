@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dpu_recipes.simulate import Night, Truth, write_night
-from dpu_recipes.simulate.exposure import PICK_UP
+from dpu_recipes.simulate.counts import PICK_UP
 from dpu_recipes.testing import (
     Allowance,
     assert_agrees,

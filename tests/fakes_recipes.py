@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.io import fits
 
-from dpu_recipes import instrument, registry
+from dpu_recipes import instruments, registry
 from dpu_recipes.archive import Selection
 from dpu_recipes.archive_folder import FolderArchive
 from dpu_recipes.frames import Frame, Strips
@@ -32,7 +32,7 @@ class Night:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._clock = datetime(2026, 1, 1, tzinfo=UTC)
-        self.instruments = instrument.load()
+        self.instruments = instruments.load()
         self.archive = FolderArchive(folder / "archive", self.instruments, now=self._tick)
         self._random = np.random.default_rng(42)
 

@@ -9,7 +9,7 @@ from dpu_recipes import registry
 from dpu_recipes.archive import Selection
 from dpu_recipes.archive_folder import FolderArchive
 from dpu_recipes.frames import read_image
-from dpu_recipes.instrument import load
+from dpu_recipes.instruments import load
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from math import ceil, sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ from dpu.errors import NothingSelected, UsageError
 from dpu.lab import opened
 from dpu.products import frames_of, made
 from dpu.values import from_map
-from dpu_recipes import instrument as instruments
+from dpu_recipes import instruments
+from dpu_recipes.instrument import Place
 
 try:
     from astropy.visualization import ZScaleInterval
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from dpu.link import Link
     from dpu_api.v1.archive_pb2 import Frame
 
+#: Inches of a picture of one chip, with its title.
+WIDTH, HEIGHT = 2.4, 3.2
 #: Pixels of a picture of one chip, at most, along each side: more are not seen.
 MOST_PIXELS = 512
 #: What is drawn of a class that is only measured, with its unit.
@@ -37,14 +40,6 @@ MEASURED = {"ReadNoise": ("READNOISE", "ADU"), "GainLinearity": ("GAIN", "e-/ADU
 #: What a fit of the gain is drawn from, and places of its curve.
 TRANSFER = {"GAIN", "GAIN_ERROR", "QUADRATIC", "SIGNALS", "VARIANCES"}
 STEPS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a chip is in the mosaic as seen in a picture: columns from the left, rows from the bottom, from 0."""
-
-    column: int
-    row: int
 
 
 def plot(link: Link, job_id: int) -> Figure:
@@ -72,20 +67,26 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def focal_plane(frames: Sequence[Frame], pixels: Sequence[Any]) -> Figure:
-    """Return all chips where they are in the camera, each with its own zscale.
+    """Return all chips where they are in the camera and as they are turned there, each with its own zscale.
 
     pixels : of each frame (y, x), thinned out to what is seen.
     """
     places = places_of(frames[0].instrument, [frame.chip for frame in frames])
-    columns = sorted({place.column for place in places.values()})
-    rows = sorted({place.row for place in places.values()}, reverse=True)
-    figure = _figure(2.4 * len(columns) + 0.6, 3.2 * len(rows) + 0.8)
-    grid = figure.subplots(len(rows), len(columns), squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
+    # Chips begin and end between columns and rows of a grid, whatever their sizes and wherever they lie.
+    across = sorted({edge for place in places.values() for edge in (place.x, place.x + place.width)})
+    down = sorted({edge for place in places.values() for edge in (place.y, place.y + place.height)}, reverse=True)
+    # A chip that is turned is as large as the others.
+    short, long = (side(place.width, place.height) for place in list(places.values())[:1] for side in (min, max))
+    figure = _figure(WIDTH * (across[-1] - across[0]) / short + 0.6, HEIGHT * (down[0] - down[-1]) / long + 0.8)
+    widths, heights = ([abs(last - first) for first, last in pairwise(edges)] for edges in (across, down))
+    grid = figure.add_gridspec(len(heights), len(widths), width_ratios=widths, height_ratios=heights)
     for frame, image in zip(frames, pixels, strict=True):
         place = places[frame.chip]
-        _draw(grid[rows.index(place.row)][columns.index(place.column)], frame, image)
+        rows = slice(down.index(place.y + place.height), down.index(place.y))
+        columns = slice(across.index(place.x), across.index(place.x + place.width))
+        axes = figure.add_subplot(grid[rows, columns])
+        axes.set_axis_off()
+        _draw(axes, frame, _turned(image, place.rotation))
     first = frames[0]
     figure.suptitle(" ".join(filter(None, (first.frame_class, first.instrument, first.filter, first.night))))
     return figure
@@ -139,11 +140,11 @@ def places_of(instrument: str, chips: Sequence[str]) -> Mapping[str, Place]:
     """Return where chips are: as the instrument's description says, or side by side where there is none."""
     known = instruments.load()
     if instrument in known:
-        layout = {chip.name: Place(chip.column, chip.row) for chip in known[instrument].chips}
+        layout = {chip.name: known[instrument].place(chip) for chip in known[instrument].chips}
         if all(chip in layout for chip in chips):
             return {chip: layout[chip] for chip in chips}
     width = ceil(sqrt(len(chips)))
-    return {chip: Place(number % width, number // width) for number, chip in enumerate(chips)}
+    return {chip: Place(x=number % width, y=number // width, width=1, height=1) for number, chip in enumerate(chips)}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -168,6 +169,11 @@ def _figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def _turned(image: Any, rotation: int) -> Any:
+    """Return an image (y, x) turned by degrees, counter-clockwise as seen with its first row at the bottom."""
+    return {0: image, 90: image.T[:, ::-1], 180: image[::-1, ::-1], 270: image.T[::-1]}[rotation]
 
 
 def _draw(axes: Axes, frame: Frame, image: Any) -> None:

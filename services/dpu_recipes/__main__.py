@@ -26,7 +26,8 @@ def check(files: Sequence[Path], folder: Path | None, instrument: str) -> int:
     """Print how each file is understood; return 1 where one is not."""
     from dpu_recipes.explanation import explain, refusal
     from dpu_recipes.exposure import BadExposure
-    from dpu_recipes.instrument import InstrumentError, load
+    from dpu_recipes.instrument import InstrumentError
+    from dpu_recipes.instruments import load
 
     code = 0
     try:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from dpu_recipes.archive import Selection
-    from dpu_recipes.instrument import Instruments
+    from dpu_recipes.instruments import Instruments
 
 log = logging.getLogger("dpu_recipes")
 

@@ -6,8 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import dpu_recipes
-from dpu_recipes import instrument as instruments
-from dpu_recipes import pars, registry
+from dpu_recipes import instruments, pars, registry
 from dpu_recipes.deep import NEEDS
 from dpu_recipes.sequences import SEQUENCES, UNLISTED
 

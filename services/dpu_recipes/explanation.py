@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from dpu_recipes.frames import Frame
     from dpu_recipes.header import Header
-    from dpu_recipes.instrument import Instrument, Instruments
+    from dpu_recipes.instrument import Instrument
+    from dpu_recipes.instruments import Instruments
 
 #: What a frame is told about, with our names of what its header says of it.
 _SAID: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from dpu_recipes.frames import Frame
     from dpu_recipes.header import Header
-    from dpu_recipes.instrument import Instrument, Instruments
+    from dpu_recipes.instrument import Instrument
+    from dpu_recipes.instruments import Instruments
 
 _BLOCK: Final = 2880
 #: Small enough to stay in a processor's cache between being read, hashed and written.

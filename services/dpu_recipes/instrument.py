@@ -1,21 +1,18 @@
-"""Instruments as data: what a camera is, and what its headers mean. Their TOML files are in instruments/."""
+"""An instrument as data: what a camera is, and what its headers mean."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from dpu_recipes import header as headers
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dpu_recipes.frames import Strips
     from dpu_recipes.header import Header
-
-_HERE: Final = Path(__file__).parent / "instruments"
 
 #: Fewest inputs of a product, by its class; an instrument's TOML may ask for others.
 MINIMA: Final[Mapping[str, int]] = MappingProxyType(
@@ -29,6 +26,9 @@ MINIMA: Final[Mapping[str, int]] = MappingProxyType(
         "GainLinearity": 2,
     }
 )
+
+#: How a chip's image may be turned, degrees.
+ROTATIONS: Final = (0, 90, 180, 270)
 
 #: Overscan method where neither the user nor the TOML says one: a value a row from the overscan in x.
 OVERSCAN_METHOD: Final = 6
@@ -46,9 +46,12 @@ class Chip:
     name: str
     #: What a header calls it, under one of the instrument's `chip` keys; with * and ?. Its name always counts.
     aliases: tuple[str, ...] = ()
-    #: Place in the mosaic as seen in a picture: columns from the left, rows from the bottom, from 0.
-    column: int = 0
-    row: int = 0
+    #: Where its lower left corner is in a picture of the mosaic: columns from the left, rows from the bottom, from 0;
+    #: parts of one where chips do not lie in a grid.
+    column: float = 0.0
+    row: float = 0.0
+    #: One of ROTATIONS: degrees, counter-clockwise, by which its image is turned to lie there.
+    rotation: int = 0
     #: e-/ADU and ADU, for want of better: measured values are products.
     gain: float
     read_noise: float
@@ -67,6 +70,8 @@ class Place:
     y: float
     width: float
     height: float
+    #: As in `Chip`: width and height are those of the turned image.
+    rotation: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +121,7 @@ class Instrument:
         for chip in self.chips:
             if chip.name == name:
                 return chip
-        raise InstrumentError(f"chip {name!r} is not one of {self.name}'s {_listed(self.chip_names())}")
+        raise InstrumentError(f"chip {name!r} is not one of {self.name}'s {shortened(self.chip_names())}")
 
     def chip_names(self) -> tuple[str, ...]:
         """Return the names of the chips, in the TOML's order."""
@@ -124,8 +129,9 @@ class Instrument:
 
     def place(self, chip: Chip) -> Place:
         """Return where a chip is, as if there were no gaps."""
-        width, height = self.chip_size
-        return Place(x=chip.column * width, y=chip.row * height, width=width, height=height)
+        columns, rows = self.chip_size
+        width, height = (rows, columns) if chip.rotation % 180 else (columns, rows)
+        return Place(x=chip.column * columns, y=chip.row * rows, width=width, height=height, rotation=chip.rotation)
 
     def is_of(self, header: Header) -> bool:
         """Return whether a header is of this instrument."""
@@ -151,70 +157,7 @@ class Instrument:
         return self.minima.get(frame_class, 1)
 
 
-class Instruments(Mapping[str, Instrument]):
-    """The known instruments by name."""
-
-    def __init__(self, instruments: Mapping[str, Instrument]) -> None:
-        self._instruments = dict(sorted(instruments.items()))
-
-    def __getitem__(self, name: str) -> Instrument:
-        return self._instruments[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._instruments)
-
-    def __len__(self) -> int:
-        return len(self._instruments)
-
-    def names(self) -> tuple[str, ...]:
-        """Return the known names, sorted."""
-        return tuple(self._instruments)
-
-    def get(self, name: str) -> Instrument:  # type: ignore[override]  # an unknown instrument is an error that helps
-        """Return an instrument by name. Raises InstrumentError, which lists the known ones."""
-        try:
-            return self._instruments[name]
-        except KeyError:
-            raise InstrumentError(f"instrument {name!r} is not one of {_listed(self.names())}") from None
-
-    def recognise(self, header: Header) -> Instrument:
-        """Return the instrument that a header is of. Raises InstrumentError where none or more than one fits."""
-        found = [instrument for instrument in self.values() if instrument.is_of(header)]
-        if len(found) == 1:
-            return found[0]
-        said = headers.text(header, ["INSTRUME"])
-        if found:
-            names = _listed(tuple(instrument.name for instrument in found))
-            raise InstrumentError(f"INSTRUME={said!r} fits more than one instrument: {names}")
-        what = f"INSTRUME={said!r} is" if said else "its header has no INSTRUME and is"
-        raise InstrumentError(f"{what} of no known instrument ({_listed(self.names())})")
-
-
-def load(extra: Path | None = None) -> Instruments:
-    """Return the instruments that ship with the recipes, and those of the folder `extra`, which win.
-
-    Raises InstrumentError, which names file, key and value.
-    """
-    folders = [_HERE] if extra is None else [_HERE, extra]
-    if extra is not None and not extra.is_dir():
-        raise InstrumentError(f"{extra} is no folder of instrument files")
-    found = [_read_once(path) for folder in folders for path in sorted(folder.glob("*.toml"))]
-    return Instruments({instrument.name: instrument for instrument in found})
-
-
-def _read_once(path: Path) -> Instrument:
-    """Return what a file describes, read again only where it has changed: every task asks for its instrument."""
-    status = path.stat()
-    return _read(path, status.st_ino, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=128)
-def _read(path: Path, *_status: int) -> Instrument:
-    from dpu_recipes.instrument_toml import read
-
-    return read(path)
-
-
-def _listed(names: tuple[str, ...]) -> str:
+def shortened(names: tuple[str, ...]) -> str:
+    """Return names as a message has them, of many the first and the last."""
     few = 12
     return ", ".join(names) if len(names) <= few else f"{names[0]} ... {names[-1]}"

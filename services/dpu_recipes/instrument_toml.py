@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from dpu_recipes.frames import Strips
-from dpu_recipes.instrument import MINIMA, OVERSCAN_METHOD, Chip, Instrument, InstrumentError, TypeRule
+from dpu_recipes.instrument import MINIMA, OVERSCAN_METHOD, ROTATIONS, Chip, Instrument, InstrumentError, TypeRule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -215,8 +215,9 @@ def _chips(table: _Table, defaults: Mapping[str, float]) -> tuple[Chip, ...]:
         chip = Chip(
             name=row.take("name", str),
             aliases=row.texts("aliases"),
-            column=row.take("column", int, 0),
-            row=row.take("row", int, 0),
+            column=row.take("column", float, 0.0),
+            row=row.take("row", float, 0.0),
+            rotation=_rotation(row),
             **{name: row.take(name, float, value) for name, value in defaults.items()},
         )
         if chip.name in chips:
@@ -224,6 +225,13 @@ def _chips(table: _Table, defaults: Mapping[str, float]) -> tuple[Chip, ...]:
         row.done()
         chips[chip.name] = chip
     return tuple(chips.values())
+
+
+def _rotation(row: _Table) -> int:
+    value = row.take("rotation", int, 0)
+    if value not in ROTATIONS:
+        row.refuse("rotation", value, f"it is one of {', '.join(map(str, ROTATIONS))}, degrees counter-clockwise")
+    return value
 
 
 def _keys(table: _Table) -> dict[str, tuple[str, ...]]:

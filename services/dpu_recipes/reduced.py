@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from dpu_recipes.frames import Frame
-    from dpu_recipes.instrument import Instruments
+    from dpu_recipes.instruments import Instruments
 
 #: What may belong to an image, with the ending of its file.
 ENDINGS: Final[Mapping[str, str]] = {"WeightFrame": "weight", "MaskFrame": "mask", "PsfModel": "psf"}

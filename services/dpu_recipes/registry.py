@@ -14,10 +14,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from dpu_recipes import instrument as instruments
-from dpu_recipes import pars
+from dpu_recipes import instruments, pars
 from dpu_recipes.deep import Larder, plain
 from dpu_recipes.identity import Replay, Witness, call_of, identity_of, standing
+from dpu_recipes.instrument import InstrumentError
 from dpu_recipes.night import BadNight, parse_night
 from dpu_recipes.rehearsal import Part, told
 from dpu_recipes.sequences import DEEP, DRYRUN, SEQUENCES, TARGETS, UNLISTED, Kind, Option, options_of
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from dpu_recipes.archive import Archive
     from dpu_recipes.frames import Frame
-    from dpu_recipes.instrument import Instruments
+    from dpu_recipes.instrument import Instrument
+    from dpu_recipes.instruments import Instruments
 
 log = logging.getLogger(__name__)
 
@@ -248,10 +249,10 @@ def _request(
     return Request(options=filled, instrument=instrument, parameters=parameters, archive=archive, scratch=scratch)
 
 
-def _instrument(name: str, known: Instruments | None) -> instruments.Instrument:
+def _instrument(name: str, known: Instruments | None) -> Instrument:
     try:
         return (instruments.load() if known is None else known).get(name)
-    except instruments.InstrumentError as error:
+    except InstrumentError as error:
         raise RecipeError(str(error)) from error
 
 

@@ -8,7 +8,7 @@ from google.protobuf.json_format import Parse
 
 from dpu.submission import asked
 from dpu_api.v1.catalogue_pb2 import Catalogue
-from dpu_recipes import instrument, registry
+from dpu_recipes import instruments, registry
 from dpu_recipes.archive import Selection
 from dpu_recipes.archive_folder import FolderArchive
 from dpu_recipes.describe import describe
@@ -17,7 +17,7 @@ FLATS = ("--instrument", "WFI", "--chips", "1", "--scale", "0.1", "--biases", "3
 
 
 def test_a_master_flat_is_made_of_raw_frames_alone(tmp_path: Path):
-    folder, known = tmp_path / "night", instrument.load()
+    folder, known = tmp_path / "night", instruments.load()
     subprocess.run([sys.executable, "-m", "dpu_recipes.simulate", folder, *FLATS], check=True, capture_output=True)
     archive = FolderArchive(tmp_path / "archive", known)
     for file in sorted((folder / "raw").iterdir()):

@@ -15,7 +15,7 @@ from dpu_recipes.archive import Archive, ArchiveError, MissingCalibration, Selec
 from dpu_recipes.archive_folder import FolderArchive
 from dpu_recipes.exposure import BadExposure
 from dpu_recipes.frames import Frame, read_image, write_image
-from dpu_recipes.instrument import load
+from dpu_recipes.instruments import load
 from dpu_recipes.validity import window
 from fakes_instruments import pixels, real_data, write_wfi
 

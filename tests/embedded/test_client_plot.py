@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 import pytest
 
 from dpu.errors import NothingSelected, UsageError
@@ -122,7 +123,31 @@ def test_what_cannot_be_drawn_is_one_line_and_leaves_no_file(dpu, script, tmp_pa
 
 
 def test_chips_of_a_camera_that_is_not_known_here_lie_side_by_side():
-    from dpu.plot import Place, places_of
+    from dpu.plot import places_of
 
-    assert list(places_of("NEWCAM", ["a", "b", "c"]).values()) == [Place(0, 0), Place(1, 0), Place(0, 1)]
-    assert places_of("WFI", ["ccd51"]) == {"ccd51": Place(1, 1)}
+    unknown = places_of("NEWCAM", ["a", "b", "c"])
+    assert [(place.x, place.y, place.width, place.height) for place in unknown.values()] == [
+        (0, 0, 1, 1),
+        (1, 0, 1, 1),
+        (0, 1, 1, 1),
+    ]
+    assert (places_of("WFI", ["ccd51"])["ccd51"].x, places_of("WFI", ["ccd51"])["ccd51"].y) == (2048, 4096)
+
+
+def test_a_chip_that_lies_across_is_drawn_turned_and_one_between_two_half_as_high():
+    from dpu.plot import focal_plane
+
+    flat = np.tile(np.arange(8.0), (16, 1))
+    frames = [product(chip, frame_class="DomeFlatFrame", instrument="WFC") for chip in ("CCD4", "CCD1", "CCD2")]
+    left, right, across = focal_plane(frames, [flat] * 3).axes
+    assert (left.images[0].get_array().shape, across.images[0].get_array().shape) == ((16, 8), (8, 16))
+    # Its columns go down.
+    assert np.all(np.diff(across.images[0].get_array(), axis=0) == -1)
+    assert left.get_subplotspec().colspan.start == across.get_subplotspec().colspan.start
+    assert right.get_subplotspec().colspan.stop == across.get_subplotspec().colspan.stop
+    assert across.get_subplotspec().rowspan.stop == left.get_subplotspec().rowspan.start
+    frames = [product(chip, frame_class="DomeFlatFrame", instrument="DECAM") for chip in ("S4", "S10")]
+    middle, beside = (axes.get_subplotspec() for axes in focal_plane(frames, [flat] * 2).axes)
+    # A picture's rows go down.
+    assert beside.rowspan.start - middle.rowspan.start == 1
+    assert len(beside.rowspan) == len(middle.rowspan) == 2

@@ -7,8 +7,9 @@ import warnings
 import numpy as np
 import pytest
 
+from dpu_recipes.ccd.layer import Layer
 from dpu_recipes.ccd.overscan import Method, correction
-from dpu_recipes.ccd.stack import Layer, clipped_mean
+from dpu_recipes.ccd.stack import clipped_mean
 
 with warnings.catch_warnings():
     # What ccdproc imports may be about to change; that is not what is tested.

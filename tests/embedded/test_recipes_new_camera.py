@@ -10,7 +10,7 @@ from astropy.io import fits
 from dpu_recipes import registry
 from dpu_recipes.archive import Selection
 from dpu_recipes.archive_folder import FolderArchive
-from dpu_recipes.instrument import Instruments, load
+from dpu_recipes.instruments import Instruments, load
 
 READ_NOISE = 4.0
 DATA, PRESCAN, OVERSCAN = 256, 16, 24

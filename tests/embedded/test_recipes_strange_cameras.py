@@ -12,7 +12,7 @@ from astropy.io import fits
 from dpu_recipes import registry
 from dpu_recipes.archive import Selection
 from dpu_recipes.archive_folder import FolderArchive
-from dpu_recipes.instrument import load
+from dpu_recipes.instruments import load
 
 MINIMA = "[minima]\nBiasFrame = 2\nDomeFlatFrame = 2\n"
 

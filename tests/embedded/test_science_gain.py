@@ -14,9 +14,10 @@ import pytest
 from astropy.io import fits
 
 from bars_gain import GainBars, GainNight, a_gain_night
+from dpu_recipes.ccd.layer import Layer
 from dpu_recipes.ccd.pairs import Clip, Exposed, level, measured
 from dpu_recipes.ccd.photon_transfer import fitted
-from dpu_recipes.ccd.stack import Layer, clipped_mean
+from dpu_recipes.ccd.stack import clipped_mean
 from dpu_recipes.testing import Allowance, assert_agrees
 from fakes_instruments import real_data
 

@@ -11,7 +11,7 @@ from dpu_recipes.__main__ import main
 from dpu_recipes.exposure import BadExposure, split
 from dpu_recipes.frames import Strips
 from dpu_recipes.header import HeaderError
-from dpu_recipes.instrument import load
+from dpu_recipes.instruments import load
 from dpu_recipes.night import parse_night
 from dpu_recipes.simulate.night import Night
 from dpu_recipes.simulate.write import write_night
@@ -105,6 +105,42 @@ def test_decam_has_62_chips_each_at_a_place_of_its_own() -> None:
         4,
         3,
     ]
+
+
+def test_decam_lies_as_its_focal_plane_was_measured() -> None:
+    # Centres, mm, of the camera's own description; chips are 63.89 mm apart along their columns and 33.816 mm across.
+    measured = {
+        "S1": (-16.908, -191.670),
+        "S4": (-16.908, 0.0),
+        "S7": (-16.908, 191.670),
+        "S8": (-50.724, -159.725),
+        "S9": (-50.724, -95.835),
+        "S10": (-50.724, -31.945),
+    }
+    decam = INSTRUMENTS.get("DECAM")
+    for name, (x, y) in measured.items():
+        place = decam.place(decam.chip(name))
+        centre = (place.x + place.width / 2) / 2048 - 6, (place.y + place.height / 2) / 4096 - 3.5
+        assert centre == pytest.approx((x / 33.816, y / 63.89)), name
+    columns: dict[float, list[float]] = {}
+    for chip in decam.chips:
+        columns.setdefault(chip.column, []).append(chip.row + 0.5)
+    assert {sum(rows) / len(rows) for rows in columns.values()} == {3.5}, "the columns have one middle"
+
+
+def test_the_wfc_lies_as_its_rotator_centre_says() -> None:
+    # Pixel (x, y) of each chip on which the centre of the rotator would fall (INT Wide Field Survey, M. Irwin).
+    centres = {"CCD1": (-284, 3042), "CCD2": (3225, 1732), "CCD3": (3931, 2998), "CCD4": (1828, 3029)}
+    wfc = INSTRUMENTS.get("WFC")
+    found = []
+    for name, (x, y) in centres.items():
+        place = wfc.place(wfc.chip(name))
+        # Of the one that lies across, columns go down from its upper edge.
+        right, up = {0: (x, y), 270: (y, place.height - x)}[place.rotation]
+        found.append((place.x + right, place.y + up))
+    assert [wfc.chip(name).rotation for name in centres] == [0, 270, 0, 0]
+    # Gaps, of which a place knows nothing, are up to 27 arcsec.
+    assert np.ptp(found, axis=0) == pytest.approx(0, abs=2 * 27 / wfc.pixel_arcsec)
 
 
 def test_guiders_and_focus_chips_of_decam_are_left_out() -> None:

@@ -4,8 +4,8 @@ import pytest
 from dpu_recipes.ccd.cold_pixels import cold_pixels
 from dpu_recipes.ccd.flat import FlatLayer, combined, level, residuals, row_scatters, starless
 from dpu_recipes.ccd.large_scale import large_scale
+from dpu_recipes.ccd.layer import Layer
 from dpu_recipes.ccd.noise import NoiseModel
-from dpu_recipes.ccd.stack import Layer
 from dpu_recipes.ccd.stars import stars
 from dpu_recipes.ccd.steadiness import likeness, unsteadiness
 

@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dpu_recipes.ccd.layer import Layer
 from dpu_recipes.ccd.pairs import Clip, Exposed, Pair, level, measured
-from dpu_recipes.ccd.stack import Layer
 from dpu_recipes.testing import Allowance, assert_agrees
 
 GAIN, READ_NOISE, SHAPE = 1.6, 5.0, (256, 400)

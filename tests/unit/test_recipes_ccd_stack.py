@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from dpu_recipes.ccd import stack
-from dpu_recipes.ccd.stack import Layer, clipped_mean
+from dpu_recipes.ccd.layer import Layer
+from dpu_recipes.ccd.stack import clipped_mean
 
 NOISE = 5.0
 

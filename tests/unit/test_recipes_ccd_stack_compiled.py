@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dpu_recipes.ccd import stack, stack_compiled
-from dpu_recipes.ccd.stack import Layer, clipped_mean
+from dpu_recipes.ccd.layer import Layer
+from dpu_recipes.ccd.stack import clipped_mean
 
 NOISE = 5.0
 LIMIT = np.float32(3 * NOISE)

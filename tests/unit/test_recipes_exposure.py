@@ -15,7 +15,7 @@ from astropy.io import fits
 
 from dpu_recipes.exposure import BadExposure, split
 from dpu_recipes.frames import BadImage, Frame, read_image, regions, write_image
-from dpu_recipes.instrument import load
+from dpu_recipes.instruments import load
 from fakes_instruments import pixels, real_data, write_wfi
 
 INSTRUMENTS = load()

@@ -5,8 +5,9 @@ import pytest
 
 from dpu_recipes.frames import BadImage, Strips
 from dpu_recipes.header import HeaderError, angle, fits, glob, moment, number
-from dpu_recipes.instrument import InstrumentError, Instruments, load
+from dpu_recipes.instrument import InstrumentError
 from dpu_recipes.instrument_toml import KEYS, RAW_CLASSES
+from dpu_recipes.instruments import Instruments, load
 from dpu_recipes.translation import translate
 
 INSTRUMENTS = load()

@@ -8,7 +8,7 @@ from astropy.io import fits
 
 from dpu_recipes.exposure import BadExposure
 from dpu_recipes.frames import read_image
-from dpu_recipes.instrument import load
+from dpu_recipes.instruments import load
 from dpu_recipes.reduced import Companion, adopt
 from fakes_instruments import write_wfi
 from fakes_reduced import write_plane, write_psf, write_reduced

@@ -13,14 +13,15 @@ from astropy.io import fits
 from dpu_recipes import header as headers
 from dpu_recipes.exposure import split
 from dpu_recipes.frames import Strips
-from dpu_recipes.instrument import InstrumentError, load
+from dpu_recipes.instrument import InstrumentError
+from dpu_recipes.instruments import load
 from dpu_recipes.simulate import BadNight, Detector, Exposure, Layout, Night, Truth, write_night
 from dpu_recipes.simulate.__main__ import main
 from dpu_recipes.simulate.cards import example
+from dpu_recipes.simulate.counts import drifts, expose
 from dpu_recipes.simulate.draw import HOT_AMPLITUDE, HOT_FRACTION
-from dpu_recipes.simulate.exposure import drifts, expose
 from dpu_recipes.simulate.flaw import FLAWS, OTHER_FILTER
-from dpu_recipes.simulate.night import LAMP_GRADIENT
+from dpu_recipes.simulate.night import LAMP_GRADIENT, illumination
 from dpu_recipes.simulate.rays import thrown
 from dpu_recipes.simulate.stars import SEEING, Stars
 from dpu_recipes.testing import Allowance, assert_agrees
@@ -375,6 +376,17 @@ def test_the_lamp_falls_off_evenly_over_the_whole_mosaic() -> None:
     np.testing.assert_allclose(left[:, -1], right[:, 0], rtol=1e-5)
     np.testing.assert_allclose(left[0], below[-1], rtol=1e-5)
     assert 0.001 < np.ptp(left) < 2 * LAMP_GRADIENT
+
+
+def test_light_goes_on_from_a_chip_to_one_that_lies_across() -> None:
+    # CCD2 of the WFC lies on the upper ends of CCD4 and CCD1: its columns go down, its rows to the right.
+    asked = Night(instrument=INSTRUMENTS.get("WFC"), chips=("CCD4", "CCD1", "CCD2"), domes=1, scale=1 / 8)
+    lamps = [asked.detector(chip).lamp_shape() for chip in asked.chips]
+    suns = [illumination(asked.instrument, asked.instrument.chip(chip), asked.layout) for chip in asked.chips]
+    for left, right, across in (lamps, suns):
+        ends = np.concatenate([left[-1], right[-1]])
+        np.testing.assert_allclose(across[:, -1], ends, rtol=1e-3)
+        assert np.ptp(ends) > 10 * 1e-3
 
 
 def test_the_lamp_lights_the_dome_and_not_the_sky() -> None:

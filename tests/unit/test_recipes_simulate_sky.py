@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -10,13 +11,16 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from dpu_recipes.frames import Strips
-from dpu_recipes.instrument import load
+from dpu_recipes.instruments import load
 from dpu_recipes.simulate import Layout, Night, Truth, write_night
+from dpu_recipes.simulate.cards import of_sky
 from dpu_recipes.simulate.detector import bled
 from dpu_recipes.simulate.draw import detector as drawn
-from dpu_recipes.simulate.field import deprojected, projected
+from dpu_recipes.simulate.exposure import Exposure
+from dpu_recipes.simulate.field import Field, deprojected, projected
 from dpu_recipes.simulate.galaxies import Galaxies, stamp
 from dpu_recipes.simulate.optics import Optics
+from dpu_recipes.simulate.scene import seen
 from dpu_recipes.simulate.stars import PEAK_FLUX, Stars
 from dpu_recipes.simulate.tracks import Tracks, thrown
 
@@ -51,17 +55,16 @@ def test_a_place_is_projected_to_and_fro(centre: tuple[float, float]) -> None:
     np.testing.assert_allclose(found, (east, north), atol=1e-12)
 
 
-def test_optics_without_faults_are_what_the_header_says(night: Truth) -> None:
-    _, header = image(night, "ccd54", 1)
-    plain = night.optics("ccd54")
-    plain = Optics(
-        pixel_deg=plain.pixel_deg, axis=plain.axis, distortion=0, reach=plain.reach, turn=0.0, shift=(0.0, 0.0)
-    )
-    field, exposure = night.field(), night.exposures[1]
+@pytest.mark.parametrize(("camera", "chip"), [("WFI", "ccd54"), ("WFC", "CCD2"), ("WFC", "CCD3")])
+def test_optics_without_faults_are_what_the_header_says(camera: str, chip: str) -> None:
+    asked = Night(instrument=load().get(camera), chips=(chip,), scale=1 / 8, biases=0, sciences=1)
+    plain = replace(asked.optics(chip), distortion=0.0, turn=0.0, shift=(0.0, 0.0))
+    field, (exposure,) = asked.field(), asked.exposures()
     near = np.hypot(*projected(field.ra, field.dec, exposure.pointing)) < 0.2
     y, x = plain.pixels(field.ra[near], field.dec[near], exposure.header_pointing)
+    header = of_sky(exposure, asked.optics(chip), asked.layout)
     by_header = WCS(header).wcs_world2pix(field.ra[near], field.dec[near], 0)
-    np.testing.assert_allclose(by_header, (x + 48, y), atol=1e-6)
+    np.testing.assert_allclose(by_header, (x + asked.layout.strips.prescan_x, y), atol=1e-6)
 
 
 def test_a_header_does_not_know_where_the_telescope_points_nor_its_distortion(night: Truth) -> None:
@@ -130,11 +133,35 @@ def test_a_track_is_a_straight_line_of_its_signal() -> None:
     assert light.max() == pytest.approx(90, rel=1e-5)
 
 
+def optics(**changes: Any) -> Optics:
+    """Return optics without faults."""
+    plain = {"pixel_deg": 1e-4, "axis": (0.0, 0.0), "reach": 3000.0}
+    return Optics(**{**plain, **changes}, distortion=0.0, turn=0.0, shift=(0.0, 0.0))
+
+
 def test_all_chips_see_the_same_tracks() -> None:
-    first, second = (thrown(3000.0, axis, 40.0, np.random.default_rng(7)) for axis in ((0.0, 0.0), (100.0, -50.0)))
+    first, second = (thrown(optics(axis=axis), 40.0, np.random.default_rng(7)) for axis in ((0.0, 0.0), (100.0, -50.0)))
     assert len(first.y) > 0
     np.testing.assert_allclose(second.y - first.y, 100, rtol=1e-4)
     np.testing.assert_allclose(second.x - first.x, -50, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+def test_a_chip_that_is_turned_sees_the_same_sky_turned(rotation: int) -> None:
+    ra, dec = deprojected(np.array([0.004, -0.003]), np.array([0.002, 0.005]), (53.1, -27.8))
+    shapes = {"index": np.ones(2), "ratio": np.full(2, 0.4), "angle": np.full(2, 0.5)}
+    field = Field(ra=ra, dec=dec, flux=np.array([2e3, 2e4]), radius=np.array([0.0, 12.0]), **shapes)
+    exposure = Exposure(frame_class="RawScienceFrame", exptime=1.0, pointing=(53.1, -27.8))
+    images = []
+    for angle in (0, rotation):
+        through = optics(axis=(100.0, 100.0), reach=100.0, rotation=angle)
+        trails = thrown(through, 5.0, np.random.default_rng(7))
+        assert len(trails.y) > 0
+        images.append(np.zeros((201, 201), np.float32))
+        seen(field, through, Layout(rows=201, columns=201, strips=Strips()), exposure, trails).add_to(images[-1])
+    upright, image = images
+    # Of an image whose first row is at the bottom, rot90 goes clockwise.
+    np.testing.assert_allclose(np.rot90(image, -rotation // 90), upright, atol=2e-3 * upright.max())
 
 
 def test_charge_beyond_the_well_runs_along_the_column() -> None:

@@ -10,7 +10,7 @@ from astropy.io import fits
 
 from dpu_recipes import reference_file
 from dpu_recipes.exposure import split
-from dpu_recipes.instrument import load
+from dpu_recipes.instruments import load
 from dpu_recipes.reference import SHIPPED
 from dpu_recipes.simulate import Night, Truth, write_night
 from dpu_recipes.simulate.detector import WELL

@@ -8,7 +8,7 @@ import pytest
 
 from dpu_recipes.archive import ArchiveError, MissingCalibration
 from dpu_recipes.frames import QUALITY_FIGURE, RAW, Frame
-from dpu_recipes.instrument import Instruments
+from dpu_recipes.instruments import Instruments
 from dpu_recipes.task import RecipeError
 from dpu_recipes.tasks.bias import BiasFlag
 from dpu_recipes.tasks.hot_pixels import HotPixelFlag

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from dpu_recipes.ccd.layer import Layer
     from dpu_recipes.ccd.noise import NoiseModel
-    from dpu_recipes.ccd.stack import Layer
 
 #: One row in so many tells the mean level of a frame: half a million pixels of a whole CCD.
 SAMPLED_ROWS = 16

@@ -14,7 +14,7 @@ from dpu_recipes.ccd.statistics import clipped
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dpu_recipes.ccd.stack import Layer
+    from dpu_recipes.ccd.layer import Layer
     from dpu_recipes.ccd.statistics import Clipped
 
 #: One row in so many gives the mean light of a frame, and what is an outlier: half a million pixels of a whole CCD.

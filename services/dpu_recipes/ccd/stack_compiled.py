@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from dpu_recipes.ccd.stack import Layer
+    from dpu_recipes.ccd.layer import Layer
 
 #: Not `fastmath`: it reorders sums, and results would depend on the processor.
 _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")

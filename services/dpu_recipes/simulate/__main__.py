@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpu_recipes.instrument import InstrumentError, load
+from dpu_recipes.instrument import InstrumentError
+from dpu_recipes.instruments import load
 from dpu_recipes.night import BadNight as BadDate
 from dpu_recipes.night import parse_night
 from dpu_recipes.simulate import BadNight, Night, write_night

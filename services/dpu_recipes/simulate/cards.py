@@ -76,6 +76,8 @@ def of_sky(exposure: Exposure, optics: Optics, layout: Layout) -> fits.Header:
     """Return where a header believes that one of its CCDs looks: TAN, CRPIX of the raw frame, counted from 1."""
     ra, dec = exposure.header_pointing
     y, x = optics.axis
+    # In the mosaic north is up and east to the left.
+    (north_y, north_x), (east_y, east_x) = optics.turned(1.0, 0.0), optics.turned(0.0, -1.0)
     return _header(
         {
             "CTYPE1": "RA---TAN",
@@ -84,10 +86,10 @@ def of_sky(exposure: Exposure, optics: Optics, layout: Layout) -> fits.Header:
             "CRVAL2": dec,
             "CRPIX1": x + 1 + layout.strips.prescan_x,
             "CRPIX2": y + 1 + layout.strips.prescan_y,
-            "CD1_1": -optics.pixel_deg,
-            "CD1_2": 0.0,
-            "CD2_1": 0.0,
-            "CD2_2": optics.pixel_deg,
+            "CD1_1": optics.pixel_deg * east_x,
+            "CD1_2": optics.pixel_deg * east_y,
+            "CD2_1": optics.pixel_deg * north_x,
+            "CD2_2": optics.pixel_deg * north_y,
             "RADESYS": "ICRS",
         }
     )

@@ -14,6 +14,8 @@ from dpu_recipes.simulate import draw, field, optics, scene, standards, stars, t
 from dpu_recipes.simulate.detector import Layout
 from dpu_recipes.simulate.exposure import READ_OUT, Exposure
 from dpu_recipes.simulate.flaw import FLAWS, spoiled
+from dpu_recipes.simulate.optics import Optics
+from dpu_recipes.simulate.plane import mosaic, stand
 from dpu_recipes.simulate.scene import EMPTY, Scene
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from dpu_recipes.instrument import Chip, Instrument
     from dpu_recipes.simulate.detector import Detector, Image
     from dpu_recipes.simulate.field import Field
-    from dpu_recipes.simulate.optics import Optics
 
 #: From midnight back to the first calibration: before sunset at any season, and in the same night.
 AFTERNOON = timedelta(hours=9)
@@ -179,14 +180,22 @@ class Night:
         """Return how the sky is mapped onto one CCD."""
         place, layout, (up, across) = self.instrument.chip(chip), self.layout, mosaic(self.instrument)
         pitch = (layout.rows + GAP * self.scale, layout.columns + GAP * self.scale)
+        here = stand(self.instrument, place)
         # The axis is in the middle of the mosaic; (0, 0) is the middle of the CCD's first pixel.
-        axis = (
-            (up / 2 - place.row) * pitch[0] - GAP * self.scale / 2 - 0.5,
-            (across / 2 - place.column) * pitch[1] - GAP * self.scale / 2 - 0.5,
+        y, x = (
+            first / (first - last) * step - GAP * self.scale / 2 - 0.5
+            for (first, last), step in zip((here.rows, here.columns), pitch, strict=True)
         )
-        reach = float(np.hypot(up * pitch[0], across * pitch[1])) / 2
-        distortion = float(self._sky_generator(3).uniform(*optics.DISTORTION))
-        return optics.drawn(self._pixel_deg, axis, reach, distortion, self.generator(chip, 0, 1))
+        turn, shift = optics.put_in(self.generator(chip, 0, 1))
+        return Optics(
+            pixel_deg=self._pixel_deg,
+            axis=(y, x),
+            distortion=float(self._sky_generator(3).uniform(*optics.DISTORTION)),
+            reach=float(np.hypot(up * pitch[0], across * pitch[1])) / 2,
+            turn=turn,
+            shift=shift,
+            rotation=place.rotation,
+        )
 
     def scenes(self, chip: str, exposures: Sequence[Exposure]) -> Iterator[Scene]:
         """Yield the sources in one CCD of each of the night's exposures."""
@@ -196,12 +205,13 @@ class Night:
         for number, exposure in enumerate(exposures):
             if exposure.frame_class == "RawTwilightFlatFrame":
                 generator = self.generator(chip, 0, 0)
-                yield Scene(stars=stars.seen(self.layout, exposure.exptime, exposure.dither, generator))
+                dither = through.turned(*exposure.dither)
+                yield Scene(stars=stars.seen(self.layout, exposure.exptime, dither, generator))
             elif exposure.standard and calm is not None:
                 yield scene.seen(standards.dimmed(calm, exposure.airmass), through, self.layout, exposure, EMPTY.tracks)
             elif exposure.science and sky is not None:
                 noise = float(np.sqrt(self.sky / np.mean(draw.GAIN)))
-                trails = tracks.thrown(through.reach, through.axis, noise, self._sky_generator(4, number))
+                trails = tracks.thrown(through, noise, self._sky_generator(4, number))
                 yield scene.seen(sky, through, self.layout, exposure, trails)
             else:
                 yield EMPTY
@@ -232,9 +242,13 @@ class Night:
         """Return the lamp's light on a chip (`Detector.lamp`): it falls off evenly across the focal plane."""
         along = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(0,)))
         slope_y, slope_x = along.uniform(-LAMP_GRADIENT, LAMP_GRADIENT, 2)
-        up, across = mosaic(self.instrument)
-        middle = 1 + slope_y * ((chip.row + 0.5) / up - 0.5) + slope_x * ((chip.column + 0.5) / across - 0.5)
-        return float(middle), float(slope_y / up), float(slope_x / across)
+        here = stand(self.instrument, chip)
+        # What it gains along the chip's rows, and along its columns.
+        slopes = (slope_x, slope_y) if here.across else (slope_y, slope_x)
+        sides = [(slope, *side) for slope, side in zip(slopes, (here.rows, here.columns), strict=True)]
+        middle = 1 + sum(slope * (first + last) / 2 for slope, first, last in sides)
+        along_y, along_x = (float(slope * (last - first)) for slope, first, last in sides)
+        return float(middle), along_y, along_x
 
     def _biases(self) -> Iterator[Exposure]:
         """Yield the biases; the times of all exposures are set by who takes them."""
@@ -316,14 +330,8 @@ class Night:
 
 def illumination(instrument: Instrument, chip: Chip, layout: Layout) -> Image:
     """Return (y, x) float32: the light on a chip, 1 in the middle of the focal plane and less to its corners."""
-    up, across = mosaic(instrument)
-    y = (chip.row + np.linspace(0, 1, layout.rows)) / up - 0.5
-    x = (chip.column + np.linspace(0, 1, layout.columns)) / across - 0.5
+    here = stand(instrument, chip)
+    y, x = np.linspace(*here.rows, layout.rows), np.linspace(*here.columns, layout.columns)
     across_rows = (1 - 2 * VIGNETTING * y**2).astype(np.float32)
     along_rows = (2 * VIGNETTING * x**2).astype(np.float32)
     return across_rows[:, None] - along_rows[None, :]
-
-
-def mosaic(instrument: Instrument) -> tuple[int, int]:
-    """Return how many chips the mosaic has upwards and across."""
-    return max(chip.row for chip in instrument.chips) + 1, max(chip.column for chip in instrument.chips) + 1

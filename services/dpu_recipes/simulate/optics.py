@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +23,8 @@ TURN, SHIFT = 0.05, 3.0
 class Optics:
     """Where light of the sky falls on one CCD. Pixels from 0 at the middle of the first that sees light, (y, x).
 
-    A header knows `axis` and `pixel_deg`, and that east is to the left and north is up; it knows nothing else.
+    A header knows `axis`, `pixel_deg` and `rotation`, and that in the mosaic east is to the left and north is up; it
+    knows nothing else.
     """
 
     #: Degrees.
@@ -36,6 +37,8 @@ class Optics:
     #: Degrees about the axis, and pixels.
     turn: float
     shift: tuple[float, float]
+    #: Degrees by which the CCD's image is turned, counter-clockwise, to lie in the mosaic.
+    rotation: int = 0
 
     def pixels(
         self, ra: NDArray[np.float64], dec: NDArray[np.float64], pointing: tuple[float, float]
@@ -44,22 +47,19 @@ class Optics:
         east, north = projected(ra, dec, pointing)
         y, x = north / self.pixel_deg, -east / self.pixel_deg
         growth = 1 + self.distortion * (y**2 + x**2) / self.reach**2
+        y, x = self.turned(y * growth, x * growth)
         cosine, sine = np.cos(np.radians(self.turn)), np.sin(np.radians(self.turn))
-        y, x = y * growth, x * growth
         return (
             self.axis[0] + self.shift[0] + cosine * y + sine * x,
             self.axis[1] + self.shift[1] + cosine * x - sine * y,
         )
 
+    def turned(self, y: Any, x: Any) -> tuple[Any, Any]:
+        """Return along the CCD's rows and columns what is `y` up and `x` to the right in the mosaic."""
+        return {0: (y, x), 90: (-x, y), 180: (-y, -x), 270: (x, -y)}[self.rotation]
 
-def drawn(pixel_deg: float, axis: tuple[float, float], reach: float, distortion: float, generator: Generator) -> Optics:
-    """Return the optics of one CCD, put in as well as hands can."""
+
+def put_in(generator: Generator) -> tuple[float, tuple[float, float]]:
+    """Return `turn` and `shift` of one CCD, put in as well as hands can."""
     y, x = generator.normal(0, SHIFT, 2)
-    return Optics(
-        pixel_deg=pixel_deg,
-        axis=axis,
-        distortion=distortion,
-        reach=reach,
-        turn=float(generator.normal(0, TURN)),
-        shift=(float(y), float(x)),
-    )
+    return float(generator.normal(0, TURN)), (float(y), float(x))

@@ -60,7 +60,7 @@ def seen(field: Field, optics: Optics, layout: Layout, exposure: Exposure, trail
             radius=taken(field.radius, long),
             index=taken(field.index, long),
             ratio=taken(field.ratio, long),
-            angle=taken(field.angle, long),
+            angle=taken(field.angle - np.radians(optics.rotation), long),
         ),
         tracks=trails,
     )

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from numpy.random import Generator
 
     from dpu_recipes.simulate.detector import Image
+    from dpu_recipes.simulate.optics import Optics
 
 #: In an exposure, on average.
 RATE = 0.5
@@ -44,24 +45,24 @@ class Tracks:
 NONE: Final = Tracks(**dict.fromkeys(("y", "x", "angle", "signal"), np.zeros(0, np.float32)))
 
 
-def thrown(reach: float, axis: tuple[float, float], noise: float, generator: Generator) -> Tracks:
+def thrown(optics: Optics, noise: float, generator: Generator) -> Tracks:
     """Return the tracks of an exposure, as one CCD sees them.
 
     Parameters
     ----------
-    reach : pixels from the optical axis to the edge of the focal plane: a track comes nearer than that.
-    axis : (y, x), of the optical axis on the CCD.
+    optics : of the CCD: a track comes nearer to the axis than the edge of the focal plane.
     noise : of a pixel of the frame, ADU.
     generator : the same for every CCD.
     """
     count = int(generator.poisson(RATE))
     angle = generator.uniform(0, np.pi, count)
-    nearest = generator.uniform(-reach, reach, count)
+    nearest = generator.uniform(-optics.reach, optics.reach, count)
     low, high = AMPLITUDE
     signal = noise * low * (high / low) ** generator.uniform(0, 1, count)
+    y, x = optics.turned(-nearest * np.sin(angle), nearest * np.cos(angle))
     return Tracks(
-        y=(axis[0] - nearest * np.sin(angle)).astype(np.float32),
-        x=(axis[1] + nearest * np.cos(angle)).astype(np.float32),
-        angle=angle.astype(np.float32),
+        y=(optics.axis[0] + y).astype(np.float32),
+        x=(optics.axis[1] + x).astype(np.float32),
+        angle=(angle - np.radians(optics.rotation)).astype(np.float32),
         signal=signal.astype(np.float32),
     )

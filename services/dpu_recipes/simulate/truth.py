@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from dpu_recipes.simulate.exposure import Circumstances
+    from dpu_recipes.simulate.counts import Circumstances
 
 _NIGHT = "night.json"
 _SCALARS = ("read_noise", "gain", "level", "sigma", "nonlinearity")

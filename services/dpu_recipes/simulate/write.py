@@ -9,7 +9,7 @@ import numpy as np
 from astropy.io import fits
 
 from dpu_recipes.simulate import cards, truth
-from dpu_recipes.simulate.exposure import drifts, expose
+from dpu_recipes.simulate.counts import drifts, expose
 from dpu_recipes.simulate.night import BadNight
 from dpu_recipes.simulate.truth import Truth
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from dpu_recipes.ccd.layer import Layer
     from dpu_recipes.ccd.overscan import Correction, Method
-    from dpu_recipes.ccd.stack import Layer
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class RawImage:
 
     def layer(self, correction: Correction) -> Layer:
         """Return its data as a layer of a stack, less what an overscan correction takes off."""
-        from dpu_recipes.ccd.stack import Layer
+        from dpu_recipes.ccd.layer import Layer
 
         return Layer(pixels=self.data, level=correction.level, zero=self.zero)
 

@@ -13,7 +13,8 @@ from typing import IO, TYPE_CHECKING, Self
 from uuid import uuid4
 
 from dpu_api.v1.archive_pb2_grpc import add_ArchiveServiceServicer_to_server
-from dpu_recipes import instrument
+from dpu_recipes.instrument import InstrumentError
+from dpu_recipes.instruments import load
 from dpud.archive.catalogue_sql import SqlCatalogue
 from dpud.archive.corrections import Corrections
 from dpud.archive.database import parse_url
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from grpc import aio
     from sqlalchemy import URL
 
+    from dpu_recipes.instruments import Instruments
     from dpud.archive.store import Store
 
 NAME = "dpu_api.v1.ArchiveService"
@@ -71,8 +73,8 @@ class Settings:
 async def built(settings: Settings) -> AsyncIterator[list[tuple[str, Callable[[aio.Server], None]]]]:
     """Open the stores, remove what a killed process left, and give what adds the service to a server."""
     try:
-        instruments = instrument.load(settings.instruments)
-    except instrument.InstrumentError as error:
+        instruments = load(settings.instruments)
+    except InstrumentError as error:
         raise BadSetting(f"DPU_INSTRUMENTS={str(settings.instruments or '')!r}: {error}") from error
     splitter = Splitter.of(settings.instruments)
     with _locked(settings.state):
@@ -96,7 +98,7 @@ async def built(settings: Settings) -> AsyncIterator[list[tuple[str, Callable[[a
 
 
 def _service(
-    instruments: instrument.Instruments,
+    instruments: Instruments,
     catalogue: SqlCatalogue,
     holdings: Holdings,
     splitter: Splitter,

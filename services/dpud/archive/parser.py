@@ -11,13 +11,17 @@ import os
 import resource
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from dpu_recipes import instrument, reference_file
+from dpu_recipes import reference_file
 from dpu_recipes.exposure import BadExposure, split
 from dpu_recipes.frames import BadImage
+from dpu_recipes.instruments import load
 from dpu_recipes.reduced import Companion, adopt
 from dpu_recipes.reference_file import BadCatalogue
+
+if TYPE_CHECKING:
+    from dpu_recipes.instruments import Instruments
 
 #: Address space of this process: a file that unpacks to more is refused, not served.
 MEMORY_BYTES = 8 << 30
@@ -25,7 +29,7 @@ MEMORY_BYTES = 8 << 30
 
 def main(extra: str) -> None:
     """Answer requests until standard input ends; `extra` is a folder of further instruments, or ''."""
-    instruments = instrument.load(Path(extra) if extra else None)
+    instruments = load(Path(extra) if extra else None)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     # Nothing that a library prints may mix with the answers.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
@@ -40,7 +44,7 @@ def _answer(answers: IO[str], answer: dict[str, Any]) -> None:
     answers.flush()
 
 
-def _split(request: dict[str, Any], instruments: instrument.Instruments) -> dict[str, Any]:
+def _split(request: dict[str, Any], instruments: Instruments) -> dict[str, Any]:
     name = request["name"]
     try:
         file, folder = Path(request["file"]), Path(request["folder"])

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from dpu.errors import BadOption, NothingSelected, UnknownChip, UnknownInstrument
 from dpu_recipes.archive import Selection
-from dpu_recipes.instrument import InstrumentError, Instruments
+from dpu_recipes.instrument import InstrumentError
 from dpu_recipes.night import BadNight, parse_night
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from dpu_recipes.instruments import Instruments
     from dpud.archive.catalogue import Catalogue
     from dpud.archive.records import Query
 

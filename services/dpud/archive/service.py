@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from grpc import aio
 
-    from dpu_recipes.instrument import Instruments
+    from dpu_recipes.instruments import Instruments
     from dpud.archive.catalogue import Catalogue, Lineages
     from dpud.archive.corrections import Corrections
     from dpud.archive.ingest import Intake

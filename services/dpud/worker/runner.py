@@ -152,7 +152,7 @@ class TaskRunner:
         """Return the instruments, as what is asked of the recipes, where there are more than ship with them."""
         if self._instruments is None:
             return {}
-        return {"known": importlib.import_module("dpu_recipes.instrument").load(Path(self._instruments))}
+        return {"known": importlib.import_module("dpu_recipes.instruments").load(Path(self._instruments))}
 
     def _send_plan(self, tasks: list[dict[str, Any]]) -> None:
         for start in range(0, len(tasks), PLANNED):

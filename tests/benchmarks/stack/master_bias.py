@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from astropy.io import fits
 
-from dpu_recipes.ccd.stack import Layer, Stack, clipped_mean
+from dpu_recipes.ccd.layer import Layer
+from dpu_recipes.ccd.stack import Stack, clipped_mean
 from tests.benchmarks.figure import Figure
 
 if TYPE_CHECKING:

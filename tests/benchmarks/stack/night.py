@@ -21,7 +21,7 @@ from dpu.config import Config
 from dpu.ingest import ingest
 from dpu.processor import Processor
 from dpu.report import Reporter
-from dpu_recipes.instrument import load
+from dpu_recipes.instruments import load
 from dpu_recipes.night import midnight_of
 from dpu_recipes.simulate import Exposure, Layout
 from dpu_recipes.simulate.cards import of_chip, of_exposure
