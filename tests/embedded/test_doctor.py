@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dpud import __main__, doctor
+from fakes_s3 import running
 from recorded.wire import ROLES, house
 
 
@@ -31,6 +32,12 @@ async def there(folder):
             (folder / f"{name}.token").write_text(name)
             (folder / f"{name}.token").chmod(0o600)
         yield folder
+
+
+@pytest.fixture(scope="module")
+def s3():
+    with running() as server:
+        yield server
 
 
 def settings(folder, service, **changes):
@@ -89,11 +96,47 @@ async def test_a_bad_setting_ends_the_examination(there):
             {"DPU_TOKENS_FILE": "/nowhere"},
             "DPU_TOKENS_FILE='/nowhere': cannot be read: .*`dpud token` makes a row",
         ),
+        ("worker", {"DPU_WORKER_CGROUP": "/usr"}, "DPU_WORKER_CGROUP='/usr': it is no control group of memory"),
+        (
+            "worker",
+            {"DPU_WORKER_CGROUP": "/sys/fs/cgroup", "DPU_WORKER_RUNNER": "/usr"},
+            "DPU_WORKER_CGROUP='/sys/fs/cgroup': tasks run next door",
+        ),
+        ("worker", {"DPU_WORKER_PACKAGES": "/nowhere"}, "DPU_WORKER_PACKAGES='/nowhere': no folder that can be read"),
+        (
+            "worker",
+            {"DPU_WORKER_PACKAGES": "http://127.0.0.1:1/simple"},
+            "DPU_WORKER_PACKAGES='http://127.0.0.1:1/simple': no answer: .*refused",
+        ),
     ],
 )
 async def test_what_is_wrong_is_named_with_what_to_do(there, service, changes, complaint):
     (only,) = await complaints(service, settings(there, service, **changes))
     assert re.search(complaint, only), only
+
+
+async def test_packages_that_can_be_installed_are_not_complained_about(there):
+    assert await complaints("worker", settings(there, "worker", DPU_WORKER_PACKAGES=there)) == []
+
+
+async def test_a_worker_without_what_installs_packages_is_told_so(there, monkeypatch):
+    monkeypatch.setattr("sys.executable", str(there / "python"))
+    monkeypatch.setenv("PATH", str(there))
+    (only,) = await complaints("worker", settings(there, "worker", DPU_WORKER_PACKAGES=there))
+    assert only.endswith("uv is not installed: pip install 'dpu[packages]'")
+
+
+@pytest.mark.parametrize(
+    ("service", "key"), [("codeship", "DPU_CODE_BUCKET"), ("logs", "DPU_LOG_BUCKET"), ("archive", "DPU_FILES")]
+)
+async def test_a_bucket_that_is_not_there_is_found(there, s3, monkeypatch, service, key):
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    good = f"s3://{s3.bucket()}/part"
+    assert await complaints(service, settings(there, service, **{key: good})) == []
+    (only,) = await complaints(service, settings(there, service, **{key: "s3://nowhere/part"}))
+    assert only.startswith(f"{key}='s3://nowhere/part': ")
+    assert only.endswith("make the bucket, or mend the URL or AWS_*")
 
 
 async def test_a_token_that_is_not_known_or_of_another_role_is_found(there):

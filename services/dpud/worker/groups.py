@@ -27,12 +27,11 @@ class Groups:
 
     def __init__(self, folder: Path) -> None:
         """Take the folder. Raises OSError, which says what is wrong with it."""
+        check(folder)
         self._folder = folder
-        self._is_new = (folder / "cgroup.controllers").exists()
+        self._is_new = _is_new(folder)
         if self._is_new:
             _delegate(folder)
-        elif not (folder / "memory.limit_in_bytes").exists():
-            raise OSError("it is no control group of memory")
         self.group().remove()
 
     def group(self) -> Group:
@@ -86,10 +85,23 @@ class Group:
         _remove(self._folder)
 
 
+def check(folder: Path) -> None:
+    """Change nothing. Raises OSError, which says what is wrong with a folder as a control group to fill."""
+    if _is_new(folder):
+        if "memory" not in (folder / "cgroup.controllers").read_text().split():
+            raise OSError("it has no controller of memory: delegate it (systemd: Delegate=yes)")
+    elif not (folder / "memory.limit_in_bytes").exists():
+        raise OSError("it is no control group of memory")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OSError("this user may make no groups in it: delegate it (systemd: Delegate=yes)")
+
+
+def _is_new(folder: Path) -> bool:
+    return (folder / "cgroup.controllers").exists()
+
+
 def _delegate(folder: Path) -> None:
     """Have the groups below a folder of version 2 bound memory. Raises OSError."""
-    if "memory" not in (folder / "cgroup.controllers").read_text().split():
-        raise OSError("it has no controller of memory: delegate it (systemd: Delegate=yes)")
     if str(os.getpid()) in (folder / "cgroup.procs").read_text().split():
         own = folder / _WORKERS
         own.mkdir(exist_ok=True)

@@ -1,0 +1,74 @@
+"""Where a service keeps what it must not lose: its database, and its bucket."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from dpud.doctor.finding import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from dpud.doctor.finding import Patient
+
+#: The SQLite file of each service that has one, unless DPU_DATABASE names another database.
+FILES = {"scheduler": "journal.sqlite", "archive": "catalogue.sqlite"}
+#: What names the bucket of each service that may have one.
+BUCKETS = {"codeship": "DPU_CODE_BUCKET", "logs": "DPU_LOG_BUCKET", "archive": "DPU_FILES"}
+
+
+def _database(patient: Patient) -> Iterator[Finding]:
+    if patient.environment.get("DPU_DATABASE", str, ""):
+        yield _server(patient.environment.get("DPU_DATABASE", str))
+    elif patient.state and (file := patient.state / FILES.get(patient.service, "")).is_file():
+        yield _sqlite(file)
+
+
+def _server(url: str) -> Finding:
+    import sqlalchemy as sa
+
+    try:
+        with sa.create_engine(url).connect() as connection:
+            connection.execute(sa.text("SELECT 1"))
+    except (sa.exc.SQLAlchemyError, ImportError) as error:
+        said = " ".join(str(getattr(error, "orig", None) or error).split())
+        return Finding(good=False, text=f"DPU_DATABASE: no answer: {said}: start it, or mend the URL")
+    return Finding(good=True, text="DPU_DATABASE answers")
+
+
+def _sqlite(file: Path) -> Finding:
+    try:
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+            (said,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        said = str(error)
+    if said == "ok":
+        return Finding(good=True, text=f"{file} is whole")
+    return Finding(good=False, text=f"{file} is damaged: {said}: restore it (docs/how-to/backup.md)")
+
+
+def _bucket(patient: Patient) -> Iterator[Finding]:
+    key = BUCKETS.get(patient.service, "")
+    if url := patient.environment.get(key, str, "") if key else "":
+        yield _s3(key, url)
+
+
+def _s3(key: str, url: str) -> Finding:
+    """Look for an object, and for no more than the first ones."""
+    try:
+        from obstore.exceptions import BaseError
+        from obstore.store import S3Store
+    except ImportError as error:
+        return Finding(good=False, text=f"{key}={url!r}: {error}: pip install 'dpu[s3]'")
+    try:
+        next(iter(S3Store.from_url(url, retry_config={"max_retries": 1}).list()), None)
+    except (BaseError, FileNotFoundError) as error:
+        said = str(error).splitlines()[0]
+        return Finding(good=False, text=f"{key}={url!r}: {said}: make the bucket, or mend the URL or AWS_*")
+    return Finding(good=True, text=f"{key}: {url} answers, and takes these credentials")
+
+
+LOOKS = (_database, _bucket)
