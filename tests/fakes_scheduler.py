@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from dpu_api.v1 import archive_pb2, archive_pb2_grpc, logs_pb2, logs_pb2_grpc
-from dpud.scheduler import events, invariants, machine
+from dpud.scheduler import events, invariants, machine, repeats
 from dpud.scheduler.catalogue import Option, OptionKind, Sequence, Stage
-from dpud.scheduler.commands import Acknowledge, Cancel, Claim, Plan, Register, Renew, Report, Submit, Tick
+from dpud.scheduler.commands import Acknowledge, Cancel, Claim, Plan, Register, Renew, Report, Retire, Submit, Tick
 from dpud.scheduler.model import Failure, FailureCategory, Limits, Ref, State, TaskPlan
 
 NOON = 1_000_000_000.0
@@ -47,6 +47,12 @@ def submit(**overrides):
 
 def failure(category=FailureCategory.RECIPE, message="no"):
     return Failure(category, message)
+
+
+def again(tasks, *, only_failed=False):
+    """Return what a Repeat says of an ended job's tasks; at least one is to be done again."""
+    first = repeats.first_failed(tasks) if only_failed else tasks[0]
+    return {"stage": first.stage, "tasks": tuple(repeats.plans_again(tasks, first, only_failed=only_failed))}
 
 
 @dataclass
@@ -114,6 +120,24 @@ class Trial:
             if type(event) in events.JOURNALED:
                 machine.apply(state, event)
         return state
+
+
+class Recorder(Trial):
+    """A trial whose every step is committed to a journal."""
+
+    def __init__(self, journal):
+        super().__init__()
+        self.journal = journal
+
+    def do(self, command, leaving=()):
+        happened = super().do(command)
+        self.journal.append(happened, leaving)
+        return happened
+
+    def retire(self, limit):
+        """Let ended jobs beyond so many leave the memory, as many as may at once."""
+        decided = machine.decide(self.state, Retire(limit), self.now)
+        self.do(Retire(limit), [self.state.jobs[number] for event in decided for number in event.jobs])
 
 
 def ref_of(lease):

@@ -5,7 +5,9 @@ import subprocess
 import sys
 import textwrap
 import threading
-from contextlib import closing, contextmanager
+import zlib
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -109,26 +111,52 @@ def test_a_long_journal_is_replayed_whole(opening):
         assert [event.job for group in journal.replay() for event in group] == list(range(1_100))
 
 
-def test_the_history_gives_back_whole_jobs_newest_first(opening):
+def heads(*jobs):
+    """Return jobs as a listing has them: without their tasks."""
+    return [replace(job, tasks=[]) for job in jobs]
+
+
+def test_the_history_gives_back_jobs_newest_first_and_their_tasks(opening):
     jobs = finished_jobs(3)
     with closing(opening()) as journal:
         journal.append([events.JobsRetired((1, 2, 3))], jobs)
     with closing(opening()) as journal:
-        assert journal.history(Query("kids"), 10) == jobs[::-1]
-        assert journal.history(Query("kids"), 2) == [jobs[2], jobs[1]]
+        assert journal.history(Query("kids"), 10) == heads(*jobs[::-1])
+        assert journal.history(Query("kids"), 2) == heads(jobs[2], jobs[1])
+        assert [journal.tasks(job.id, 0, 10) for job in jobs] == [job.tasks for job in jobs]
+        assert journal.tasks(9, 0, 10) == []
         assert list(journal.replay()) == [[events.JobsRetired((1, 2, 3))]]
 
 
-def test_a_long_job_is_packed_part_by_part_before_it_leaves(opening):
+def long_job(length):
+    """Return an ended job of many tasks, no two of them alike."""
     [job] = finished_jobs(1)
-    job.tasks *= 1_234
+    job.tasks = [replace(job.tasks[0], label=f"t{number}") for number in range(length)]
+    return job
+
+
+def test_the_tasks_of_a_long_job_are_laid_down_some_at_a_time_and_read_some_at_a_time(opening):
+    job = long_job(1_234)
     with closing(opening()) as journal:
-        parts = sum(1 for _ in journal.packing(job))
-        assert parts == 0 or parts > 2
+        # A scheduler that ends half-way, or before the job leaves, begins anew.
+        for _ in journal.laying_down(job):
+            break
+    with closing(opening()) as journal:
+        for _ in journal.laying_down(job):
+            assert journal.history(Query("kids"), 10) == []
         journal.append([events.JobsRetired((1,))], [job])
     with closing(opening()) as journal:
-        assert journal.history(Query("kids"), 10) == [job]
-    assert b"".join(codec.dump_in_pieces(job)) == codec.dump(job)
+        assert journal.history(Query("kids"), 10) == heads(job)
+        for first, limit in ((0, 2_000), (0, 1), (499, 2), (500, 500), (1_200, 100), (1_234, 10), (5_000, 1)):
+            assert journal.tasks(1, first, limit) == job.tasks[first : first + limit]
+
+
+def test_a_superseded_writer_lays_nothing_down(opening):
+    with closing(opening()) as first, closing(opening()) as second:
+        with suppress(Superseded):
+            for _ in first.laying_down(long_job(1)):
+                pass
+        assert second.tasks(1, 0, 10) == []
 
 
 @pytest.mark.parametrize(
@@ -188,9 +216,15 @@ def test_the_history_of_an_older_release_is_found_by_its_words_and_added_up(tmp_
     with closing(sqlite3.connect(file)) as database:
         database.executescript(
             "DROP TABLE job_word; DROP TABLE job_day; UPDATE alembic_version SET version_num = 'journal_0003';"
-            "CREATE INDEX job_history_by_owner ON job_history (project, owner, id)"
+            "CREATE INDEX job_history_by_owner ON job_history (project, owner, id); DROP TABLE job_task"
         )
+        # Then, jobs had their tasks with them.
+        rows = [(zlib.compress(codec.dump(job), 1), job.id) for job in jobs]
+        database.executemany("UPDATE job_history SET body = ? WHERE id = ?", rows)
+        database.commit()
     with closing(SqlJournal.open_file(file, SMALL_RESERVE)) as journal:
+        assert journal.history(Query("kids"), 9) == heads(*jobs[::-1])
+        assert [journal.tasks(job.id, 0, 9) for job in jobs] == [job.tasks for job in jobs]
         assert [job.id for job in journal.history(Query("kids", words=words_in("anna finished")), 9)] == [3, 1]
         assert [total.failed for total in journal.totals("kids", 0, "owner").values()] == [1]
 

@@ -1,33 +1,17 @@
 """A journal in which everything has happened that is ever journaled."""
 
 from contextlib import closing
+from dataclasses import replace
 
 from dpud.scheduler import events, machine
-from dpud.scheduler.commands import Abandon, Cordon, Deposit, Drain, Renew, Retire, SetAllowance
+from dpud.scheduler.commands import Abandon, Cordon, Deposit, Drain, Renew, SetAllowance
 from dpud.scheduler.journal import Query
 from dpud.scheduler.journal_sql import SqlJournal
 from dpud.scheduler.model import Allowance, FailureCategory, Party
 from dpud.scheduler.snapshot_sql import shorten
-from fakes_scheduler import Trial, failure, plans, stages
+from fakes_scheduler import Recorder, failure, plans, stages
 
 RESERVE_BYTES = 4096
-
-
-class Recorder(Trial):
-    """A trial whose every step is committed to a journal."""
-
-    def __init__(self, journal):
-        super().__init__()
-        self.journal = journal
-
-    def do(self, command, leaving=()):
-        happened = super().do(command)
-        self.journal.append(happened, leaving)
-        return happened
-
-    def retire(self, limit):
-        leaving = [self.state.jobs[number] for number in list(self.state.ended)[: len(self.state.ended) - limit]]
-        self.do(Retire(limit), leaving)
 
 
 def record(path):
@@ -99,7 +83,7 @@ def told(path):
         for group in journal.replay():
             for event in group:
                 machine.apply(state, event)
-        past = journal.history(Query("kids"), 100)
+        past = [replace(job, tasks=journal.tasks(job.id, 0, 100)) for job in journal.history(Query("kids"), 100)]
     return {
         "next_job": state.next_job,
         "grants": state.grants,

@@ -8,7 +8,7 @@ from dpud.scheduler.commands import Repeat
 from dpud.scheduler.experience import Figures, Kind
 from dpud.scheduler.model import FailureCategory, Limits
 from dpud.scheduler.snapshot import dump_state, load_state
-from fakes_scheduler import BIAS, Trial, failure, plans, stages, submit
+from fakes_scheduler import BIAS, Trial, again, failure, plans, stages, submit
 
 WFI = {"instrument": "WFI"}
 
@@ -65,8 +65,9 @@ def test_a_plan_and_the_stages_after_it_are_estimated_by_what_they_took(trial):
     job = trial.state.next_job - 1
     trial.plan(trial.claim()[0], *"abcd")
     assert trial.state.jobs[job].estimate_s == 2 * 4.0 + 4.0
-    [again] = trial.do(Repeat(request_id="x", digest="x", user="anna", project="kids", job=trial.state.jobs[1]))
-    assert again.estimate_s == 8.0
+    old = trial.state.jobs[1]
+    [taken] = trial.do(Repeat(request_id="x", digest="x", user="anna", project="kids", job=old, **again(old.tasks)))
+    assert taken.estimate_s == 8.0
 
 
 def test_a_task_is_charged_by_what_its_like_took(trial):

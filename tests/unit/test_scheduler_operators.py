@@ -10,17 +10,19 @@ from dpud.scheduler.commands import Cordon, Drain, Renew, Repeat, SetAllowance
 from dpud.scheduler.demand import LOOKED_AT
 from dpud.scheduler.explain import Explanation, Reason, Wait, explain
 from dpud.scheduler.model import Allowance, FailureCategory, JobState, Party, TaskPlan, TaskState
+from dpud.scheduler.repeats import first_failed
 from dpud.scheduler.snapshot import dump_state, load_state
-from fakes_scheduler import NOON, Trial, failure, plans, stages
+from fakes_scheduler import NOON, Trial, again, failure, plans, stages
 
 
 def allow(trial, kind, name, **figures):
     return trial.do(SetAllowance(party=Party(kind, name), allowance=Allowance(**figures), by="ruth"))
 
 
-def repeat(trial, job, **overrides):
+def repeat(trial, job, *, only_failed=False, **overrides):
     values = {"request_id": f"again {job}", "digest": "d", "user": "anna", "project": "kids"}
-    return trial.do(Repeat(**{**values, "job": trial.state.jobs[job], **overrides}))
+    old = trial.state.jobs[job]
+    return trial.do(Repeat(**{**values, "job": old, **again(old.tasks, only_failed=only_failed), **overrides}))
 
 
 def reasons(trial, job):
@@ -378,8 +380,7 @@ def test_there_must_be_something_to_do_again():
     trial = Trial()
     trial.worker()
     ended(trial, None)
-    with pytest.raises(UsageError, match="nothing of job 1 failed"):
-        repeat(trial, 1, only_failed=True)
+    assert first_failed(trial.state.jobs[1].tasks) is None
     trial.submit(tasks=plans("a"))
     with pytest.raises(UsageError, match="job 2 has not ended"):
         repeat(trial, 2)

@@ -1,14 +1,16 @@
 """Any sequence of commands, time steps, lapses, restarts and stale reports keeps every invariant."""
 
 from collections import defaultdict
+from copy import copy
 from dataclasses import replace
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from dpu.errors import Conflict, DpuError, Exhausted, NotFound, StaleLease, Unreachable, UsageError
-from dpud.scheduler import allowances, codec, invariants, machine
+from dpud.scheduler import allowances, invariants, machine
 from dpud.scheduler.commands import (
     Abandon,
     Acknowledge,
@@ -20,12 +22,14 @@ from dpud.scheduler.commands import (
     Renew,
     Repeat,
     Resume,
-    Retire,
     SetAllowance,
 )
+from dpud.scheduler.directory import Directory
+from dpud.scheduler.journal import MemoryJournal, Shelf, Superseded
 from dpud.scheduler.model import REQUEST_TERM_S, Allowance, Errand, FailureCategory, Limits, Party, TaskState
+from dpud.scheduler.repeats import first_failed
 from dpud.scheduler.snapshot import dump_state, load_state
-from fakes_scheduler import Trial, failure, plans, ref_of, renewal, report, stages, submit
+from fakes_scheduler import Recorder, again, failure, plans, ref_of, renewal, report, stages, submit
 
 USERS = st.sampled_from(["anna", "bert", "cleo"])
 WORKERS = st.sampled_from(["w1", "w2"])
@@ -37,8 +41,8 @@ class Story(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.trial = Trial()
-        self.snapshot = []
+        self.shelf = Shelf()
+        self.trial = Recorder(MemoryJournal(self.shelf))
         self.leased = []
         self.asked = {}
         self.tokens = set()
@@ -75,7 +79,7 @@ class Story(RuleBasedStateMachine):
 
     @rule(job=jobs, digest=st.sampled_from(["d1", "other"]))
     def submit_the_same_again(self, job, digest):
-        asked, at = self.asked[job]
+        asked, at = self.asked.get(job, ({}, -REQUEST_TERM_S))
         if self.trial.now - at >= REQUEST_TERM_S:
             return
         try:
@@ -201,22 +205,45 @@ class Story(RuleBasedStateMachine):
         except DpuError:
             assert job not in self.trial.state.jobs or self.trial.state.jobs[job].user != by
 
-    @rule(job=jobs, by=USERS, only_failed=st.booleans())
-    def repeat(self, job, by, only_failed):
-        known = self.trial.state.jobs.get(job)
-        if known is None:
-            return
+    @rule(target=jobs, job=jobs, by=USERS, only_failed=st.booleans(), piece=st.integers(1, 3))
+    def repeat(self, job, by, only_failed, piece):
+        """Do a job again, from the memory or the history, with its tasks in pieces."""
+        known, tasks = self.found(job)
         request = f"again {self.trial.state.next_job}"
-        again = Repeat(request_id=request, digest="d", user=by, project="kids", job=known, only_failed=only_failed)
+        wish = Repeat(request_id=request, digest="d", user=by, project="kids", job=known)
+        if not known.state.ended:
+            with pytest.raises(UsageError):
+                self.trial.do(wish)
+            return multiple()
+        if only_failed and first_failed(tasks) is None:
+            assert not known.counts.error
+            assert not known.counts.aborted
+            return multiple()
+        chosen = again(tasks, only_failed=only_failed)
+        wanted = chosen["tasks"]
+        key, rest = self.laid_down(request, wanted, piece)
         try:
-            [taken] = self.trial.do(again)
+            self.trial.do(replace(wish, stage=chosen["stage"], tasks=rest, deposit=key))
         except Exhausted:
             assert any(each.queued or each.queued_bytes for each in self.trial.state.allowances.values())
-        except UsageError:
-            assert not known.state.ended or (only_failed and not known.counts.error and not known.counts.aborted)
-        else:
-            assert known.state.ended
-            assert not only_failed or len(taken.tasks) <= known.counts.error + known.counts.aborted
+            return multiple()
+        taken = self.trial.state.next_job - 1
+        labels = [task.label for task in wanted] or ["plan"]
+        assert [task.label for task in self.trial.state.jobs[taken].tasks] == labels
+        assert not only_failed or len(labels) <= known.counts.error + known.counts.aborted
+        return taken
+
+    def found(self, job):
+        """Return a job, wherever it is, and its tasks."""
+        directory = Directory(self.trial.state, self.trial.journal)
+        return directory.job(job, "kids"), directory.tasks(job, 0, 1_000)
+
+    def laid_down(self, key, tasks, piece):
+        """Lay all tasks down but the last few; return the key, if it was needed, and these."""
+        ends = range(piece, len(tasks), piece)
+        for end in ends:
+            self.trial.do(Deposit(key=key, before=end - piece, tasks=tasks[end - piece : end]))
+        return (key if ends else ""), tasks[ends[-1] if ends else 0 :]
 
     @rule(worker=WORKERS, cordoned=st.booleans())
     def cordon(self, worker, cordoned):
@@ -241,12 +268,13 @@ class Story(RuleBasedStateMachine):
 
     @rule(
         party=st.sampled_from([Party("user", "anna"), Party("project", "kids")]),
+        weight=st.sampled_from([0.5, 1.0, 2.0]),
         running=st.integers(0, 2),
         queued=st.sampled_from([0, 0, 9]),
         queued_bytes=st.sampled_from([0, 0, 60]),
     )
-    def allow(self, party, running, queued, queued_bytes):
-        allowance = Allowance(2.0, running, queued, queued_bytes)
+    def allow(self, party, weight, running, queued, queued_bytes):
+        allowance = Allowance(weight, running, queued, queued_bytes)
         self.trial.do(SetAllowance(party=party, allowance=allowance, by="ruth"))
 
     @invariant()
@@ -271,7 +299,7 @@ class Story(RuleBasedStateMachine):
 
     @rule(limit=st.integers(0, 3))
     def retire(self, limit):
-        self.trial.do(Retire(limit))
+        self.trial.retire(limit)
 
     @rule()
     def the_scheduler_starts_again(self):
@@ -279,14 +307,22 @@ class Story(RuleBasedStateMachine):
         self.trial.do(Resume())
 
     @rule()
+    def another_scheduler_leads_and_the_old_one_wakes(self):
+        old = copy(self.trial)
+        self.trial.journal = MemoryJournal(self.shelf)
+        self.the_scheduler_starts_again()
+        with pytest.raises(Superseded):
+            old.do(Cordon(worker="w9", cordoned=True, by="ruth"))
+
+    @rule()
     def a_snapshot_is_made(self):
-        self.snapshot = list(dump_state(self.trial.state))
-        self.trial.happened.clear()
+        self.trial.journal.shorten()
 
     def replay(self):
-        state = load_state(self.snapshot)
-        for event in codec.load_events(codec.dump_events(self.trial.happened) or b"[]"):
-            machine.apply(state, event)
+        state = self.trial.journal.base()
+        for group in self.trial.journal.replay():
+            for event in group:
+                machine.apply(state, event)
         return state
 
     @invariant()
@@ -327,6 +363,10 @@ class Story(RuleBasedStateMachine):
             trial.worker("last", slots=100)
             trial.pass_time(35)
         assert trial.state.open_jobs == 0
+        for number, ending in self.ends.items():
+            known, tasks = self.found(number)
+            assert (known.state, known.counts, known.ended) == ending
+            assert len(tasks) >= known.counts.total
 
 
 TestStory = Story.TestCase

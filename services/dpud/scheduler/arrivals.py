@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from dpu.errors import UsageError
 from dpu_api.v1 import scheduler_pb2
-from dpud.scheduler import allowances, deposits, wire
+from dpud.scheduler import allowances, deposits, repeats, wire
 from dpud.scheduler.commands import Abandon, Deposit
 from dpud.scheduler.loop import PAUSE_S
 
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 
     from dpu_api.v1 import job_pb2
     from dpud.hosting.caller import Caller
-    from dpud.scheduler.commands import Submit
+    from dpud.scheduler.commands import Repeat, Submit
+    from dpud.scheduler.directory import Directory
     from dpud.scheduler.loop import Loop
-    from dpud.scheduler.model import TaskPlan
+    from dpud.scheduler.model import Task, TaskPlan
 
 #: Tasks that are read at once, and those of a piece, with about so many bytes: each is a few milliseconds of work.
 STEP = 100
@@ -97,6 +99,44 @@ async def submission(loop: Loop, arrival: Arrival, request: scheduler_pb2.Submit
         digest.update(content_of_tasks(tasks))
         await arrival.add(tasks)
     return replace(command, digest=digest.hexdigest(), tasks=arrival.tasks, deposit=arrival.deposit)
+
+
+async def repetition(
+    loop: Loop, directory: Directory, arrival: Arrival, command: Repeat, *, only_failed: bool
+) -> Repeat:
+    """Return a command with its tasks; of many, all but the last are laid down by then.
+
+    Raises the refusal of what need not wait for its tasks, and UsageError where nothing is to be done again.
+    """
+    # Also of a request that was taken before and is another now.
+    if not loop.check(command):
+        return command
+    first = await _first(_pages(directory, command.job.id), only_failed=only_failed)
+    if first is None:
+        raise UsageError(f"nothing of job {command.job.id} failed: there is nothing to do again")
+    async for tasks in _pages(directory, command.job.id):
+        for step in range(0, len(tasks), STEP):
+            await arrival.add(repeats.plans_again(tasks[step : step + STEP], first, only_failed=only_failed))
+    return replace(command, stage=first.stage, tasks=arrival.tasks, deposit=arrival.deposit)
+
+
+async def _pages(directory: Directory, job: int) -> AsyncIterator[list[Task]]:
+    """Yield all tasks of a job, a few at a time."""
+    first = 0
+    while tasks := directory.tasks(job, first, PIECE):
+        yield tasks
+        first += len(tasks)
+        await asyncio.sleep(PAUSE_S)
+
+
+async def _first(pages: AsyncIterator[list[Task]], *, only_failed: bool) -> Task | None:
+    """Return the task with which it begins: that of the job, or of what did not end well."""
+    first = None
+    async for tasks in pages:
+        if not only_failed:
+            return tasks[0]
+        first = repeats.first_failed([*filter(None, [first]), *tasks])
+    return first
 
 
 def content_of_tasks(tasks: Sequence[TaskPlan]) -> bytes:

@@ -17,15 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get
 from dpud.scheduler.events import JOURNALED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from dpud.scheduler.events import Event
 
 T = TypeVar("T")
 #: Of the journal and of the history; a reader of another refuses them.
 FORMAT = 1
-#: Items of a list, a few milliseconds of work.
-PIECE = 500
 
 _KINDS = {number: kind for kind, number in JOURNALED.items()}
 
@@ -48,21 +46,6 @@ def dump(record: Any) -> bytes:
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, default=_other, separators=(",", ":")).encode()
-
-
-def dump_in_pieces(record: Any) -> Iterator[bytes]:
-    """Yield what `dump` returns, so many items of a long list at a time."""
-    opening = b"["
-    for value in _row(record):
-        yield opening
-        if isinstance(value, list) and len(value) > PIECE:
-            for first in range(0, len(value), PIECE):
-                yield (b"," if first else b"[") + _json(value[first : first + PIECE])[1:-1]
-            yield b"]"
-        else:
-            yield _json(value)
-        opening = b","
-    yield b"]"
 
 
 def load(kind: type[T], body: bytes) -> T:

@@ -81,9 +81,13 @@ class Repeat:
     digest: str
     user: str
     project: str
-    #: From the memory or the history.
+    #: From the memory or the history; its own tasks are not looked at.
     job: Job
-    only_failed: bool = False
+    #: From this one of its stages on.
+    stage: int = 0
+    #: Of that stage, behind those of a deposit, if there is one; without any, its plan is made anew.
+    tasks: tuple[TaskPlan, ...] = ()
+    deposit: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dpud.scheduler.journal import Past
-    from dpud.scheduler.model import Job, State
+    from dpud.scheduler.model import Job, State, Task
     from dpud.scheduler.totals import Kind, Totals
 
 
@@ -28,13 +28,19 @@ class Directory:
         self._past = past
 
     def job(self, number: int, project: str) -> Job:
-        """Return a job of the project. Raises NotFound."""
+        """Return a job of the project; whether it has its tasks is open. Raises NotFound."""
         job = self._state.jobs.get(number)
         if job is None and 0 < number < self._state.next_job:
             job = next(iter(self._past.history(Query(project, frozenset({number})), 1)), None)
         if job is None or job.project != project:
             raise NotFound(f"there is no job {number} in project {project!r}")
         return job
+
+    def tasks(self, job: int, first: int, limit: int) -> list[Task]:
+        """Return tasks of a job that was taken, from `first` on, at most `limit`."""
+        if (known := self._state.jobs.get(job)) is not None:
+            return known.tasks[first : first + limit]
+        return self._past.tasks(job, first, limit)
 
     def jobs(self, query: Query, limit: int) -> list[Job]:
         """Return jobs, newest first, at most `limit`."""

@@ -1,9 +1,9 @@
-"""The history of jobs in the journal's database: whole jobs, the words that find them, and sums by day."""
+"""The history of jobs in the journal's database: jobs, their tasks, the words that find them, and sums by day."""
 
 from __future__ import annotations
 
 import zlib
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import reduce
 from heapq import merge
 from itertools import islice
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from dpud.scheduler import codec
-from dpud.scheduler.model import Job
+from dpud.scheduler.model import Job, Task
 from dpud.scheduler.schema import days, history, marks
+from dpud.scheduler.schema import tasks as rows_of_tasks
 from dpud.scheduler.totals import Slot, Totals
 from dpud.scheduler.words import words_in, words_of
 
@@ -28,7 +29,11 @@ if TYPE_CHECKING:
 EVERY = ""
 #: Of a word that stands in more jobs than this, nobody needs to know in how many.
 COUNTED = 1_000
+#: Tasks in a row, a few milliseconds of work.
+PIECE = 500
 
+#: Tasks that were laid down and whose job did not leave are laid down again.
+LAY_DOWN = sa.text("INSERT INTO job_task (id, first, body) VALUES (:id, :first, :body) ON CONFLICT DO NOTHING")
 RETIRE = sa.insert(history)
 MARK = sa.insert(marks)
 _FIGURES = [field.name for field in fields(Totals)]
@@ -47,16 +52,22 @@ COUNT = sa.text(
 )
 
 
-def packing(job: Job) -> Iterator[bytes]:
-    """Yield what a job's row has as its body, a part at a time."""
-    pack = zlib.compressobj(1)
-    for piece in codec.dump_in_pieces(job):
-        yield pack.compress(piece)
-    yield pack.flush()
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What a row has of a job's tasks."""
+
+    tasks: list[Task]
 
 
-def row_of(job: Job, body: bytes | None = None) -> dict[str, Any]:
-    """Return the row of a job that leaves the memory, with its body where that was made before."""
+def pieces_of(job: Job) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a job's tasks."""
+    for first in range(0, len(job.tasks), PIECE):
+        piece = _Piece(job.tasks[first : first + PIECE])
+        yield {"id": job.id, "first": first, "body": zlib.compress(codec.dump(piece), 1)}
+
+
+def row_of(job: Job) -> dict[str, Any]:
+    """Return the row of a job that leaves the memory: whoever looks for jobs need not read their tasks."""
     return {
         "id": job.id,
         "project": job.project,
@@ -64,7 +75,7 @@ def row_of(job: Job, body: bytes | None = None) -> dict[str, Any]:
         "sequence": job.sequence,
         "state": int(job.state),
         "ended": job.ended,
-        "body": body or zlib.compress(codec.dump(job), 1),
+        "body": zlib.compress(codec.dump(replace(job, tasks=[])), 1),
     }
 
 
@@ -78,8 +89,27 @@ def counts_of(totals: Mapping[Slot, Totals]) -> list[dict[str, Any]]:
     return [slot._asdict() | asdict(total) for slot, total in totals.items()]
 
 
+def tasks(connection: sa.Connection, job: int, first: int, limit: int) -> list[Task]:
+    """Return tasks of a retired job, from `first` on, at most `limit`."""
+    wanted = sa.select(rows_of_tasks.c.first, rows_of_tasks.c.body).where(
+        rows_of_tasks.c.id == job, rows_of_tasks.c.first > first - PIECE, rows_of_tasks.c.first < first + limit
+    )
+    rows = connection.execute(wanted.order_by(rows_of_tasks.c.first)).all()
+    if not rows:
+        return _own_tasks(connection, job)[first : first + limit]
+    found = [task for row in rows for task in codec.load(_Piece, zlib.decompress(row.body)).tasks]
+    ahead = first - rows[0].first
+    return found[ahead : ahead + limit]
+
+
+def _own_tasks(connection: sa.Connection, job: int) -> list[Task]:
+    """Return all tasks of a job that left the memory when jobs had them in their own row."""
+    body = connection.scalar(sa.select(history.c.body).where(history.c.id == job))
+    return codec.load(Job, zlib.decompress(body)).tasks if body else []
+
+
 def find(connection: sa.Connection, query: Query, limit: int) -> list[Job]:
-    """Return retired jobs, newest first, at most `limit`."""
+    """Return retired jobs without their tasks, newest first, at most `limit`."""
     if query.states:
         # Each in its own order by its own word: of those that failed, few stand among many that did not.
         ended = [state for state in query.states if state.ended]
@@ -91,7 +121,7 @@ def find(connection: sa.Connection, query: Query, limit: int) -> list[Job]:
 def _find(connection: sa.Connection, query: Query, state: JobState | None, limit: int) -> list[Job]:
     words = query.words | words_in(f"{query.user} {query.sequence} {state.name if state else ''}")
     bodies = connection.scalars(_statement(query, state, _rarest_first(connection, query.project, words), limit))
-    return [codec.load(Job, zlib.decompress(body)) for body in bodies]
+    return [replace(codec.load(Job, zlib.decompress(body)), tasks=[]) for body in bodies]
 
 
 def _rarest_first(connection: sa.Connection, project: str, words: Iterable[str]) -> list[str]:

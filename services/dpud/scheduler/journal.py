@@ -6,7 +6,7 @@ opening it makes whoever had it open before unable to append.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dpu.errors import InternalError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from dpud.scheduler.events import Event
-    from dpud.scheduler.model import State
+    from dpud.scheduler.model import State, Task
     from dpud.scheduler.totals import Kind
 
 
@@ -73,7 +73,10 @@ class Past(Protocol):
     """What is known of jobs that left the memory, and of all that have ended."""
 
     def history(self, query: Query, limit: int) -> list[Job]:
-        """Return retired jobs, newest first, at most `limit`."""
+        """Return retired jobs without their tasks, newest first, at most `limit`."""
+
+    def tasks(self, job: int, first: int, limit: int) -> list[Task]:
+        """Return tasks of a retired job, from `first` on, at most `limit`."""
 
     def totals(self, project: str, since: int, kind: Kind) -> dict[Any, Totals]:
         """Return what a project's jobs came to that ended since a day, by day, owner or sequence, in order."""
@@ -94,10 +97,10 @@ class Journal(Protocol):
         Raises Superseded, or AppendFailed; nothing was stored then.
         """
 
-    def packing(self, job: Job) -> Iterator[None]:
-        """Make what is kept of an ended job, a part of it each time that this is asked to go on.
+    def laying_down(self, job: Job) -> Iterator[None]:
+        """Make the tasks of an ended job durable, some of them each time that this is asked to go on.
 
-        A long job takes long: what is done before it leaves need not be done while everybody waits.
+        A long job takes long: what is done before it leaves need not be done while everybody waits. Raises as append.
         """
 
     @property
@@ -147,7 +150,7 @@ class MemoryJournal:
         if body := codec.dump_events(events):
             self._shelf.groups.append(body)
 
-    def packing(self, _job: Job) -> Iterator[None]:
+    def laying_down(self, _job: Job) -> Iterator[None]:
         """Do nothing: nobody waits for long here."""
         return iter(())
 
@@ -165,9 +168,14 @@ class MemoryJournal:
         return not self._shelf.full
 
     def history(self, query: Query, limit: int) -> list[Job]:
-        """Return retired jobs, newest first, at most `limit`."""
+        """Return retired jobs without their tasks, newest first, at most `limit`."""
         jobs = (codec.load(Job, self._shelf.history[number]) for number in sorted(self._shelf.history, reverse=True))
-        return [job for job in jobs if query.fits(job)][:limit]
+        return [replace(job, tasks=[]) for job in jobs if query.fits(job)][:limit]
+
+    def tasks(self, job: int, first: int, limit: int) -> list[Task]:
+        """Return tasks of a retired job, from `first` on, at most `limit`."""
+        body = self._shelf.history.get(job)
+        return codec.load(Job, body).tasks[first : first + limit] if body else []
 
     def totals(self, project: str, since: int, kind: Kind) -> dict[Any, Totals]:
         """Return what a project's jobs came to that ended since a day."""

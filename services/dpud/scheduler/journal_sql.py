@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from dpud.scheduler.events import Event
     from dpud.scheduler.journal import Query
-    from dpud.scheduler.model import Job, State
+    from dpud.scheduler.model import Job, State, Task
     from dpud.scheduler.reserve_sql import TableReserve
     from dpud.scheduler.totals import Kind, Totals
 
@@ -55,12 +55,12 @@ class SqlJournal:
         self._now = now(engine)
         # Appending is what everybody waits for: its statements are made once, and go to the driver as they are.
         self._hold, self._insert = (spelled(engine, each) for each in (epoch.HOLD, _INSERT))
-        beside = (history_sql.RETIRE, history_sql.MARK, history_sql.COUNT)
-        self._retire, self._mark, self._count = (spelled(engine, each) for each in beside)
+        beside = (history_sql.LAY_DOWN, history_sql.RETIRE, history_sql.MARK, history_sql.COUNT)
+        self._lay_down, self._retire, self._mark, self._count = (spelled(engine, each) for each in beside)
         self._epoch = 0
         self._next = 1
-        #: Of jobs that are about to leave the memory.
-        self._packed: dict[int, bytes] = {}
+        #: The job that is about to leave the memory, whose tasks are laid down.
+        self._laid_down = 0
 
     @classmethod
     def open_file(cls, path: Path, reserve_bytes: int = RESERVE_BYTES) -> SqlJournal:
@@ -139,42 +139,53 @@ class SqlJournal:
         retired = list(retired)
         if not body and not retired:
             return
+        unlaid = (job for job in retired if job.id != self._laid_down)
         beside = [
-            (self._retire, [history_sql.row_of(job, self._packed.get(job.id)) for job in retired]),
+            (self._lay_down, [row for job in unlaid for row in history_sql.pieces_of(job)]),
+            (self._retire, [history_sql.row_of(job) for job in retired]),
             (self._mark, [row for job in retired for row in history_sql.marks_of(job)]),
             (self._count, history_sql.counts_of(totals_of(ended))),
         ]
         row = {"number": self._next, "epoch": self._epoch, "body": zlib.compress(body, 1)}
+        self._durably(lambda cursor: self._write(cursor, row, beside))
+        self._next += 1
+
+    def laying_down(self, job: Job) -> Iterator[None]:
+        """Make the tasks of an ended job durable, some of them each time that this is asked to go on."""
+        for row in history_sql.pieces_of(job):
+            self._durably(partial(self._write_piece, row=row))
+            yield
+        self._laid_down = job.id
+
+    def _durably(self, work: Callable[[Any], None]) -> None:
+        """Do `work` in one transaction; on a full disk, in the room that was kept back."""
         try:
-            self._patiently(lambda cursor: self._write(cursor, row, beside), driving)
+            self._patiently(work, driving)
         except AppendFailed:
             if not (self._reserve and self._reserve.give_up()):
                 raise
-            self._patiently(lambda cursor: self._write(cursor, row, beside), driving)
-        self._next += 1
-        for job in retired:
-            self._packed.pop(job.id, None)
-
-    def packing(self, job: Job) -> Iterator[None]:
-        """Make what is kept of an ended job, a part of it each time that this is asked to go on."""
-        parts = []
-        for part in history_sql.packing(job):
-            parts.append(part)
-            yield
-        self._packed[job.id] = b"".join(parts)
+            self._patiently(work, driving)
 
     def _write(self, cursor: Any, row: dict[str, Any], beside: list[tuple[str, list[dict[str, Any]]]]) -> None:
         """Write a group and what goes with it, unless it is there.
 
         The lock is granted only when the transaction before has ended: whether it is there is certain then.
         """
-        cursor.execute(self._hold, {"epoch": self._epoch})
-        if cursor.fetchone() is None:
-            raise Superseded
+        self._lock(cursor)
         cursor.execute(self._insert, row)
         for statement, rows in beside if cursor.rowcount else []:
             if rows:
                 cursor.executemany(statement, rows)
+
+    def _write_piece(self, cursor: Any, row: dict[str, Any]) -> None:
+        self._lock(cursor)
+        cursor.execute(self._lay_down, row)
+
+    def _lock(self, cursor: Any) -> None:
+        """Keep others from becoming the writer. Raises Superseded where one has."""
+        cursor.execute(self._hold, {"epoch": self._epoch})
+        if cursor.fetchone() is None:
+            raise Superseded
 
     def _patiently(
         self, work: Callable[[Any], T], begun: Callable[[sa.Engine], AbstractContextManager[Any]] = sa.Engine.begin
@@ -199,8 +210,12 @@ class SqlJournal:
         return self._reserve is None or self._reserve.take()
 
     def history(self, query: Query, limit: int) -> list[Job]:
-        """Return retired jobs, newest first, at most `limit`."""
+        """Return retired jobs without their tasks, newest first, at most `limit`."""
         return self._patiently(lambda connection: history_sql.find(connection, query, limit))
+
+    def tasks(self, job: int, first: int, limit: int) -> list[Task]:
+        """Return tasks of a retired job, from `first` on, at most `limit`."""
+        return self._patiently(lambda connection: history_sql.tasks(connection, job, first, limit))
 
     def totals(self, project: str, since: int, kind: Kind) -> dict[Any, Totals]:
         """Return what a project's jobs came to that ended since a day, by day, owner or sequence, in order."""

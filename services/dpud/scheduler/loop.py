@@ -32,6 +32,7 @@ AWAY_S = 5.0
 #: the event loop several times.
 PAUSE_S = 0.002
 _RETIRE_S = 0.05
+_FREED_AT_ONCE = 5_000
 #: Ended jobs beyond this many leave the memory for the history.
 MAX_ENDED = 10_000
 
@@ -265,12 +266,21 @@ class Loop:
         while True:
             surplus = len(self.state.ended) > self._max_ended
             if surplus:
-                oldest = self.state.jobs[next(iter(self.state.ended))]
-                if len(oldest.tasks) > jobs.RETIRED_AT_ONCE:
-                    for _ in self._journal.packing(oldest):
-                        await asyncio.sleep(PAUSE_S)
-                await self.execute(Retire(self._max_ended))
+                await self._retire_oldest()
             await asyncio.sleep(min(_RETIRE_S, self._tick_s) if surplus else self._tick_s)
+
+    async def _retire_oldest(self) -> None:
+        """Let the job that ended first leave the memory, with a few more; one that is long, in pieces."""
+        oldest = self.state.jobs[next(iter(self.state.ended))]
+        is_long = len(oldest.tasks) > jobs.RETIRED_AT_ONCE
+        if is_long:
+            for _ in self._journal.laying_down(oldest):
+                await asyncio.sleep(PAUSE_S)
+        await self.execute(Retire(self._max_ended))
+        while is_long and oldest.tasks:
+            # Giving memory back takes its time as well.
+            del oldest.tasks[-_FREED_AT_ONCE:]
+            await asyncio.sleep(PAUSE_S)
 
     def _watch_room(self) -> None:
         roomy = self._journal.roomy

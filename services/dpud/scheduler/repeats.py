@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dpu.errors import UsageError
-from dpud.scheduler import allowances, jobs
+from dpud.scheduler import allowances, deposits, jobs
 from dpud.scheduler.events import Event, JobSubmitted
 from dpud.scheduler.model import TaskPlan, TaskState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dpud.scheduler.commands import Repeat
-    from dpud.scheduler.model import Job, State, Task
+    from dpud.scheduler.model import State, Task
 
 
 def repeat(state: State, command: Repeat, now: float) -> list[Event]:
@@ -21,11 +23,10 @@ def repeat(state: State, command: Repeat, now: float) -> list[Event]:
     old = command.job
     if not old.state.ended:
         raise UsageError(f"job {old.id} has not ended: wait for it, or cancel it first")
-    stage = _first_failed(old) if command.only_failed else 0
-    tasks = _tasks(old, stage, only_failed=command.only_failed)
-    size = len(old.options) + sum(task.size for task in tasks)
-    allowances.check_queued(state, command.user, command.project, len(tasks), size)
-    stages = old.stages[stage:]
+    here = deposits.of(state, command.deposit)
+    size = len(old.options) + here.size + sum(task.size for task in command.tasks)
+    allowances.check_queued(state, command.user, command.project, len(here.tasks) + len(command.tasks), size)
+    stages = old.stages[command.stage :]
     return [
         JobSubmitted(
             job=state.free_number,
@@ -41,35 +42,33 @@ def repeat(state: State, command: Repeat, now: float) -> list[Event]:
             limits=old.limits,
             priority=old.priority,
             commit=old.commit,
-            estimate_s=jobs.whole_estimate(state, command.project, old.instrument, stages, tasks),
-            tasks=tasks,
+            estimate_s=jobs.whole_estimate(
+                state, command.project, old.instrument, stages, [*here.tasks, *command.tasks]
+            ),
+            tasks=command.tasks,
             instrument=old.instrument,
+            deposit=command.deposit,
         )
     ]
 
 
-def _first_failed(job: Job) -> int:
-    """Return the first stage in which something did not end normally. Raises UsageError where all did."""
-    failed = [task.stage for task in job.tasks if _did_not_end_well(task)]
-    if not failed:
-        raise UsageError(f"nothing of job {job.id} failed: there is nothing to do again")
-    return min(failed)
+def first_failed(tasks: Iterable[Task]) -> Task | None:
+    """Return the first of some tasks that did not end well, None where all did: a plan comes before what it planned."""
+    failed = filter(_did_not_end_well, tasks)
+    return min(failed, key=lambda task: (task.stage, not task.plan), default=None)
 
 
 def _did_not_end_well(task: Task) -> bool:
     return task.state is not TaskState.SUCCEEDED
 
 
-def _tasks(job: Job, stage: int, *, only_failed: bool) -> tuple[TaskPlan, ...]:
-    """Return the explicit tasks of the new job's first stage; none where a plan is to say them.
+def plans_again(tasks: Iterable[Task], first: Task, *, only_failed: bool) -> list[TaskPlan]:
+    """Return those of some tasks that are done again when it begins with the stage of `first`.
 
-    A task keeps the memory that it turned out to need.
+    None where that is a plan, which is to say them anew. A task keeps the memory that it turned out to need.
     """
-    of_stage = [task for task in job.tasks if task.stage == stage]
-    if any(task.plan and (_did_not_end_well(task) or not only_failed) for task in of_stage):
-        return ()
-    return tuple(
+    return [
         TaskPlan(task.label, task.spec, task.seconds, task.memory_mib)
-        for task in of_stage
-        if not task.plan and (_did_not_end_well(task) or not only_failed)
-    )
+        for task in tasks
+        if not (first.plan or task.plan) and task.stage == first.stage and (_did_not_end_well(task) or not only_failed)
+    ]

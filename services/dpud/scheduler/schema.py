@@ -39,6 +39,14 @@ history = sa.Table(
     sa.Column("ended", sa.Float),
     sa.Column("body", sa.LargeBinary),
 )
+#: Their tasks, so many in a row from the number of the first on.
+tasks = sa.Table(
+    "job_task",
+    _tables,
+    sa.Column("id", sa.BigInteger),
+    sa.Column("first", sa.Integer),
+    sa.Column("body", sa.LargeBinary),
+)
 #: By which words of a project's jobs each is found.
 marks = sa.Table(
     "job_word",

@@ -16,8 +16,9 @@ from dpu.errors import StaleLease, UsageError
 from dpu_api.v1 import catalogue_pb2, dispatch_pb2, dispatch_pb2_grpc, job_pb2, scheduler_pb2, scheduler_pb2_grpc
 from dpud.hosting.caller import current_caller
 from dpud.scheduler import machine, wire
-from dpud.scheduler.arrivals import arriving, submission
+from dpud.scheduler.arrivals import arriving, repetition, submission
 from dpud.scheduler.attendance import QUIET_S, Attendance, attending
+from dpud.scheduler.cancels import cancelling, own
 from dpud.scheduler.commands import Cordon, Drain, Plan
 from dpud.scheduler.directory import Directory, page_token, position_of
 from dpud.scheduler.dispatching import session_of
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     from grpc.aio import ServicerContext
 
-    from dpud.hosting.caller import Caller
     from dpud.scheduler.arrivals import Arrival
     from dpud.scheduler.commands import Repeat, Submit, WorkCall
     from dpud.scheduler.events import Event
@@ -112,8 +112,12 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
         self, request: scheduler_pb2.RetryJobRequest, _context: ServicerContext[Any, Any]
     ) -> scheduler_pb2.RetryJobResponse:
         """Take a job that does again what an ended one did."""
-        command = wire.repeat(request, current_caller(), self._job(request.job_id))
-        return scheduler_pb2.RetryJobResponse(job=wire.job_message(await self._taken(command)))
+        wish = wire.repeat(request, current_caller(), self._job(request.job_id))
+        async with arriving(self._loop) as arrival:
+            only_failed = request.only_failed
+            command = await repetition(self._loop, self._directory, arrival, wish, only_failed=only_failed)
+            job = await self._taken(command)
+        return scheduler_pb2.RetryJobResponse(job=wire.job_message(job))
 
     async def _taken(self, command: Submit | Repeat) -> Job:
         """Return the job that was taken for a request, now or before."""
@@ -150,12 +154,11 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
         job = self._job(request.job_id)
         listing = f"tasks {job.id}"
         first = position_of(request.page_token, listing)
-        last = first + _page_size(request.page_size, MAX_PAGE)
-        numbers = range(first, min(last, len(job.tasks)))
-        more = page_token(last, listing) if last < len(job.tasks) else ""
-        return scheduler_pb2.ListTasksResponse(
-            tasks=[wire.task_message(job, number) for number in numbers], next_page_token=more
-        )
+        size = _page_size(request.page_size, MAX_PAGE)
+        found = self._directory.tasks(job.id, first, size + 1)
+        more = page_token(first + size, listing) if len(found) > size else ""
+        shown = [wire.task_message(job, number, task) for number, task in enumerate(found[:size], first)]
+        return scheduler_pb2.ListTasksResponse(tasks=shown, next_page_token=more)
 
     async def CancelJob(
         self, request: scheduler_pb2.CancelJobRequest, _context: ServicerContext[Any, Any]
@@ -173,25 +176,13 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
     ) -> scheduler_pb2.CancelJobsResponse:
         """Take the wish that several jobs end, all or none."""
         caller = current_caller()
-        numbers = [self._job(number).id for number in dict.fromkeys(request.job_ids)] or self._own(request, caller)
-        here = [number for number in numbers if number in self._loop.state.jobs]
-        commands = [wire.cancel(number, request.reason, caller) for number in here]
-        for command in commands:
-            self._loop.check(command)
-        await self._loop.execute(*commands)
-        return scheduler_pb2.CancelJobsResponse(jobs=[wire.job_message(self._job(number)) for number in numbers])
-
-    def _own(self, request: scheduler_pb2.CancelJobsRequest, caller: Caller) -> list[int]:
-        """Return the caller's own open jobs that a request means. Raises UsageError where it means none."""
-        if not (request.mine or request.sequence):
-            raise UsageError("which jobs are to end? name them, their sequence, or say that all of yours are")
-        return [
-            job.id
-            for job in self._loop.state.jobs.values()
-            if (job.user, job.project) == (caller.user, caller.project)
-            and not job.state.ended
-            and request.sequence in ("", job.sequence)
-        ]
+        named = [self._job(number).id for number in dict.fromkeys(request.job_ids)]
+        numbers = named or own(self._loop.state, request, caller)
+        commands = [wire.cancel(number, request.reason, caller) for number in numbers]
+        jobs: list[job_pb2.Job] = []
+        async for done in cancelling(self._loop, commands):
+            jobs += [wire.job_message(self._job(number)) for number in done]
+        return scheduler_pb2.CancelJobsResponse(jobs=jobs)
 
     async def ExplainJob(
         self, request: scheduler_pb2.ExplainJobRequest, _context: ServicerContext[Any, Any]

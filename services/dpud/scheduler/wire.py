@@ -92,14 +92,13 @@ def content(request: scheduler_pb2.SubmitJobRequest) -> bytes:
 
 
 def repeat(request: scheduler_pb2.RetryJobRequest, caller: Caller, job: Job) -> Repeat:
-    """Return the command of a RetryJobRequest. Raises UsageError."""
+    """Return the command of a RetryJobRequest, but for its tasks. Raises UsageError."""
     return Repeat(
         request_id=_uuid(request.request_id),
         digest=f"again {job.id} {request.only_failed}",
         user=caller.user,
         project=caller.project,
         job=job,
-        only_failed=request.only_failed,
     )
 
 
@@ -333,9 +332,8 @@ def _failure_message(failure: Failure | None) -> job_pb2.Failure | None:
     return job_pb2.Failure(category=category, message=failure.message, detail=failure.detail)
 
 
-def task_message(job: Job, number: int) -> job_pb2.Task:
-    """Return a task for people."""
-    task = job.tasks[number]
+def task_message(job: Job, number: int, task: Task) -> job_pb2.Task:
+    """Return a task of a job, by its number, for people."""
     return job_pb2.Task(
         ref=job_pb2.TaskRef(job_id=job.id, task=number, attempt=task.attempt),
         stage=task.stage,
