@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import uuid
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -21,20 +21,17 @@ import psutil
 
 from dpu.channel import open_channel
 from dpu_api.v1 import (
-    archive_pb2,
-    archive_pb2_grpc,
     catalogue_pb2,
     dispatch_pb2,
     dispatch_pb2_grpc,
     job_pb2,
-    logs_pb2,
-    logs_pb2_grpc,
     scheduler_pb2,
     scheduler_pb2_grpc,
 )
 from dpud.hosting.tokens import token_row
 from dpud.scheduler.loop import MAX_ENDED
-from tests.benchmarks.figure import Figure
+from tests.benchmarks.figure import Figure, median_seconds
+from tests.benchmarks.standins import beside, standing_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +67,7 @@ class Scheduler:
 
     def start(self) -> None:
         """Start it, beside an archive and logs that agree to everything."""
-        others = f"unix:{self.folder}/others"
+        others = beside(self.folder)
         settings = {
             "DPU_NAME": "scale",
             "DPU_STATE": str(self.folder / "state"),
@@ -149,41 +146,54 @@ def end_jobs(address: str, count: int, *, together: bool = False) -> None:
             people.CancelJobs(scheduler_pb2.CancelJobsRequest(mine=True, sequence="Short"), timeout=120)
 
 
-class _Archive(archive_pb2_grpc.ArchiveServiceServicer):
-    """An archive that has no products."""
-
-    def GetHighestJob(self, _request: object, _context: object) -> archive_pb2.GetHighestJobResponse:  # noqa: N802 (gRPC's name)
-        return archive_pb2.GetHighestJobResponse()
-
-
-class _Logs(logs_pb2_grpc.LogServiceServicer):
-    """Logs that have no lines."""
-
-    def GetHighestJobWithLogs(self, _request: object, _context: object) -> logs_pb2.GetHighestJobWithLogsResponse:  # noqa: N802 (gRPC's name)
-        return logs_pb2.GetHighestJobWithLogsResponse()
-
-    def CloseTasks(self, _request: object, _context: object) -> logs_pb2.CloseTasksResponse:  # noqa: N802 (gRPC's name)
-        return logs_pb2.CloseTasksResponse()
-
-
 @contextmanager
-def _others(folder: Path) -> Iterator[None]:
-    """Serve what the scheduler tells of ends."""
-    server = grpc.server(ThreadPoolExecutor(2))
-    archive_pb2_grpc.add_ArchiveServiceServicer_to_server(_Archive(), server)
-    logs_pb2_grpc.add_LogServiceServicer_to_server(_Logs(), server)
-    server.add_insecure_port(f"unix:{folder}/others")
-    server.start()
-    try:
-        yield
-    finally:
-        server.stop(None).wait()
+def people(address: str, user: str) -> Iterator[scheduler_pb2_grpc.SchedulerServiceStub]:
+    """Give the scheduler as a user calls it."""
+    with open_channel(address, user, "kids") as channel:
+        yield scheduler_pb2_grpc.SchedulerServiceStub(channel)
+
+
+def longest(scheduler: scheduler_pb2_grpc.SchedulerServiceStub) -> int:
+    """Return the user's job of the most tasks."""
+    listed = scheduler.ListJobs(scheduler_pb2.ListJobsRequest(user=USERS[0], page_size=1_000), timeout=120).jobs
+    return max(listed, key=lambda job: job.counts.submitted).id
+
+
+def do_again(address: str) -> None:
+    """Cancel the longest job, and have it done again when it has ended."""
+    with people(address, USERS[0]) as scheduler:
+        job = longest(scheduler)
+        scheduler.CancelJob(scheduler_pb2.CancelJobRequest(job_id=job), timeout=120)
+        request = scheduler_pb2.RetryJobRequest(job_id=job, request_id=str(uuid.uuid4()))
+        while True:
+            try:
+                scheduler.RetryJob(request, timeout=120)
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
+
+
+def explain(address: str) -> float:
+    """Return how long it takes to say what the longest job waits for."""
+    with people(address, USERS[0]) as scheduler:
+        request = scheduler_pb2.ExplainJobRequest(job_id=longest(scheduler))
+        return median_seconds(lambda: scheduler.ExplainJob(request, timeout=120), 20)
+
+
+def cancel_all(address: str) -> None:
+    """Have all users cancel all that is theirs, one user after the other."""
+    for user in USERS:
+        with people(address, user) as scheduler:
+            scheduler.CancelJobs(scheduler_pb2.CancelJobsRequest(mine=True), timeout=120)
 
 
 @contextmanager
 def started() -> Iterator[Scheduler]:
     """Give a scheduler in a folder of its own."""
-    with tempfile.TemporaryDirectory(prefix="dpu") as folder, _others(Path(folder)):
+    with tempfile.TemporaryDirectory(prefix="dpu") as folder, standing_in(Path(folder)):
         scheduler = Scheduler(Path(folder))
         scheduler.start()
         scheduler.register()
@@ -223,6 +233,12 @@ def figures() -> Iterator[Figure]:
         while not scheduler.cycle(1):
             pass
         yield _figure("restart_1m_s", time.perf_counter() - begun, "s", "less than 20")
+        wishes = Paced(scheduler)
+        wishes.during("a long job is cancelled and done again", others.submit(do_again, scheduler.address))
+        seconds = wishes.during("a job is explained", others.submit(explain, scheduler.address))
+        yield _figure("explain_ms", seconds * 1e3, "ms")
+        wishes.during("all that waits is cancelled", others.submit(cancel_all, scheduler.address))
+        yield _figure("claim_p99_wishes_ms", wishes.p99_ms, "ms", "less than 50")
 
 
 def _figure(name: str, value: float, unit: str, bar: str = "") -> Figure:

@@ -15,26 +15,20 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import grpc
 import psutil
 
 from dpu.channel import open_channel
 from dpu.values import to_map
 from dpu_api.v1 import (
-    archive_pb2,
-    archive_pb2_grpc,
     catalogue_pb2,
     dispatch_pb2,
     job_pb2,
-    logs_pb2,
-    logs_pb2_grpc,
     scheduler_pb2,
     scheduler_pb2_grpc,
 )
@@ -44,6 +38,7 @@ from dpud.scheduler.journal_sql import SqlJournal
 from dpud.scheduler.model import Counts, Job, JobState, Limits
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.scale import USERS, Scheduler
+from tests.benchmarks.standins import beside, standing_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,40 +98,6 @@ def write_history(folder: Path) -> None:
             jobs = [past(number, now) for number in range(first, first + 1_000)]
             # Of an event that changes nothing: a group is never empty.
             journal.append([WorkerCordoned("none", cordoned=False, by="bench", at=now)], jobs, jobs)
-
-
-class _Archive(archive_pb2_grpc.ArchiveServiceServicer):
-    """An archive that has heard of the past."""
-
-    def GetHighestJob(self, _request: object, _context: object) -> archive_pb2.GetHighestJobResponse:  # noqa: N802 (gRPC's name)
-        return archive_pb2.GetHighestJobResponse(job_id=HISTORY)
-
-    def ListInstruments(self, _request: object, _context: object) -> archive_pb2.ListInstrumentsResponse:  # noqa: N802 (gRPC's name)
-        return archive_pb2.ListInstrumentsResponse()
-
-
-class _Logs(logs_pb2_grpc.LogServiceServicer):
-    """Logs that have no lines."""
-
-    def GetHighestJobWithLogs(self, _request: object, _context: object) -> logs_pb2.GetHighestJobWithLogsResponse:  # noqa: N802 (gRPC's name)
-        return logs_pb2.GetHighestJobWithLogsResponse()
-
-    def CloseTasks(self, _request: object, _context: object) -> logs_pb2.CloseTasksResponse:  # noqa: N802 (gRPC's name)
-        return logs_pb2.CloseTasksResponse()
-
-
-@contextmanager
-def others(folder: Path) -> Iterator[None]:
-    """Serve what the scheduler and the pages ask of archive and logs."""
-    server = grpc.server(ThreadPoolExecutor(2))
-    archive_pb2_grpc.add_ArchiveServiceServicer_to_server(_Archive(), server)
-    logs_pb2_grpc.add_LogServiceServicer_to_server(_Logs(), server)
-    server.add_insecure_port(f"unix:{folder}/others")
-    server.start()
-    try:
-        yield
-    finally:
-        server.stop(None).wait()
 
 
 @dataclass
@@ -315,13 +276,13 @@ def cpu_s(process: psutil.Process) -> float:
 @contextmanager
 def started() -> Iterator[tuple[Busy, Page]]:
     """Give a busy DPU and its pages."""
-    with tempfile.TemporaryDirectory(prefix="dpu") as name, others(Path(name)):
+    with tempfile.TemporaryDirectory(prefix="dpu") as name, standing_in(Path(name), HISTORY):
         folder = Path(name)
         write_history(folder)
         busy = Busy(Scheduler(folder))
         busy.scheduler.start()
-        beside = f"unix:{folder}/others"
-        page = Page(folder, scheduler=busy.scheduler.address, logs=beside, archive=beside)
+        others = beside(folder)
+        page = Page(folder, scheduler=busy.scheduler.address, logs=others, archive=others)
         try:
             busy.scheduler.register()
             busy.fill()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: So many jobs, with so many tasks together, are cancelled at once, a few milliseconds of work; a longer one alone.
 JOBS = 100
-TASKS = 20_000
+TASKS = 5_000
 
 
 def own(state: State, request: scheduler_pb2.CancelJobsRequest, caller: Caller) -> list[int]:
