@@ -184,6 +184,8 @@ class Script:
     cards: list[str] = field(default_factory=list)
     links: list[archive_pb2.Link] = field(default_factory=list)
     logs: list[logs_pb2.ReadResponse] = field(default_factory=list)
+    #: Takes the place of the end of the logs, which is open, once somebody follows.
+    late_logs: list[logs_pb2.ReadResponse] = field(default_factory=list)
     #: Breaks the stream of logs once, behind this offset.
     break_logs_after: int | None = None
     #: Answers UNAVAILABLE so many times.
@@ -412,6 +414,8 @@ class Logs(logs_pb2_grpc.LogServiceServicer):
 
     async def Read(self, request, context) -> AsyncIterator[logs_pb2.ReadResponse]:
         self.script.note("Read", request)
+        if request.follow and self.script.late_logs:
+            self.script.logs[-1:], self.script.late_logs = self.script.late_logs, []
         for answer in self.script.logs:
             if answer.offset <= request.offset:
                 continue

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dpu import report
+from dpu.table import Columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from rich.table import Table
+    from rich.console import Console, ConsoleOptions, RenderResult
 
     from dpu.report import Reporter
     from dpu_api.v1.job_pb2 import Job
 
 #: Between two looks.
 LOOK_S = 1.0
+COLUMNS = Columns(
+    names=("job", "sequence", "state", "N/E/A/S/U", "submitted", "running"),
+    figures=frozenset({"job"}),
+    spare=("submitted", "running"),
+)
+CAPTION = "Ctrl-C leaves the board; the jobs go on"
+#: Lines of a window that are not a job's: of the head, the caption, and the prompt.
+AROUND = 6
 
 
 class Board(Protocol):
@@ -53,7 +63,7 @@ class LiveBoard:
 
     def update(self, jobs: Sequence[Job]) -> None:
         """Draw the table anew."""
-        self._live.update(table(jobs, datetime.now(UTC)), refresh=True)
+        self._live.update(Picture(jobs, datetime.now(UTC)), refresh=True)
 
 
 def watch(jobs: Callable[[], list[Job]], reporter: Reporter, pause_s: float = LOOK_S) -> None:
@@ -71,18 +81,30 @@ def watch(jobs: Callable[[], list[Job]], reporter: Reporter, pause_s: float = LO
             pass
 
 
-def table(jobs: Sequence[Job], now: datetime) -> Table:
-    """Return the jobs as a table, the newest last."""
-    from rich.table import Table
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The jobs as they stand at a moment, drawn as large as the window."""
 
-    drawn = Table(caption="Ctrl-C leaves the board; the jobs go on", caption_justify="left")
-    for column in ("job", "sequence", "state", "N/E/A/S/U", "submitted", "running"):
-        drawn.add_column(column)
-    for job in jobs:
+    jobs: Sequence[Job]
+    now: datetime
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the table and what is to be said of it, for rich."""
+        shown = newest(self.jobs, max(1, console.height - AROUND))
+        yield COLUMNS.table([self._cells(job) for job in shown], options.max_width)
+        hidden = len(self.jobs) - len(shown)
+        yield CAPTION + (f"; {hidden} more {'is' if hidden == 1 else 'are'} not shown" if hidden else "")
+
+    def _cells(self, job: Job) -> tuple[str, ...]:
         counts = report.status(job).rpartition(" ")[2]
         submitted = f"{job.submitted.ToDatetime(tzinfo=UTC).astimezone():%H:%M:%S}"
-        drawn.add_row(str(job.id), job.sequence, report.state_of(job), counts, submitted, _running(job, now))
-    return drawn
+        return (str(job.id), job.sequence, report.state_of(job), counts, submitted, _running(job, self.now))
+
+
+def newest(jobs: Sequence[Job], room: int) -> list[Job]:
+    """Return as many jobs as there is room for, the newest last; what has ended makes way for what goes on."""
+    ranked = sorted(jobs, key=lambda job: (job.state not in report.ENDED, job.id))[-room:]
+    return sorted(ranked, key=lambda job: job.id)
 
 
 def _running(job: Job, now: datetime) -> str:

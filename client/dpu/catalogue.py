@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -26,6 +27,8 @@ PACKAGE = "dpu_recipes"
 LIMIT_S = 20.0
 #: What the child keeps of our environment: nothing that could change what is imported.
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR")
+#: How a traceback names a place.
+_PLACE = re.compile(r'^ *File "(.+)", line (\d+)', re.MULTILINE)
 #: Runs the tree's own `describe`: the tree goes first on sys.path, before anything of it is imported.
 DESCRIBE = (
     "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('dpu_recipes', run_name='__main__')"
@@ -105,7 +108,7 @@ def _ask(root: Path) -> str:
     except OSError as error:
         raise _refusal(root, f"Python could not be started: {error.strerror}") from error
     if done.returncode != 0:
-        raise _refusal(root, _last_line(done.stderr) or f"it ended with exit code {done.returncode}")
+        raise _refusal(root, _told(done.stderr, root) or f"it ended with exit code {done.returncode}")
     return done.stdout
 
 
@@ -122,6 +125,13 @@ def _parse(text: str, root: Path) -> Catalogue:
 
 def _refusal(root: Path, reason: str) -> BadTree:
     return BadTree(f"the recipes in {str(root)!r} cannot be described: {reason} (try `python -m dpu_recipes describe`)")
+
+
+def _told(text: str, root: Path) -> str:
+    """Return the last line that says something; of a traceback, also the last place in the tree that it names."""
+    places = [(Path(file), line) for file, line in _PLACE.findall(text)]
+    ours = [f"{file.relative_to(root)}, line {line}: " for file, line in places if file.is_relative_to(root)]
+    return "".join(ours[-1:]) + _last_line(text)
 
 
 def _last_line(text: str) -> str:

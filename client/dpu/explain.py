@@ -23,8 +23,7 @@ def explained(link: Link, job_id: int) -> Iterator[str]:
     """Yield lines that say what a job waits for, or how it has ended. Raises NotFound."""
     job = link.ask(lambda services: services.scheduler.GetJob, GetJobRequest(job_id=job_id)).job
     yield report.status(job)
-    if job.failure.message:
-        yield f"The first failure: {job.failure.message.partition(chr(10))[0]}"
+    yield from report.failure(job)
     if job.cancellation.by:
         why = f": {job.cancellation.reason}" if job.cancellation.reason else ""
         yield f"Cancelled by {job.cancellation.by}{why}"

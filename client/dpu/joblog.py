@@ -15,7 +15,7 @@ from dpu.errors import TimedOut, Unreachable
 from dpu.logquestion import EVERYTHING, LogQuestion
 from dpu.report import block, log_line
 from dpu_api.v1.job_pb2 import Task, TaskState
-from dpu_api.v1.scheduler_pb2 import ListTasksRequest
+from dpu_api.v1.scheduler_pb2 import GetJobRequest, ListTasksRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 #: One stream of the log service lasts no longer; what follows goes on from its offset.
 STREAM_S = 3600.0
+#: How long after the end of its job a line may be on its way: the log service waits for none any longer.
+REST_S = 15.0
+#: The log of a job that ended longer ago may be open because it was removed.
+LATELY_S = 60.0
 
 
 class Reading:
@@ -104,7 +108,7 @@ def blocks(link: Link, job_id: int, now: datetime, question: LogQuestion = EVERY
     Where the question selects, tasks none of whose lines are wanted are left out.
     """
     tasks = tasks_of(link, job_id)
-    log = aside(lambda: _collect(Reading(link, job_id, follow=False, question=question)))
+    log = aside(lambda: _read(link, job_id, now, question))
     if log.deleted_by:
         return [log_line(now, deleted(job_id, log.deleted_by))]
     shown: list[str] = []
@@ -133,6 +137,29 @@ class JobLog:
 
     tasks: dict[int, TaskLog] = field(default_factory=lambda: defaultdict(TaskLog))
     deleted_by: str = ""
+    #: Whether more may come.
+    open: bool = False
+
+
+def _read(link: Link, job_id: int, now: datetime, question: LogQuestion) -> JobLog:
+    """Return a job's log; of a job that has ended a moment ago, with the lines that were on their way."""
+    log = _collect(Reading(link, job_id, follow=False, question=question))
+    if not log.open or not _ended_lately(link, job_id, now):
+        return log
+    rest = Reading(link, job_id, follow=True, question=LogQuestion(tail=1))
+    patience = threading.Timer(REST_S, rest.stop)
+    patience.start()
+    try:
+        for _ in rest:
+            pass
+    finally:
+        patience.cancel()
+    return _collect(Reading(link, job_id, follow=False, question=question))
+
+
+def _ended_lately(link: Link, job_id: int, now: datetime) -> bool:
+    job = link.ask(lambda services: services.scheduler.GetJob, GetJobRequest(job_id=job_id)).job
+    return job.HasField("ended") and (now - job.ended.ToDatetime(tzinfo=UTC)).total_seconds() < LATELY_S
 
 
 def _collect(reading: Reading) -> JobLog:
@@ -144,7 +171,7 @@ def _collect(reading: Reading) -> JobLog:
             case "task_end":
                 log.tasks[answer.task_end.ref.task].missing = missing(answer.task_end)
             case "end":
-                log.deleted_by = answer.end.deleted_by
+                log.deleted_by, log.open = answer.end.deleted_by, answer.end.open
             case _:
                 pass
     return log

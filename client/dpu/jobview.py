@@ -10,21 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 from dpu import report
 from dpu.joblog import tasks_of
+from dpu.table import Columns
 from dpu_api.v1.job_pb2 import TaskState
 from dpu_api.v1.scheduler_pb2 import GetJobRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.table import Table
+    from rich.console import Console, ConsoleOptions, RenderResult
 
     from dpu.link import Link
     from dpu_api.v1.job_pb2 import Task
 
 #: So many tasks are shown; of more, those that did not end normally come first.
 MOST_ROWS = 200
-COLUMNS = ("task", "stage", "chip", "state", "attempt", "worker", "started", "seconds", "error")
-FIGURES = frozenset({"task", "attempt", "seconds"})
+COLUMNS = Columns(
+    names=("task", "stage", "chip", "state", "attempt", "worker", "started", "seconds", "error"),
+    figures=frozenset({"task", "attempt", "seconds"}),
+    spare=("worker", "attempt", "started", "seconds"),
+)
 STYLES = {"SUCCEEDED": "green", "FAILED": "red", "ABORTED": "yellow", "CANCELLED": "yellow", "LOST": "magenta"}
 
 
@@ -48,7 +52,7 @@ class TaskView:
     error: str
 
     def cells(self) -> tuple[str, ...]:
-        """Return the row of the table, in the order of COLUMNS."""
+        """Return the row of the table, in the order of COLUMNS.names."""
         seconds = "" if self.seconds is None else f"{self.seconds:.1f}"
         attempt = str(self.attempt or "")
         where = (attempt, self.worker, self.started, seconds)
@@ -78,19 +82,14 @@ class JobView:
         left = len(self.tasks) - len(self.shown())
         return f"{self.sequence}: {self.status}" + (f" ({left} tasks more are not shown)" if left else "")
 
-    def __rich__(self) -> Table:
-        """Return the table, for rich."""
-        from rich.box import SIMPLE_HEAD
-        from rich.table import Table
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the title and the table, for rich, as they fit the window."""
         from rich.text import Text
 
-        # Room for the words: 80 columns are few.
-        table = Table(title=self.title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        for column in COLUMNS:
-            table.add_column(column, justify="right" if column in FIGURES else "left", overflow="fold")
-        for task in self.shown():
-            table.add_row(*map(Text, task.cells()), style=STYLES.get(task.state, ""))
-        return table
+        shown = self.shown()
+        styles = [STYLES.get(task.state, "") for task in shown]
+        yield Text(self.title)
+        yield COLUMNS.table([task.cells() for task in shown], options.max_width, styles)
 
     def __str__(self) -> str:
         from rich.console import Console
@@ -106,7 +105,7 @@ class JobView:
 
     def _repr_html_(self) -> str:
         """Return the table, for a notebook."""
-        head = "".join(f"<th>{column}</th>" for column in COLUMNS)
+        head = "".join(f"<th>{column}</th>" for column in COLUMNS.names)
         rows = "".join(_html_row(task.cells()) for task in self.shown())
         return f"<table><caption>{escape(self.title)}</caption><tr>{head}</tr>{rows}</table>"
 

@@ -103,6 +103,9 @@ class Home:
         refuse_network(self.folder)
         for folder in (self.folder, self.sockets):
             _make_private(folder)
+            # On a full disk one that runs still answers, and says itself what it cannot do.
+            if not self.is_alive():
+                _probe(folder)
 
     def read_running(self) -> Running | None:
         """Return what the running DPU wrote, or None."""
@@ -198,11 +201,21 @@ def refuse_network(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> No
 def _make_private(folder: Path) -> None:
     if folder.exists() and folder.stat().st_uid != os.getuid():
         raise NotAllowed(f"{folder} belongs to somebody else: set DPU_HOME to a folder of yours")
-    try:
+    with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.chmod(0o700)
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(b"\0" * 4096)
+
+
+def _probe(folder: Path) -> None:
+    with _writing(folder), tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"\0" * 4096)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Raise StorageFull where the block cannot write in `folder`."""
+    try:
+        yield
     except OSError as error:
         raise StorageFull(
             f"the DPU cannot write in {folder} ({error.strerror}): free it, or set DPU_HOME to another folder"

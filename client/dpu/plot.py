@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from datetime import UTC, datetime
 from itertools import pairwise
 from math import ceil, sqrt
@@ -145,23 +144,6 @@ def places_of(instrument: str, chips: Sequence[str]) -> Mapping[str, Place]:
             return {chip: layout[chip] for chip in chips}
     width = ceil(sqrt(len(chips)))
     return {chip: Place(x=number % width, y=number // width, width=1, height=1) for number, chip in enumerate(chips)}
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run `awe plot` and return its exit code."""
-    from dpu.processor import Processor
-
-    parser = argparse.ArgumentParser(prog="awe plot", description="Save a picture of what a job has made, as PNG.")
-    parser.add_argument("jobid", type=int)
-    parser.add_argument("file", nargs="?", help="where to (default: job-JOBID.png)")
-    parser.add_argument("--quality", action="store_true", help="the figures of quality that the recipes drew")
-    asked = parser.parse_args(arguments)
-    dpu = Processor()
-    try:
-        dpu.plot(asked.jobid, asked.file or "", quality=asked.quality)
-    finally:
-        dpu.close()
-    return 0
 
 
 def _figure(width: float, height: float) -> Figure:

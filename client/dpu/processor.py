@@ -104,13 +104,16 @@ class Processor:
     def wait(self, jobid: int, timeout: float | None = None) -> str:
         """Wait until a job has ended and return its state: 'FINISHED', 'FAILED' or 'CANCELLED'.
 
-        Shows its progress. Raises TimedOut after `timeout` seconds, NotFound for an unknown job.
+        Shows its progress, and what failed first. Raises TimedOut after `timeout` seconds, NotFound for an unknown job.
         """
         from dpu.follow import watch
         from dpu.screen import screen_for
 
         with screen_for(self._reporter) as screen:
-            return report.state_of(watch(self.link, one(jobid), screen, timeout=timeout))
+            job = watch(self.link, one(jobid), screen, timeout=timeout)
+        for line in report.failure(job):
+            self._reporter.say(line)
+        return report.state_of(job)
 
     def get_jobids(self, *, all: bool = False) -> list[int]:  # noqa: A002 (the prompt's own word)
         """Return the identifiers of your jobs: those that have not ended, of this session, and of the last 7 days.

@@ -26,44 +26,50 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 QUALITY_FIGURE = "QualityFigure"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Product:
     """A frame of the archive: an object that a job committed, or a raw one."""
 
     #: Opaque: the archive's identifier.
-    id: str = field(repr=False)
+    id: str
     #: 'BiasFrame', 'ReadNoise'
     frame_class: str
     instrument: str
     chip: str
-    filter: str = field(default="", repr=False)
-    object: str = field(default="", repr=False)
+    filter: str = ""
+    object: str = ""
     #: Start of the exposure, UTC; of a product, of its first input.
-    date_obs: datetime = field(default=EPOCH, repr=False)
+    date_obs: datetime = EPOCH
     #: 'CCYY-MM-DD', the night that begins that evening.
     night: str = ""
     file_name: str = ""
     #: Where the file is, when the archive is on this machine; and the figure of its quality, a PNG.
     path: Path | None = None
-    figure: Path | None = field(default=None, repr=False)
+    figure: Path | None = None
     #: What its class measures: {'READNOISE': 2.34}.
     values: Mapping[str, Plain] = field(default_factory=dict)
     #: Bits; 0: nothing to complain of. What they mean: docs/reference/recipes.md.
     quality_flags: int = 0
     is_valid: bool = True
     #: When it may be used as a calibration, UTC.
-    timestamp_start: datetime = field(default=EPOCH, repr=False)
-    timestamp_end: datetime = field(default=EPOCH, repr=False)
-    creation_date: datetime = field(default=EPOCH, repr=False)
+    timestamp_start: datetime = EPOCH
+    timestamp_end: datetime = EPOCH
+    creation_date: datetime = EPOCH
     #: Identifiers of the frames that it was made from, process parameters, and the code that made it.
-    inputs: tuple[str, ...] = field(default=(), repr=False)
-    parameters: Mapping[str, Plain] = field(default_factory=dict, repr=False)
-    code_digest: str = field(default="", repr=False)
+    inputs: tuple[str, ...] = ()
+    parameters: Mapping[str, Plain] = field(default_factory=dict)
+    code_digest: str = ""
     #: Whose it is, how far it is seen (docs/reference/access.md), and the job that made it, 0 of a raw frame.
-    user: str = field(default="", repr=False)
-    project: str = field(default="", repr=False)
-    privileges: int = field(default=0, repr=False)
-    job: int = field(default=0, repr=False)
+    user: str = ""
+    project: str = ""
+    privileges: int = 0
+    job: int = 0
+
+    def __repr__(self) -> str:
+        flagged = f", quality_flags {self.quality_flags}" if self.quality_flags else ""
+        rejected = "" if self.is_valid else ", not valid"
+        what = " ".join(filter(None, (self.frame_class, self.instrument, self.chip, self.filter, self.night)))
+        return f"<{what}: {self.file_name}{flagged}{rejected}>"
 
 
 def to_product(frame: Frame, figure: Frame | None = None) -> Product:

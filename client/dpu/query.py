@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from dpu.errors import UnknownOption, UsageError
 from dpu.options import listed, nearest
-from dpu.products import Product, frames_asked, to_product
+from dpu.products import QUALITY_FIGURE, Product, frames_asked, to_product
 from dpu.values import to_value
 from dpu_api.v1 import archive_pb2 as pb
+from dpu_api.v1.scheduler_pb2 import GetCatalogueRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,8 @@ RAW_CLASSES = (
     *("RawBiasFrame", "RawDarkFrame", "RawDomeFlatFrame", "RawTwilightFlatFrame"),
     *("RawStandardFrame", "RawScienceFrame"),
 )
+#: Classes that neither a camera writes nor a sequence makes.
+OTHER_CLASSES = ("ReducedScienceFrame", "WeightFrame", "MaskFrame", "PsfModel", QUALITY_FIGURE)
 #: Of the fields of a selection, the options of `run` that have the same meaning.
 SELECTION = {
     "instrument": ("i", "instrument"),
@@ -284,8 +287,18 @@ def main(arguments: Sequence[str]) -> int:
     )
     with closing(Link.of(Config.read(os.environ), Reporter().say)) as link:
         found = [to_product(frame) for frame in frames_asked(link, request)]
+        if not found:
+            _check_class(link, asked.frame_class)
     print(json.dumps([as_json(item) for item in found], indent=1) if asked.json else "\n".join(rows(found)))
     return 0
+
+
+def _check_class(link: Link, name: str) -> None:
+    """Raise UsageError for a class of which nobody knows, where the DPU's recipes are known."""
+    catalogue = link.ask(lambda services: services.scheduler.GetCatalogue, GetCatalogueRequest()).catalogue
+    known = [*frame_classes(lambda: link, catalogue), *OTHER_CLASSES]
+    if catalogue.sequences and name not in known:
+        raise UsageError(f"there is no frame of a class {name!r}{nearest(name, known)}; known are {listed(known)}")
 
 
 def as_json(product: Product) -> dict[str, Any]:

@@ -98,6 +98,12 @@ def status(job: job_pb2.Job) -> str:
     return f"Jobid {job.id} has status {state_of(job)} N/E/A/S/U {counts}"
 
 
+def failure(job: job_pb2.Job) -> Iterator[str]:
+    """Yield what went wrong first, in one line; nothing of a job in which nothing did."""
+    if job.failure.message:
+        yield f"The first failure: {job.failure.message.partition(chr(10))[0]}"
+
+
 def recognised(sequence: catalogue_pb2.Sequence) -> Iterator[str]:
     """Yield the lines of `show_sequence_options`."""
     yield "Recognized options for the OptionsParser are:"

@@ -102,7 +102,7 @@ def _run(processor: Processor, name: str, arguments: Sequence[str]) -> int:
 
 
 def _run_what(_processor: Processor, _asked: argparse.Namespace) -> int:
-    raise UsageError("dpu run: name a sequence, as in `dpu run Bias`; `dpu sequences` lists them")
+    raise UsageError("name a sequence, as in `dpu run Bias`; `dpu sequences` lists them")
 
 
 def _wait(processor: Processor, asked: argparse.Namespace) -> int:
@@ -138,15 +138,17 @@ def as_json(job: Job) -> dict[str, Any]:
 
 
 def _logs(processor: Processor, asked: argparse.Namespace) -> int:
+    words = {"tail": asked.tail, "grep": asked.grep, "chip": asked.chip, "level": asked.level}
     if not asked.follow:
-        processor.get_logs(asked.jobids or None)
+        processor.get_logs(asked.jobids or None, **words)
         return WELL
-    return max((_followed(processor, jobid) for jobid in asked.jobids or processor.get_jobids()), default=WELL)
+    jobids = asked.jobids or processor.get_jobids()
+    return max((_followed(processor, jobid, **words) for jobid in jobids), default=WELL)
 
 
-def _followed(processor: Processor, jobid: int) -> int:
+def _followed(processor: Processor, jobid: int, **words: Any) -> int:
     """Follow a job until its end, or Ctrl-C; return the exit code of its state."""
-    processor.get_logs(jobid, follow=True)
+    processor.get_logs(jobid, follow=True, **words)
     return _ended(processor.job(jobid).state)
 
 
@@ -202,20 +204,8 @@ def _sequences(processor: Processor, asked: argparse.Namespace) -> int:
     return WELL
 
 
-def _code(_processor: Processor, _asked: argparse.Namespace) -> int:
-    """Print what a job would be shipped."""
-    import os
-
-    from dpu.bundle import bundle, find_checkout
-
-    checkout = find_checkout(os.environ)
-    if checkout is None:
-        print("There is no checkout here: jobs use the recipes of the cluster")
-        return WELL
-    packed = bundle(checkout)
-    print(f"{checkout}: {len(packed.tree.entries)} files travel ({packed.description})")
-    for path, why in packed.left_out.items():
-        print(f"  stays behind: {path} ({why})")
+def _code(processor: Processor, _asked: argparse.Namespace) -> int:
+    processor.show_code()
     return WELL
 
 
@@ -249,7 +239,14 @@ VERBS = {
     "logs": Verb(
         "print the logs of jobs",
         _logs,
-        (ANY_JOBS, (("-f", "--follow"), {"action": "store_true", "help": "while they are written"})),
+        (
+            ANY_JOBS,
+            (("-f", "--follow"), {"action": "store_true", "help": "while they are written"}),
+            (("--tail",), {"type": int, "default": 0, "metavar": "N", "help": "only the last N lines"}),
+            (("--grep",), {"default": "", "metavar": "PATTERN", "help": "only lines in which it is found (RE2)"}),
+            (("--chip",), {"action": "append", "default": [], "help": "only those of a chip; as often as needed"}),
+            (("--level",), {"default": "", "help": "only those of at least: debug, info, warning, error"}),
+        ),
     ),
     "cancel": Verb(
         "cancel jobs, also while they run",

@@ -10,6 +10,7 @@ from dpu.catalogue import code_digest, describe
 from dpu.errors import BadTree
 from fakes_client import CATALOGUE
 
+MAIN = "dpu_recipes/__main__.py"
 ANSWER = json_format.MessageToJson(CATALOGUE, preserving_proto_field_name=True)
 
 
@@ -65,12 +66,12 @@ def test_the_tree_goes_before_what_is_installed_and_the_environment_is_clean(tmp
 @pytest.mark.parametrize(
     ("main", "reason"),
     [
-        ("import nothing_of_that_name", "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
+        ("import nothing_of_that_name", f"{MAIN}, line 1: ModuleNotFoundError: No module named 'nothing_of_that_name'"),
         ("print('hello')", "the answer is not a catalogue: "),
         ("print('{\"sequence\": []}')", "the answer is not a catalogue: "),
         ("raise SystemExit(3)", "it ended with exit code 3"),
         ("import os; os.kill(os.getpid(), 9)", "it ended with exit code -9"),
-        ("x = (", "SyntaxError: '(' was never closed"),
+        ("x = (", f"{MAIN}, line 1: SyntaxError: '(' was never closed"),
     ],
 )
 def test_a_tree_that_cannot_be_described_is_one_line_and_is_not_cached(tmp_path, main, reason):

@@ -5,7 +5,7 @@ import io
 import threading
 import time
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -77,6 +77,24 @@ def test_a_selection_leaves_out_the_tasks_that_have_none_of_it(dpu, script):
     assert len(lines) == 5
     assert lines[-1].endswith(" - the one line")
     assert dpu.get_logs(84820, grep="one", chip="") == "".join(f"{line}\n" for line in lines)
+
+
+def test_of_a_job_that_ended_a_moment_ago_the_lines_on_their_way_are_waited_for(dpu, script):
+    script.jobs[84820].ended.FromDatetime(NOON)
+    script.tasks = [task(0, "ccd50")]
+    script.logs = [batch(0, "the first", offset=1), job_end(2, open=True)]
+    script.late_logs = [batch(0, "the last", offset=2), job_end(3)]
+    lines = dpu.get_logs(84820, tail=1).splitlines()
+    assert [line.partition(" - ")[2] for line in lines[4:]] == ["the first", "the last"]
+    assert [(request.follow, request.tail) for request in asked(script)] == [(False, 1), (True, 1), (False, 1)]
+
+
+def test_the_log_of_a_job_that_goes_on_or_was_removed_long_ago_is_not_waited_for(dpu, script):
+    script.logs = [job_end(1, open=True)]
+    dpu.get_logs(84820)
+    script.jobs[84820].ended.FromDatetime(NOON - timedelta(days=40))
+    dpu.get_logs(84820)
+    assert not any(request.follow for request in asked(script))
 
 
 def test_lines_that_were_deleted_are_said_to_be(dpu, script):

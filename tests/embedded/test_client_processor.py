@@ -298,7 +298,9 @@ def test_the_checkouts_code_is_described_shipped_once_and_named_by_the_job(sessi
 def test_a_checkout_that_cannot_be_described_is_one_error_and_nothing_is_sent(session, checkout):
     (checkout / "services" / "dpu_recipes" / "__main__.py").write_text("import absent\n")
     session.checkout = checkout
-    with pytest.raises(BadTree, match="cannot be described: ModuleNotFoundError: No module named 'absent'"):
+    with pytest.raises(
+        BadTree, match="described: dpu_recipes/__main__.py, line 1: ModuleNotFoundError: No module named 'absent'"
+    ):
         session.dpu.run("Mine")
     assert session.script.asked == []
 
@@ -469,6 +471,13 @@ def test_wait_returns_the_state_at_the_end(session):
     assert session.lines == [status(5, "RUNNING"), status(5, "FAILED", "0/1/0/0/0")]
 
 
+def test_wait_says_what_failed_first(session):
+    failure = job_pb2.Failure(message="no read noise of ccd51\nTraceback")
+    session.script.jobs = {5: job(5, state=job_pb2.JOB_STATE_FAILED, failure=failure)}
+    assert session.dpu.wait(5) == "FAILED"
+    assert session.lines[-1] == "[schmidt] 09:55:55 - The first failure: no read noise of ccd51"
+
+
 def test_wait_has_an_end_of_its_own(session):
     session.script.jobs = {5: job(5, state=job_pb2.JOB_STATE_RUNNING)}
     with pytest.raises(TimedOut, match=r"^job 5 has not ended after 0\.2 s: it is RUNNING$"):
@@ -536,6 +545,9 @@ def test_results_are_the_last_stages_committed_objects_by_chip(session):
         ("ReadNoise", "ccd51", "Cal-ccd51.fits", None, {"READNOISE": 2.5}, 4),
     ]
     assert all(isinstance(item, Product) for item in session.dpu.get_job_result(84820))
+    first, second = map(repr, session.dpu.get_job_result(84820))
+    assert first == "<ReadNoise WFI ccd50 2000-04-28: Cal-ccd50.fits>"
+    assert second == "<ReadNoise WFI ccd51 2000-04-28: Cal-ccd51.fits, quality_flags 4>"
     assert all(request.only_job and request.job_id == 84820 for request in session.asked("ListFrames"))
 
 

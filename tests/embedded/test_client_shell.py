@@ -100,7 +100,7 @@ def test_every_verb_says_by_its_exit_code_how_it_went(arguments, exit_code):
     ("arguments", "line"),
     [
         (["run", "Bia"], "dpu: there is no sequence 'Bia' (did you mean 'Bias'?); known are HotPixels, Bias"),
-        (["run"], "dpu: dpu run: name a sequence, as in `dpu run Bias`; `dpu sequences` lists them"),
+        (["run"], "dpu: name a sequence, as in `dpu run Bias`; `dpu sequences` lists them"),
         (["run", "Bias", *NIGHT, "--oc", "x"], "dpu: overscan='x': must be a whole number"),
         (
             ["run", "Bias", *NIGHT, "-p", "x"],
@@ -132,9 +132,9 @@ def test_a_dpu_that_is_not_there_is_4(tmp_path, capsys):
 
 def test_code_says_what_travels(capsys):
     assert main(["code"]) == 0
-    assert capsys.readouterr().out == "There is no checkout here: jobs use the recipes of the cluster\n"
+    assert capsys.readouterr().out == "There is no local checkout: jobs use the code of the cluster\n"
     done = run_shell("bash", "dpu code")
-    assert re.match(r"/.*: \d+ files travel \(.*\)\n", done.stdout)
+    assert re.match(r"/.*\n\S+, git \S+ \+ \d+ changed files?: \d+ files of \S+ bytes travel\n", done.stdout)
 
 
 def test_status_is_json_for_programs(capsys):

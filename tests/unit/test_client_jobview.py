@@ -49,7 +49,7 @@ def test_the_text_is_a_table_below_the_status(monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     lines = str(view(*TASKS)).splitlines()
     assert lines[0].rstrip() == "Bias: Jobid 84820 has status FAILED N/E/A/S/U 1/1/0/1/0"
-    assert [word for word in lines[2].split() if word.isalpha()] == list(COLUMNS)
+    assert [word for word in lines[2].split() if word.isalpha()] == list(COLUMNS.names)
     assert "no read noise" in lines[5]
 
 
@@ -57,6 +57,14 @@ def test_the_text_is_a_table_below_the_status(monkeypatch):
 def test_no_line_is_wider_than_the_window(monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
     assert max(map(len, str(view(*TASKS)).splitlines())) <= columns
+
+
+def test_in_a_narrow_window_whole_columns_are_left_out_and_no_word_is_broken(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "48")
+    lines = str(view(*TASKS)).splitlines()
+    assert lines[3].split() == ["task", "stage", "chip", "state", "error"]
+    assert lines[5].split() == ["1", "Bias", "ccd50", "SUCCEEDED"]
+    assert lines[6].split() == ["2", "Bias", "ccd51", "FAILED", "no", "read", "noise"]
 
 
 class Cells(HTMLParser):
@@ -73,7 +81,7 @@ def test_a_notebook_shows_the_same_and_nothing_of_a_message_becomes_markup():
     nasty = task(4, "<b>ccd</b>", job_pb2.TASK_STATE_FAILED, failure=job_pb2.Failure(message="<script>"))
     shown = view(*TASKS, nasty)._repr_html_()
     cells = Cells(shown).cells
-    assert cells[1 : 1 + len(COLUMNS)] == list(COLUMNS)
+    assert cells[1 : 1 + len(COLUMNS.names)] == list(COLUMNS.names)
     assert {"ccd50", "no read noise", "<b>ccd</b>", "<script>"} <= set(cells)
     assert "<script>" not in shown
 

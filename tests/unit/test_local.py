@@ -1,4 +1,7 @@
+import errno
+import fcntl
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -39,6 +42,23 @@ def test_a_home_that_is_a_file_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "dpu").write_text("")
     with pytest.raises(StorageFull, match="cannot write in .*set DPU_HOME"):
         Home(tmp_path / "dpu").prepare()
+
+
+def test_on_a_disk_that_takes_nothing_more_only_a_dpu_that_runs_is_of_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path / "dpu")
+    home.prepare()
+
+    def full(**_where: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    with pytest.raises(StorageFull, match=r"cannot write in .* \(No space left on device\)"):
+        home.prepare()
+    with home.lock.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        home.prepare()
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
