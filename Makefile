@@ -81,8 +81,8 @@ images: ## Build the images control and worker by podman or docker (ENGINE=...)
 containers: .venv/.dev ## Build the images, run jobs through containers and compose, kill each (needs root, installs podman)
 	$(PYTEST) -s tests/k8s/test_containers_images.py tests/k8s/test_containers_isolation.py tests/k8s/test_containers_job.py tests/k8s/test_containers_compose.py
 
-k8s: .venv/.dev ## Render and check every overlay of the manifests and the file of compose; call by other people's clients
-	$(PYTEST) tests/k8s/test_overlays.py tests/k8s/test_compose.py tests/k8s/test_foreign_clients.py
+k8s: .venv/.dev ## Render and check every overlay, the file of compose and the operators' pages; call by other people's clients
+	$(PYTEST) tests/k8s/test_overlays.py tests/k8s/test_compose.py tests/k8s/test_operators_pages.py tests/k8s/test_foreign_clients.py
 
 browser: .venv/.dev ## Look at the queue page in a real browser (as root installs chromium)
 	$(PYTEST) tests/browser

@@ -103,6 +103,17 @@ def containers(template):
     return [*template["spec"].get("initContainers", ()), *template["spec"]["containers"]]
 
 
+def settings_of(overlay, container):
+    """Return what a container finds in its environment."""
+    maps = {each["metadata"]["name"]: each["data"] for each in of_kind(overlay, "ConfigMap")}
+    values = {}
+    for source in container.get("envFrom", ()):
+        values |= maps[source["configMapRef"]["name"]]
+    for each in container.get("env", ()):
+        values[each["name"]] = each.get("value", "given")
+    return values
+
+
 def selects(selector, labels):
     """Return whether a label selector selects what has these labels."""
     wanted = selector.get("matchLabels", {}).items() <= labels.items()

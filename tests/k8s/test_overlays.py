@@ -21,6 +21,7 @@ from fakes_kubernetes import (
     python_tools,
     rendered,
     selects,
+    settings_of,
     templates,
 )
 
@@ -127,12 +128,11 @@ def test_policies_find_nothing_that_is_not_explained(overlay, tmp_path):
     ]
     done = subprocess.run([*command, "-o", "json"], capture_output=True, text=True, check=False, cwd=tmp_path)
     report = json.loads(done.stdout)
-    found = [f"{each['check_id']} {each['resource']}: {each['check_name']}" for each in _failed(report)]
-    assert found == []
-
-
-def _failed(report):
-    return report.get("results", {}).get("failed_checks", [])
+    failed = report["results"]["failed_checks"]
+    assert [f"{each['check_id']} {each['resource']}: {each['check_name']}" for each in failed] == []
+    assert report["summary"]["parsing_errors"] == 0
+    # Each resource was looked at, from more than one side.
+    assert report["summary"]["passed"] > len(rendered(overlay))
 
 
 def _with_pods(overlay):
@@ -227,23 +227,12 @@ def test_the_runner_is_another_user_and_knows_no_secret(overlay):
         assert not secret & {mount["name"] for mount in runner["volumeMounts"]}, owner
         written = {mount["mountPath"] for mount in runner["volumeMounts"] if not mount.get("readOnly")}
         assert written == {"/state/tasks", "/tmp"}, owner  # noqa: S108 (the container's own)
-        settings = _settings(overlay, agent)
+        settings = settings_of(overlay, agent)
         grace = template["spec"]["terminationGracePeriodSeconds"]
         assert grace >= float(settings["DPU_WORKER_GRACE_S"]) + 30, owner
         limit = runner["resources"]["limits"]["memory"]
         mib = int(limit[:-2]) * {"Gi": 1024, "Mi": 1}[limit[-2:]]
         assert float(settings["DPU_WORKER_MEMORY_MIB"]) < mib, owner
-
-
-def _settings(overlay, container):
-    """Return what a container finds in its environment."""
-    maps = {each["metadata"]["name"]: each["data"] for each in of_kind(overlay, "ConfigMap")}
-    values = {}
-    for source in container.get("envFrom", ()):
-        values |= maps[source["configMapRef"]["name"]]
-    for each in container.get("env", ()):
-        values[each["name"]] = each.get("value", "given")
-    return values
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -252,7 +241,7 @@ def test_every_service_understands_its_configuration(overlay, tmp_path):
     known = set(re.findall(r"`([A-Z][A-Z0-9_]+)`", (ROOT / "docs/reference/services.md").read_text()))
     for owner, template in templates(overlay):
         container = template["spec"]["containers"][0]
-        settings = _settings(overlay, container)
+        settings = settings_of(overlay, container)
         unknown = {key for key in settings if key not in known and not key.startswith(("AWS_", "PG"))}
         assert unknown == set(), owner
         service = importlib.import_module(f"dpud.{container['args'][0]}.main")
@@ -264,7 +253,7 @@ def test_files_that_a_service_is_told_of_are_mounted(overlay):
     for owner, template in templates(overlay):
         container = template["spec"]["containers"][0]
         mounted = tuple(mount["mountPath"] for mount in container["volumeMounts"])
-        files = [value for value in _settings(overlay, container).values() if value.startswith("/")]
+        files = [value for value in settings_of(overlay, container).values() if value.startswith("/")]
         assert files, owner
         assert all(value.startswith(mounted) for value in files), (owner, files)
 
@@ -276,7 +265,7 @@ def test_addresses_lead_to_services_and_certificates_name_them(overlay):
     }
     named = {dns for each in of_kind(overlay, "Certificate") for dns in each["spec"].get("dnsNames", ())}
     for owner, template in templates(overlay):
-        settings = _settings(overlay, template["spec"]["containers"][0])
+        settings = settings_of(overlay, template["spec"]["containers"][0])
         for key in {"DPU_SCHEDULER", "DPU_LOGS", "DPU_CODE", "DPU_ARCHIVE"} & settings.keys():
             host, _, port = settings[key].removeprefix("dns:///").partition(":")
             assert int(port) in ports[host], (owner, key)
@@ -313,7 +302,8 @@ def test_the_classes_of_workers_divide_all_tasks():
         small, large = large, small
     assert small.kind.up_to_mib == large.kind.above_mib
     slots = {
-        owner: _settings("production", template["spec"]["containers"][0]) for owner, template in templates("production")
+        owner: settings_of("production", template["spec"]["containers"][0])
+        for owner, template in templates("production")
     }
     assert int(slots["Deployment dpu-worker-small"]["DPU_WORKER_SLOTS"]) == small.slots
     assert int(slots["ScaledJob dpu-worker-large"]["DPU_WORKER_SLOTS"]) == large.slots
@@ -324,7 +314,7 @@ def test_the_classes_of_workers_divide_all_tasks():
 def test_pilots_end_by_themselves_and_nobody_else_ends_them():
     (scaled,) = of_kind("production", "ScaledJob")
     template = scaled["spec"]["jobTargetRef"]["template"]
-    assert float(_settings("production", template["spec"]["containers"][0])["DPU_WORKER_IDLE_S"]) > 0
+    assert float(settings_of("production", template["spec"]["containers"][0])["DPU_WORKER_IDLE_S"]) > 0
     assert scaled["spec"]["rollout"] == {"strategy": "gradual"}
     (budget,) = (
         each
@@ -362,12 +352,14 @@ def test_the_queue_page_is_asked_by_https_for_a_file_that_it_has(overlay):
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         asked = container[probe]["httpGet"]
         assert (asked["scheme"], asked["path"]) == ("HTTPS", STILL), probe
-        assert f"0.0.0.0:{ports[asked['port']]}" == _settings(overlay, container)["DPU_LISTEN"], probe
+        assert f"0.0.0.0:{ports[asked['port']]}" == settings_of(overlay, container)["DPU_LISTEN"], probe
     assert (ROOT / f"services/dpud/web{STILL}").exists()
 
 
 def test_what_grows_is_in_a_bucket_in_production():
-    settings = {owner: _settings("production", containers(template)[0]) for owner, template in templates("production")}
+    settings = {
+        owner: settings_of("production", containers(template)[0]) for owner, template in templates("production")
+    }
     places = [
         settings["StatefulSet dpu-archive"]["DPU_FILES"],
         settings["StatefulSet dpu-codeship"]["DPU_CODE_BUCKET"],
