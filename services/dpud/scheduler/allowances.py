@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from dpu.errors import Exhausted, NotFound, UsageError
@@ -83,7 +84,8 @@ def _check(party: Party, wanted: int, limit: int, of_what: str) -> None:
 
 def _open_jobs(state: State, party: Party) -> Iterator[Job]:
     """Yield the jobs of a user or a project that have not ended."""
-    return (job for job in state.jobs.values() if not job.state.ended and party in parties(job))
+    whose = attrgetter(party.kind)
+    return (job for job in state.jobs.values() if whose(job) == party.name and job.id not in state.ended)
 
 
 def parties(job: Job) -> tuple[Party, Party]:
