@@ -2,7 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
+import tarfile
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,8 +52,30 @@ def lacking():
         return "containers need root here"
     if why := debian.lacking("podman", *PACKAGES):
         return why
-    tried = _tried("podman", "info")
-    return f"podman does not work here: {tried.stderr.strip()}" if tried.returncode else ""
+    return _unable()
+
+
+def _unable():
+    """Return why podman runs no container on a network of its own here; empty where it does."""
+    trial = f"dpu-trial-{os.getpid()}"
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(Path(folder) / "init.tar", "w") as tar:
+            # Linked statically: it needs nothing beside it.
+            tar.add(shutil.which("catatonit"), "catatonit")
+        commands = (
+            ("network", "create", trial),
+            ("import", "--quiet", f"{folder}/init.tar", f"localhost/{trial}"),
+            ("run", "--rm", f"--network={trial}", f"localhost/{trial}", "/catatonit", "--version"),
+        )
+        try:
+            for command in commands:
+                done = _tried("podman", *command)
+                if done.returncode:
+                    return f"podman cannot {command[0]} here: {done.stderr.strip()[-300:]}"
+        finally:
+            _tried("podman", "rmi", "--force", f"localhost/{trial}")
+            _tried("podman", "network", "rm", "--force", trial)
+    return ""
 
 
 def _tried(*command):
