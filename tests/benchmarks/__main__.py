@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import tests.benchmarks as room
+from dpud.hosting.logsetup import set_up_logging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +40,8 @@ def main() -> int:
     parser.add_argument("names", nargs="*", default=["all"])
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
+    # Of services in this process, too: standard output is for figures.
+    set_up_logging("benchmark")
     wanted = names() if "all" in options.names else options.names
     if unknown := set(wanted) - set(names()):
         print(f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(names())}", file=sys.stderr)

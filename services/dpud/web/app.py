@@ -19,7 +19,7 @@ from dpud.web import chosenpage, codepage, framepage, jobpage, logpage, queuepag
 from dpud.web.cookies import Cookies
 from dpud.web.pages import HERE, Pages
 from dpud.web.policy import Headed
-from dpud.web.signin import SignIn
+from dpud.web.signin import SignIn, Ways
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +53,7 @@ def app(places: Sequence[Place], doors: Sequence[Doors], *, url: str, entry: Ent
         at = f"/{place.name}" if several else ""
         pages = Pages(at, dpu=place.name, dpus=several, version=dpu.__version__)
         cookies = Cookies(place.name, secure=url.startswith("https:"))
-        sites.append(Site(pages, SignIn(pages, door, cookies, place.ways(url, entry))))
+        sites.append(Site(pages, SignIn(pages, door, cookies, Ways.of(place, url, entry))))
 
     async def first(_request: Request) -> Response:
         return RedirectResponse(f"{sites[0].at}/", HTTPStatus.SEE_OTHER)

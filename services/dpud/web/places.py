@@ -8,17 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dpu.config import CLIENT_ID, DEFAULT_PROJECT
-from dpu.oidc import Provider
 from dpud.hosting.settings import Address, BadSetting, Environment
-from dpud.web.provider import Desk
-from dpud.web.signin import Ways
-from dpud.web.visitors import Visitor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    from dpud.web.visitors import Entry
 
 #: A name is a part of addresses and of cookies.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -64,12 +58,6 @@ class Place:
         """Where each service is, by the setting that says so."""
         found = {f"DPU_{key.upper()}": getattr(self, key) for key in SERVICES}
         return {key: address for key, address in found.items() if address is not None}
-
-    def ways(self, url: str, entry: Entry | None) -> Ways:
-        """Return how people come in, at `url`."""
-        desk = Desk(self.oidc_issuer, Provider(self.oidc_issuer, self.oidc_client)) if self.oidc_issuer else None
-        guest = Visitor(self.visitors_token, self.visitors_project, user="", seed="") if self.visitors_token else None
-        return Ways(url, entry, desk, guest)
 
 
 #: The services of a place.

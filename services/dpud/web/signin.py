@@ -12,8 +12,9 @@ from urllib.parse import urlencode, urlsplit
 from starlette.responses import RedirectResponse, Response
 
 from dpu.errors import NotAllowed, NotLoggedIn, UsageError
-from dpu.oidc import Authorization, Tokens
+from dpu.oidc import Authorization, Provider, Tokens
 from dpud.web.calls import about, answered
+from dpud.web.provider import Desk
 from dpud.web.visit import Visit, form
 from dpud.web.visitors import Visitor
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from dpud.web.cookies import Begun, Cookies
     from dpud.web.live import Hub
     from dpud.web.pages import Pages
-    from dpud.web.provider import Desk
+    from dpud.web.places import Place
     from dpud.web.visitors import Doors, Entry
 
 #: A browser keeps no cookie that is longer, and does not say so.
@@ -43,6 +44,14 @@ class Ways:
     desk: Desk | None = None
     #: In whose name those look who have not signed in; None: they have to.
     guest: Visitor | None = None
+
+    @classmethod
+    def of(cls, place: Place, url: str, entry: Entry | None) -> Ways:
+        """Return how people come in to the pages of a DPU, at `url`."""
+        desk = Desk(place.oidc_issuer, Provider(place.oidc_issuer, place.oidc_client)) if place.oidc_issuer else None
+        looks = bool(place.visitors_token)
+        guest = Visitor(place.visitors_token, place.visitors_project, user="", seed="") if looks else None
+        return cls(url, entry, desk, guest)
 
 
 class SignIn:

@@ -188,13 +188,7 @@ async def bench(settings: Settings) -> AsyncIterator[Bench]:
             pool=pool,
             trees=Trees(state / "code", settings.code_cache_mib * MIB, code, settings.patience_s),
             packages=_packages(settings),
-            frames=Frames(
-                state / "frames",
-                settings.frame_cache_mib * MIB,
-                archive,
-                in_place=settings.in_place is not None,
-                patience_s=settings.patience_s,
-            ),
+            frames=_frames(settings, archive),
             archive=archive,
             spool=spool,
             kernel_kills=sandbox.KernelKills(),
@@ -212,6 +206,17 @@ async def bench(settings: Settings) -> AsyncIterator[Bench]:
         await archive.close()
         await code.close()
         os.close(lock)
+
+
+def _frames(settings: Settings, archive: Channels) -> Frames:
+    """Return the cache of input frames."""
+    return Frames(
+        settings.state / "frames",
+        settings.frame_cache_mib * MIB,
+        archive,
+        in_place=settings.in_place is not None,
+        patience_s=settings.patience_s,
+    )
 
 
 def _packages(settings: Settings) -> Packages:
