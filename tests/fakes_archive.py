@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from astropy.io import fits
+
 from dpu_api.v1.archive_pb2 import StagedProduct, StageProductRequest
 from dpu_recipes.frames import Frame
 from dpud.archive.database import parse_url
@@ -93,6 +95,15 @@ def a_product(attempt: Attempt = FIRST, number: int = 0, *, project: str = "KIDS
 def write_bias(path: Path, second: int = 0, *, chips: int = 2) -> Path:
     """Write the raw bias of WFI that began at a second of the minute."""
     return write_wfi(path, chips=chips, DATE_OBS=f"2000-04-28T22:01:{second:02d}.000", MJD_OBS=None)
+
+
+def write_quiet(path: Path, **changes: Any) -> Path:
+    """Write a raw bias of two chips of WFI, of 60 kB each, whose noise is as small as that of a good chip."""
+    write_wfi(path, size=(100, 100), **changes)
+    with fits.open(path, mode="update") as units:
+        for unit in units[1:]:
+            unit.data = unit.data % 16 + 300
+    return path
 
 
 def settings_at(where: Place, state: Path, database: str = "") -> Settings:

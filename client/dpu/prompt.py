@@ -35,6 +35,7 @@ awe query CLASS [WHAT...]  list frames of the archive (awe query --help)
 awe ingest-catalogue FILE  bring in a list of stars (awe ingest-catalogue --help)
 awe instrument check FILE  say how a FITS file is understood (awe instrument --help)
 awe version list           show which versions of the recipes there are (awe version --help)
+awe archive COMMAND        pack frames away that are seldom used (awe archive --help)
 awe web                    show the queue page of your DPU in a browser
 awe demo                   reduce a night of calibrations on a DPU of its own (awe demo --help)
 
@@ -42,6 +43,7 @@ exit codes: 0 well, 1 failed, 2 used wrongly, 4 the DPU cannot be reached"""
 
 #: What `awe WORD` runs: the `main` of a module. A file of such a name is run as ./WORD.
 COMMANDS = {
+    "archive": "dpu.tiers",
     "demo": "dpu.demo",
     "env": "dpu.env",
     "ingest": "dpu.ingest",

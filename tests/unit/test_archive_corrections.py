@@ -6,6 +6,7 @@ import pytest
 
 from dpu.errors import BadOption, NotAllowed
 from dpud.archive.catalogue import MemoryCatalogue
+from dpud.archive.coldlist import MemoryColdList
 from dpud.archive.corrections import Corrections
 from dpud.archive.holdings import Holdings
 from dpud.archive.records import Level
@@ -33,7 +34,9 @@ def product(catalogue):
 
 
 def over(catalogue):
-    return Corrections(amendments=catalogue, holdings=Holdings(MemoryStore(), catalogue))
+    cold = MemoryColdList(catalogue)
+    holdings = Holdings(MemoryStore(), catalogue, cold=MemoryStore(), cold_list=cold)
+    return Corrections(amendments=catalogue, holdings=holdings)
 
 
 def say(catalogue, caller, record, *, is_valid=None, timestamp_end=None):

@@ -8,18 +8,20 @@ from types import SimpleNamespace
 import pytest
 
 from dpud.archive.catalogue import MemoryCatalogue
+from dpud.archive.coldlist import MemoryColdList
 from dpud.archive.holdings import Holdings
 from dpud.archive.products import LIFETIME, Products
 from dpud.archive.reception import Received, Reception
 from dpud.archive.records import Attempt, Query, View
 from dpud.archive.store import MemoryStore
-from fakes_archive import FIRST, NOW, a_product, digest
+from fakes_archive import FIRST, NOW, a_product, a_raw, digest
 
 
 @pytest.fixture
 def archive(tmp_path):
     store, catalogue = MemoryStore(), MemoryCatalogue()
-    holdings = Holdings(store, catalogue)
+    cold, cold_list = MemoryStore(), MemoryColdList(catalogue)
+    holdings = Holdings(store, catalogue, cold=cold, cold_list=cold_list)
     time = SimpleNamespace(now=NOW)
     products = Products(
         ledger=catalogue,
@@ -29,7 +31,15 @@ def archive(tmp_path):
         clock=lambda: time.now,
         new_id=iter(f"{number:032x}" for number in range(100)).__next__,
     )
-    return SimpleNamespace(store=store, catalogue=catalogue, holdings=holdings, products=products, time=time)
+    return SimpleNamespace(
+        store=store,
+        cold=cold,
+        cold_list=cold_list,
+        catalogue=catalogue,
+        holdings=holdings,
+        products=products,
+        time=time,
+    )
 
 
 @pytest.fixture
@@ -119,3 +129,69 @@ async def test_identifier_name_and_date_are_the_archives(archive):
     assert staged.file_name.endswith(f"-{staged.id}")
     assert archive.catalogue.select(Query(view=View("KIDS", 1), only_job=True), limit=9)[0].frame == staged
     assert digest("mine") not in archive.store.digests()
+
+
+# --- two tiers
+
+
+@pytest.fixture
+def named(archive, a_file):
+    """Give a file that a record names and that is in neither tier yet."""
+    archive.catalogue.add([a_raw(digest=a_file.digest, size=a_file.size)])
+    return a_file
+
+
+def lie(archive, file, *stores, noted):
+    """Leave a file as a killed process would."""
+    for store in stores:
+        file.file.write_bytes(b"pixels")
+        store.put(file.file, file.digest)
+    if noted:
+        assert archive.cold_list.freeze(file.digest, 3)
+
+
+def where(archive, digest):
+    found = {"warm": archive.store, "cold": archive.cold}
+    return [name for name, store in found.items() if digest in store.digests()]
+
+
+@pytest.mark.parametrize(
+    ("noted", "left"),
+    [
+        (False, "warm"),  # killed before it was noted as frozen, or after it was noted as thawed
+        (True, "cold"),  # killed after it was noted as frozen, or before it was noted as thawed
+    ],
+)
+async def test_of_a_file_in_both_tiers_the_sweep_leaves_what_is_noted(archive, named, noted, left):
+    lie(archive, named, archive.store, archive.cold, noted=noted)
+    assert await archive.holdings.sweep() == 0
+    assert where(archive, named.digest) == [left]
+    assert archive.cold_list.frozen([named.digest]) == ({named.digest} if noted else set())
+
+
+async def test_a_frozen_file_of_which_an_older_catalogue_knows_nothing_is_noted(archive, named):
+    lie(archive, named, archive.cold, noted=False)
+    assert await archive.holdings.sweep() == 0
+    assert where(archive, named.digest) == ["cold"]
+    assert archive.cold_list.totals().cold == (1, 1, 6, 6)
+
+
+async def test_a_note_of_an_older_catalogue_costs_no_warm_file(archive, named):
+    lie(archive, named, archive.store, noted=True)
+    assert await archive.holdings.sweep() == 0
+    assert where(archive, named.digest) == ["warm"]
+    assert archive.cold_list.frozen([named.digest]) == set()
+
+
+async def test_a_frozen_file_that_no_record_names_is_swept(archive, a_file):
+    lie(archive, a_file, archive.cold, noted=False)
+    assert await archive.holdings.sweep() == 1
+    assert where(archive, a_file.digest) == []
+
+
+async def test_a_frozen_file_goes_with_its_last_record(archive, a_file):
+    archive.catalogue.stage(product(a_file))
+    lie(archive, a_file, archive.cold, noted=True)
+    await archive.products.discard(FIRST)
+    assert where(archive, a_file.digest) == []
+    assert archive.cold_list.frozen([a_file.digest]) == set()

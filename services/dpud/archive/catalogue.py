@@ -219,6 +219,10 @@ class MemoryCatalogue:
         """Return the digests that no record names."""
         return set(digests) - {record.frame.digest for record in self._records}
 
+    def everything(self) -> list[Record]:
+        """Return all records, whoever may see them."""
+        return list(self._records)
+
     def add(self, records: Sequence[Record]) -> int:
         """Add raw frames."""
         with self._lock:

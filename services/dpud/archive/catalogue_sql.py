@@ -44,6 +44,11 @@ class SqlCatalogue:
         """Open the catalogue in a SQLite file."""
         return cls(sa.URL.create("sqlite", database=str(path)))
 
+    @property
+    def database(self) -> Database:
+        """Where it is, for what is noted of files beside their records."""
+        return self._database
+
     def close(self) -> None:
         """Close the database's connections."""
         self._database.close()

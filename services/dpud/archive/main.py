@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,17 +15,22 @@ from dpu_api.v1.archive_pb2_grpc import add_ArchiveServiceServicer_to_server
 from dpu_recipes.instrument import InstrumentError
 from dpu_recipes.instruments import load
 from dpud.archive.catalogue_sql import SqlCatalogue
+from dpud.archive.chores import attempt, repeat
+from dpud.archive.coldlist_sql import SqlColdList
 from dpud.archive.corrections import Corrections
 from dpud.archive.database import parse_url
 from dpud.archive.holdings import Holdings
 from dpud.archive.ingest import Intake
-from dpud.archive.pairing import FolderLabel, Label, pair
+from dpud.archive.pairing import pair, pair_cold
 from dpud.archive.pictures import Pictures
-from dpud.archive.products import Products
+from dpud.archive.places import cold_place, parse_bucket, parse_cold, warm_place
+from dpud.archive.products import SWEEP_EVERY_S, Products
 from dpud.archive.reception import Reception
+from dpud.archive.seldom import Seeker
 from dpud.archive.service import ArchiveService
 from dpud.archive.splitter import Splitter
-from dpud.archive.store_files import FolderStore
+from dpud.archive.tiers import COUNT_EVERY_S, Tiers
+from dpud.archive.usage import SAVE_EVERY_S, Usage
 from dpud.hosting.metrics import DiskMetrics, showing
 from dpud.hosting.server import listening, until_stopped
 from dpud.hosting.settings import BadSetting, Environment, Listening
@@ -38,7 +42,6 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
     from dpu_recipes.instruments import Instruments
-    from dpud.archive.store import Store
 
 NAME = "dpu_api.v1.ArchiveService"
 
@@ -56,16 +59,19 @@ class Settings:
     database: URL | None = None
     #: 's3://name/prefix' of the bucket that holds the files; '': `state` does.
     files: str = ""
+    #: The folder or the bucket of the cold tier; '': beside the files.
+    cold: str = ""
 
     @classmethod
     def read(cls, environment: Environment) -> Self:
-        """Read DPU_STATE, DPU_INSTRUMENTS, DPU_DATABASE and DPU_FILES, and what every service that listens is told."""
+        """Read DPU_STATE, DPU_INSTRUMENTS, DPU_DATABASE, DPU_FILES, DPU_COLD_FILES, and what every service is told."""
         return cls(
             listening=Listening.read(environment),
             state=environment.get("DPU_STATE", Path),
             instruments=environment.get("DPU_INSTRUMENTS", Path, None),
             database=environment.get("DPU_DATABASE", parse_url, None),
-            files=environment.get("DPU_FILES", _bucket, ""),
+            files=environment.get("DPU_FILES", parse_bucket, ""),
+            cold=environment.get("DPU_COLD_FILES", parse_cold, ""),
         )
 
 
@@ -78,60 +84,79 @@ async def built(settings: Settings) -> AsyncIterator[list[tuple[str, Callable[[a
         raise BadSetting(f"DPU_INSTRUMENTS={str(settings.instruments or '')!r}: {error}") from error
     splitter = Splitter.of(settings.instruments)
     with _locked(settings.state):
-        store, label = _files(settings)
+        store, label = warm_place(settings.state, settings.files)
+        cold, cold_label = cold_place(settings.state, settings.files, settings.cold)
         reception = Reception(settings.state / "incoming")
         catalogue = _opened(settings)
-        holdings = Holdings(store, catalogue)
+        cold_list = SqlColdList(catalogue.database)
         try:
             pair(catalogue, store, label, lambda: uuid4().hex)
+            pair_cold(catalogue.mark(), cold_list, cold, cold_label)
+            holdings = Holdings(store, catalogue, cold=cold, cold_list=cold_list)
             await holdings.sweep()
             await splitter.start()
-            service, products = _service(instruments, catalogue, holdings, splitter, reception)
-            async with asyncio.TaskGroup() as group:
-                expiring = group.create_task(products.expire_for_ever())
+            tiers = Tiers(
+                catalogue=catalogue,
+                holdings=holdings,
+                splitter=splitter,
+                reception=reception,
+                seeker=Seeker(catalogue, cold_list, cold_list),
+                usage=Usage(cold_list, _now),
+            )
+            service, products = _service(instruments, catalogue, tiers)
+            async with _doing(products, tiers, service):
                 with showing(service.metrics), showing(DiskMetrics("archive", settings.state)):
                     yield [(NAME, lambda server: add_ArchiveServiceServicer_to_server(service, server))]
-                expiring.cancel()
         finally:
             await splitter.close()
             catalogue.close()
 
 
-def _service(
-    instruments: Instruments,
-    catalogue: SqlCatalogue,
-    holdings: Holdings,
-    splitter: Splitter,
-    reception: Reception,
-) -> tuple[ArchiveService, Products]:
+def _service(instruments: Instruments, catalogue: SqlCatalogue, tiers: Tiers) -> tuple[ArchiveService, Products]:
     """Return what answers calls, and the way of products in it."""
     products = Products(
         ledger=catalogue,
         memory=catalogue,
-        holdings=holdings,
-        reception=reception,
+        holdings=tiers.holdings,
+        reception=tiers.reception,
         clock=_now,
         new_id=lambda: uuid4().hex,
     )
     intake = Intake(
         catalogue=catalogue,
         ledger=catalogue,
-        holdings=holdings,
-        splitter=splitter,
-        reception=reception,
+        holdings=tiers.holdings,
+        splitter=tiers.splitter,
+        reception=tiers.reception,
         clock=_now,
     )
     service = ArchiveService(
         instruments=instruments,
         catalogue=catalogue,
         lineages=catalogue,
-        store=holdings.store,
+        tiers=tiers,
         intake=intake,
         products=products,
-        pictures=Pictures(holdings.store, splitter, reception),
-        corrections=Corrections(amendments=catalogue, holdings=holdings),
+        pictures=Pictures(tiers, tiers.splitter, tiers.reception),
+        corrections=Corrections(amendments=catalogue, holdings=tiers.holdings),
     )
     return service, products
+
+
+@asynccontextmanager
+async def _doing(products: Products, tiers: Tiers, service: ArchiveService) -> AsyncIterator[None]:
+    """Do what is to be done beside calls, until the block ends."""
+    chores = {
+        products.expire: SWEEP_EVERY_S,
+        tiers.usage.save: SAVE_EVERY_S,
+        service.count_tiers: COUNT_EVERY_S,
+    }
+    async with asyncio.TaskGroup() as group:
+        doing = [group.create_task(repeat(chore, every_s)) for chore, every_s in chores.items()]
+        yield
+        for task in doing:
+            task.cancel()
+    await attempt(tiers.usage.save)
 
 
 async def main(environment: Environment) -> None:
@@ -145,23 +170,6 @@ def _opened(settings: Settings) -> SqlCatalogue:
     if settings.database is None:
         return SqlCatalogue.on_file(settings.state / "catalogue.sqlite")
     return SqlCatalogue(settings.database)
-
-
-def _files(settings: Settings) -> tuple[Store, Label]:
-    """Return where the files are, and what is written beside them. Raises Unreachable and BadSetting."""
-    if not settings.files:
-        return FolderStore(settings.state / "files"), FolderLabel(settings.state)
-    try:
-        from dpud.archive.store_s3 import open_bucket
-    except ImportError as error:
-        raise BadSetting(f"DPU_FILES={settings.files!r}: {error}: install it with pip install 'dpu[s3]'") from error
-    return open_bucket(settings.files)
-
-
-def _bucket(text: str) -> str:
-    if not re.fullmatch(r"s3://[^/]+(/.*)?", text):
-        raise ValueError("must be 's3://bucket' or 's3://bucket/prefix'")
-    return text
 
 
 def _locked(state: Path) -> IO[str]:

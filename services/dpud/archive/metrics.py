@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from dpud.archive.coldlist import Totals
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -37,6 +39,7 @@ class ArchiveMetrics:
         self._products: Counter[str] = Counter(staged=0, published=0, kept=0, discarded=0)
         self._received = 0
         self._sent = 0
+        self._tiers = Totals()
         #: By instrument, chip, quality and night, the newest last.
         self._qualities: dict[_Labels, float] = {}
 
@@ -68,12 +71,17 @@ class ArchiveMetrics:
         """Count bytes of a frame that were sent."""
         self._sent += size
 
+    def counted(self, tiers: Totals) -> None:
+        """Take over how much there is in each tier."""
+        self._tiers = tiers
+
     def collect(self) -> Iterable[Metric]:
         """Return the metrics."""
         yield _counter("dpu_archive_frames", "Raw frames that came; already: that were there before.", self._frames)
         yield _counter("dpu_archive_products", "Products, and attempts that were discarded.", self._products)
         yield CounterMetricFamily("dpu_archive_received_bytes", "Bytes of frames and products.", self._received)
         yield CounterMetricFamily("dpu_archive_sent_bytes", "Bytes of frames that were sent.", self._sent)
+        yield from _tiers(self._tiers)
         family = GaugeMetricFamily(
             "dpu_archive_quality",
             "What published products measured: the newest of a night.",
@@ -89,6 +97,16 @@ def _qualities(frame: Frame) -> Iterator[tuple[_Labels, float]]:
         value = frame.values.get(name)
         if isinstance(value, int | float):
             yield (frame.instrument, frame.chip, quality, frame.night.isoformat()), float(value)
+
+
+def _tiers(tiers: Totals) -> Iterator[Metric]:
+    files = GaugeMetricFamily("dpu_archive_files", "Files in each tier.", labels=["tier"])
+    stored = GaugeMetricFamily("dpu_archive_bytes", "What they take there.", labels=["tier"])
+    for tier, total in tiers._asdict().items():
+        files.add_metric([tier], total.files)
+        stored.add_metric([tier], total.stored)
+    yield files
+    yield stored
 
 
 def _counter(name: str, what: str, counts: Counter[str]) -> CounterMetricFamily:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from dpud.archive.coldlist import ColdList
     from dpud.archive.store import Store
 
 
@@ -46,12 +47,12 @@ class Label(Protocol):
 
 
 class FolderLabel:
-    """The mark as a file of the archive's own folder."""
+    """The mark as a file in a folder of the archive's own, which a setting names."""
 
-    def __init__(self, state: Path) -> None:
-        self._state = state
-        self._file = state / "catalogue.mark"
-        self.setting = f"DPU_STATE={str(state)!r}"
+    def __init__(self, folder: Path, key: str = "DPU_STATE") -> None:
+        self._folder = folder
+        self._file = folder / "catalogue.mark"
+        self.setting = f"{key}={str(folder)!r}"
 
     def read(self) -> str:
         """Return the mark."""
@@ -59,7 +60,7 @@ class FolderLabel:
 
     def write(self, mark: str) -> None:
         """Write the mark."""
-        with refusing(self._state):
+        with refusing(self._folder):
             write_durably(self._file, mark.encode() + b"\n")
 
 
@@ -76,6 +77,18 @@ def pair(catalogue: Marked, store: Store, label: Label, new_mark: Callable[[], s
     # Else the catalogue is from before there were marks, and lies among its files.
     mark = new_mark()
     catalogue.set_mark(mark)
+    label.write(mark)
+
+
+def pair_cold(mark: str, cold_list: ColdList, store: Store, label: Label) -> None:
+    """Return if the cold tier carries the catalogue's mark, which an empty one is given. Raises BadSetting."""
+    if (found := label.read()) == mark:
+        return
+    if found or next(store.digests(), None) is not None or cold_list.totals().cold.files:
+        raise BadSetting(
+            f"{label.setting}: that is not the cold tier of this catalogue, whose frames would be lost there: "
+            "set it as it was when they were frozen, or name an empty place if none was"
+        )
     label.write(mark)
 
 

@@ -1,6 +1,7 @@
-"""The process that takes FITS files apart: a request a line on standard input, an answer a line on standard output.
+"""The process that takes FITS files apart, draws and packs them.
 
-It has no database and no store. Whatever a file does to it, a crash or a flood of memory, the service survives.
+A request is a line on standard input, its answer a line on standard output. It has no database and no store. Whatever
+a file does to it, a crash or a flood of memory, the service survives.
 """
 
 from __future__ import annotations
@@ -36,12 +37,20 @@ def main(extra: str) -> None:
         os.dup2(2, 1)
         for line in sys.stdin:
             request = json.loads(line)
-            _answer(answers, _draw(request) if "size" in request else _split(request, instruments))
+            _answer(answers, _answered(request, instruments))
 
 
 def _answer(answers: IO[str], answer: dict[str, Any]) -> None:
     answers.write(json.dumps(answer) + "\n")
     answers.flush()
+
+
+def _answered(request: dict[str, Any], instruments: Instruments) -> dict[str, Any]:
+    if "size" in request:
+        return _draw(request)
+    if "target" in request:
+        return _move(request)
+    return _split(request, instruments)
 
 
 def _split(request: dict[str, Any], instruments: Instruments) -> dict[str, Any]:
@@ -82,6 +91,26 @@ def _draw(request: dict[str, Any]) -> dict[str, Any]:
     except MemoryError:
         return {"bad": f"{name}: its image takes more than {MEMORY_BYTES >> 30} GiB"}
     return {"picture": [base64.b64encode(png).decode(), *rest]}
+
+
+def _move(request: dict[str, Any]) -> dict[str, Any]:
+    """Pack a file for the cold tier, or unpack it."""
+    from dpud.archive.packing import NotPackable, pack, unpack
+
+    target = Path(request["target"])
+    try:
+        if "unpack" in request:
+            return {"digest": unpack(Path(request["unpack"]), target)}
+        pack(Path(request["pack"]), target)
+    except NotPackable as error:
+        return {"bad": str(error)}
+    except OSError as error:
+        return {"errno": error.errno, "bad": error.strerror or str(error)}
+    except MemoryError:
+        return {"bad": f"it takes more than {MEMORY_BYTES >> 30} GiB to pack"}
+    except Exception as error:  # noqa: BLE001 (whatever a strange file makes a library raise is the file's fault)
+        return {"bad": f"it cannot be packed: {type(error).__name__}: {error}"}
+    return {"size": target.stat().st_size}
 
 
 if __name__ == "__main__":

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections import OrderedDict
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
 from dpu.errors import BadFrame, BadOption, NotFound
 from dpud.archive.picture import MOST_PIXELS
+from dpud.archive.reception import lent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from dpu_recipes.frames import Frame
     from dpud.archive.picture import Picture
     from dpud.archive.reception import Reception
     from dpud.archive.splitter import Splitter
-    from dpud.archive.store import Store
+    from dpud.archive.tiers import Tiers
 
 #: How many bytes of pictures are remembered.
 REMEMBERED = 32 << 20
@@ -33,7 +31,7 @@ _MOST_BLOCKS = 2_000
 class Pictures:
     """Draws frames, one at a time, so that those that come in are not kept waiting; remembers the last pictures."""
 
-    store: Store
+    tiers: Tiers
     splitter: Splitter
     reception: Reception
     _drawn: OrderedDict[tuple[str, int], Picture] = field(default_factory=OrderedDict)
@@ -50,39 +48,25 @@ class Pictures:
         key = (frame.digest, size or MOST_PIXELS)
         async with self._drawing:
             if key not in self._drawn:
-                async with self._file(frame) as file:
-                    self._drawn[key] = await self._draw(frame, file, key[1])
+                self._drawn[key] = await self._draw(frame, key[1])
             self._drawn.move_to_end(key)
             while sum(len(picture.png) for picture in self._drawn.values()) > REMEMBERED:
                 self._drawn.popitem(last=False)
             return self._drawn[key]
 
-    def header(self, frame: Frame) -> list[str]:
+    async def header(self, frame: Frame) -> list[str]:
         """Return the cards of a frame's header as they are written, without END. Raises NotFound."""
         _check_file(frame)
-        with self.store.open(frame.digest) as reading:
-            return list(_cards(frame, reading))
+        async with self.tiers.reading(frame.digest) as reading:
+            return await asyncio.to_thread(lambda: list(_cards(frame, reading)))
 
-    async def _draw(self, frame: Frame, file: Path, size: int) -> Picture:
-        try:
-            return await self.splitter.draw(file, frame.file_name, size)
-        except BadFrame as error:
-            raise NotFound(error.message) from error
-
-    @asynccontextmanager
-    async def _file(self, frame: Frame) -> AsyncIterator[Path]:
-        """Give the frame's file, a copy of it where the store has none that can be read in place."""
-        if (path := self.store.path(frame.digest)) is not None:
-            yield path
-            return
-        async with self.reception.room() as room:
-            copy = room / "frame"
-            await asyncio.to_thread(self._copy, frame, copy)
-            yield copy
-
-    def _copy(self, frame: Frame, target: Path) -> None:
-        with self.store.open(frame.digest) as reading, target.open("xb") as writing:
-            shutil.copyfileobj(reading, writing)
+    async def _draw(self, frame: Frame, size: int) -> Picture:
+        async with self.tiers.reading(frame.digest), self.reception.room() as room:
+            file = await lent(self.tiers.holdings.store, frame.digest, room / "frame")
+            try:
+                return await self.splitter.draw(file, frame.file_name, size)
+            except BadFrame as error:
+                raise NotFound(error.message) from error
 
 
 def _check_file(frame: Frame) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from dpu.errors import BadFrame, StorageFull
+from dpu.errors import BadFrame
 from dpud.archive.naming import product_name
 from dpud.archive.reception import Received, check
 
@@ -85,16 +85,6 @@ class Products:
         if change.records:
             log.info("expired", products=len(change.records))
         return len(change.records)
-
-    async def expire_for_ever(self) -> None:
-        """Remove them whenever their time has come."""
-        while True:
-            try:
-                await self.expire()
-            except StorageFull as error:
-                # The next time there may be room.
-                log.warning("expiry failed", error=error.message)
-            await asyncio.sleep(SWEEP_EVERY_S)
 
     def _named(self, record: Record) -> Record:
         identifier = self.new_id()

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
 from dpu.errors import BadFrame
-from dpud.archive.store import read
+from dpud.archive.store import PIECE, read
 from dpud.archive.store_files import refusing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from dpud.archive.store import Store
 
 
 class Received(NamedTuple):
@@ -68,6 +70,22 @@ class Reception:
                 await asyncio.to_thread(take, chunk)
                 size += len(chunk)
         return Received(file, digest.hexdigest(), size)
+
+
+async def lent(store: Store, digest: str, copy: Path) -> Path:
+    """Return where a file of a store can be read: where it lies, or at `copy`, to which it is copied then.
+
+    Raises NotFound and StorageFull.
+    """
+    if (place := store.path(digest)) is not None:
+        return place
+
+    def bring() -> None:
+        with refusing(copy.parent.parent), store.open(digest) as reading, copy.open("xb") as writing:
+            shutil.copyfileobj(reading, writing, PIECE)
+
+    await asyncio.to_thread(bring)
+    return copy
 
 
 def examine(file: Path) -> Received:

@@ -142,7 +142,8 @@ FRAMES = Table(
         postgresql_where=text("job IS NOT NULL"),
     ),
     Index("frames_source", "project", "source"),
-    Index("frames_digest", "digest"),
+    # With all that the totals of the tiers need, so that they are read of the index alone.
+    Index("frames_digest", "digest", "project", "size"),
     Index("frames_unpublished", "published", "creation_date"),
 )
 
@@ -186,12 +187,28 @@ FENCES = Table(
     Column("state", _WORDS, nullable=False),
 )
 
+#: The files that lie in the cold tier, and in how many bytes.
+FROZEN = Table(
+    "frozen",
+    METADATA,
+    Column("digest", _WORDS, primary_key=True),
+    Column("stored", BigInteger, nullable=False),
+)
+
+#: On which day each file was asked for last; of those that never were there is no row.
+USES = Table(
+    "uses",
+    METADATA,
+    Column("digest", _WORDS, primary_key=True),
+    Column("day", Date, nullable=False),
+)
+
 #: One row: the mark of the files that this catalogue tells of (dpud.archive.pairing).
 STORES = Table("stores", METADATA, Column("mark", _WORDS, primary_key=True))
 
 
 #: The newest migration.
-VERSION = "0006"
+VERSION = "0007"
 _SHARING = "catalogue_version"
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dpud.archive.ingest import Intake
     from dpud.archive.pictures import Pictures
     from dpud.archive.products import Products
-    from dpud.archive.store import Store
+    from dpud.archive.tiers import Tiers
 
     Context = aio.ServicerContext[Any, Any]
 
@@ -51,7 +51,7 @@ class ArchiveService(ArchiveServiceServicer):
         instruments: Instruments,
         catalogue: Catalogue,
         lineages: Lineages,
-        store: Store,
+        tiers: Tiers,
         intake: Intake,
         products: Products,
         corrections: Corrections,
@@ -60,7 +60,8 @@ class ArchiveService(ArchiveServiceServicer):
         self._instruments = instruments
         self._catalogue = catalogue
         self._lineages = lineages
-        self._store = store
+        self._tiers = tiers
+        self._store = tiers.holdings.store
         self._intake = intake
         self._products = products
         self._corrections = corrections
@@ -209,7 +210,7 @@ class ArchiveService(ArchiveServiceServicer):
     async def ReadHeader(self, request: pb.ReadHeaderRequest, _context: Context) -> pb.ReadHeaderResponse:
         """Read a frame's header."""
         (record,) = await self._find(_view(request.job_id), [request.id])
-        return pb.ReadHeaderResponse(cards=await asyncio.to_thread(self._pictures.header, record.frame))
+        return pb.ReadHeaderResponse(cards=await self._pictures.header(record.frame))
 
     async def ListTrend(
         self,
@@ -228,14 +229,39 @@ class ArchiveService(ArchiveServiceServicer):
     ) -> AsyncIterator[pb.FetchFrameResponse]:
         """Send a frame's file, or say where it is."""
         (record,) = await self._find(_view(request.job_id, request.user), [request.id])
-        message = self._message(record)
-        yield pb.FetchFrameResponse(frame=message)
-        if not record.frame.digest or (request.in_place and message.path):
+        if not record.frame.digest:
+            yield pb.FetchFrameResponse(frame=self._message(record))
             return
-        with await asyncio.to_thread(self._store.open, record.frame.digest) as reading:
+        async with self._tiers.reading(record.frame.digest) as reading:
+            message = self._message(record)
+            yield pb.FetchFrameResponse(frame=message)
+            if request.in_place and message.path:
+                return
             while chunk := await asyncio.to_thread(reading.read, CHUNK):
                 self.metrics.sent(len(chunk))
                 yield pb.FetchFrameResponse(chunk=chunk)
+
+    async def FreezeFrames(
+        self,
+        request: pb.FreezeFramesRequest,
+        _context: Context,
+    ) -> AsyncIterator[pb.FreezeFramesResponse]:
+        """Pack files away that are seldom used."""
+        async for moved in self._tiers.freeze(current_caller(), wire.to_seldom(request.which), trial=request.trial):
+            yield pb.FreezeFramesResponse(file=wire.to_moved(moved))
+
+    async def ThawFrames(
+        self,
+        request: pb.ThawFramesRequest,
+        _context: Context,
+    ) -> AsyncIterator[pb.ThawFramesResponse]:
+        """Bring packed files back."""
+        async for moved in self._tiers.thaw(current_caller(), wire.to_seldom(request.which), trial=request.trial):
+            yield pb.ThawFramesResponse(file=wire.to_moved(moved))
+
+    async def GetTiers(self, _request: pb.GetTiersRequest, _context: Context) -> pb.GetTiersResponse:
+        """Say how much there is in each tier."""
+        return wire.to_tiers(await self._tiers.totals(current_caller().project))
 
     async def StageProduct(
         self,
@@ -272,6 +298,10 @@ class ArchiveService(ArchiveServiceServicer):
     async def GetHighestJob(self, _request: pb.GetHighestJobRequest, _context: Context) -> pb.GetHighestJobResponse:
         """Name the highest job."""
         return pb.GetHighestJobResponse(job_id=await asyncio.to_thread(self._products.memory.highest_job))
+
+    async def count_tiers(self) -> None:
+        """Show how much there is in each tier."""
+        self.metrics.counted(await self._tiers.totals())
 
     async def _figures(self, record: Record) -> list[Record]:
         """Return the figures of quality that were drawn of a product."""

@@ -70,10 +70,7 @@ class Splitter:
     async def split(self, file: Path, offered: Offered, folder: Path) -> list[tuple[Frame, Path]]:
         """Return the frames of a file, each with its own in `folder`. Raises BadFrame and StorageFull."""
         request = {"file": str(file), "folder": str(folder), **offered._asdict(), "columns": dict(offered.columns)}
-        answer = await self._ask(request)
-        if answer.get("errno") in REFUSALS:
-            raise StorageFull(f"{folder.parent} takes nothing more: {answer['bad']}: nothing was stored")
-        _check(answer)
+        answer = await self._written(request, folder)
         return [(Frame.from_dict(frame), Path(path)) for frame, path in answer["frames"]]
 
     async def draw(self, file: Path, name: str, size: int) -> Picture:
@@ -82,6 +79,26 @@ class Splitter:
         _check(answer)
         png, *rest = answer["picture"]
         return Picture(base64.b64decode(png), *rest)
+
+    async def pack(self, file: Path, name: str, target: Path) -> int:
+        """Write a FITS file of images packed, and return its size then. Raises BadFrame and StorageFull."""
+        request = {"pack": str(file), "name": name, "target": str(target)}
+        size: int = (await self._written(request, target.parent))["size"]
+        return size
+
+    async def unpack(self, file: Path, name: str, target: Path) -> str:
+        """Write a packed file as it was before, and return its digest. Raises BadFrame and StorageFull."""
+        request = {"unpack": str(file), "name": name, "target": str(target)}
+        digest: str = (await self._written(request, target.parent))["digest"]
+        return digest
+
+    async def _written(self, request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        """Return the answer to what makes files in a folder. Raises BadFrame and StorageFull."""
+        answer = await self._ask(request)
+        if answer.get("errno") in REFUSALS:
+            raise StorageFull(f"{folder.parent} takes nothing more: {answer['bad']}: nothing was stored")
+        _check(answer)
+        return answer
 
     async def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a parser that is free answers. Raises BadFrame where it takes too long or ends over it."""

@@ -35,7 +35,7 @@ class Store(Protocol):
         ...
 
     def path(self, digest: str) -> Path | None:
-        """Return where a file can be read in place, or None where it cannot."""
+        """Return where a file can be read in place, or None where it cannot, or is not here."""
         ...
 
     def remove(self, digest: str) -> None:

@@ -47,11 +47,11 @@ class FolderStore:
             self._make(target.parent)
             if target.exists():
                 pass
-            elif ours:
+            elif ours and os.fstat(reading.fileno()).st_dev == self._folder.stat().st_dev:
                 _settle(reading.fileno())
                 file.rename(target)
             else:
-                self._copy(reading, target)
+                self._copy(reading, target, known=ours)
             # Also where it was there: another thread may have named it a moment ago.
             sync(target.parent)
             if ours:
@@ -66,7 +66,8 @@ class FolderStore:
 
     def path(self, digest: str) -> Path | None:
         """Return where a file is."""
-        return self._place(digest)
+        place = self._place(digest)
+        return place if place.exists() else None
 
     def remove(self, digest: str) -> None:
         """Remove a file."""
@@ -89,11 +90,11 @@ class FolderStore:
                     level.mkdir()
                     sync(level.parent)
 
-    def _copy(self, reading: BufferedReader, target: Path) -> None:
-        """Copy what is read to a name of no meaning; check it; then give it its own."""
+    def _copy(self, reading: BufferedReader, target: Path, *, known: bool) -> None:
+        """Copy what is read to a name of no meaning; check it, where it is not known; then give it its own."""
         partial = self._partial / uuid4().hex
         try:
-            if (found := _copied(reading, partial)) != target.name:
+            if (found := _copied(reading, partial)) != target.name and not known:
                 raise refuse_digest(target.name, found)
             partial.rename(target)
         finally:

@@ -106,10 +106,10 @@ class BucketStore:
 class BucketLabel:
     """The mark of a catalogue, as an object beside its files."""
 
-    def __init__(self, objects: ObjectStore, url: str) -> None:
+    def __init__(self, objects: ObjectStore, url: str, key: str = "DPU_FILES") -> None:
         self._objects = objects
         #: What the setting is, for messages.
-        self.setting = f"DPU_FILES={url!r}"
+        self.setting = f"{key}={url!r}"
 
     def read(self) -> str:
         """Return the mark, '' where there is none."""
@@ -145,13 +145,13 @@ class _Reading(io.RawIOBase):
         return len(data)
 
 
-def open_bucket(url: str) -> tuple[BucketStore, BucketLabel]:
-    """Return the store in a bucket, 's3://name/prefix', and the label of its files.
+def open_bucket(url: str, key: str) -> tuple[BucketStore, BucketLabel]:
+    """Return the store in a bucket, 's3://name/prefix', which the setting `key` names, and the label of its files.
 
     Where the S3 is, and how to log in there, is told by AWS_* in the environment, as everywhere. Raises Unreachable.
     """
     objects = S3Store.from_url(url, retry_config=_RETRIES)
-    return BucketStore(objects), BucketLabel(objects, url)
+    return BucketStore(objects), BucketLabel(objects, url, key)
 
 
 @contextmanager

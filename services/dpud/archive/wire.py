@@ -19,6 +19,7 @@ from dpu_recipes.archive import Selection
 from dpu_recipes.frames import Frame
 from dpud.archive.conditions import ALWAYS, AllOf, AnyOf, Comparison, Condition, Operator, kind_of, of_project, of_user
 from dpud.archive.records import Attempt, Family, First, Level, Position, Query, Record, View
+from dpud.archive.seldom import Seldom
 from dpud.archive.splitter import REDUCED, Offered
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dpu_recipes.instrument import Instrument
+    from dpud.archive.coldlist import Totals
     from dpud.archive.picture import Picture
+    from dpud.archive.tiers import Moved
     from dpud.archive.trends import Point
 
 #: The largest page of a list.
@@ -259,6 +262,42 @@ def _instrument(instrument: Instrument) -> archive_pb2.Instrument:
         places=[archive_pb2.ChipPlace(chip=chip.name, **asdict(instrument.place(chip))) for chip in instrument.chips],
         pixel_arcsec=instrument.pixel_arcsec,
     )
+
+
+def to_seldom(said: archive_pb2.SeldomUsed) -> Seldom:
+    """Return which frames are seldom used. Raises BadOption for a date that is none."""
+    return Seldom(
+        frame_class=said.frame_class,
+        instrument=said.instrument,
+        before=_day("before_night", said.before_night),
+        came_before=_day("came_before", said.came_before),
+        unused_since=_day("unused_since", said.unused_since),
+    )
+
+
+def _day(name: str, text: str) -> date | None:
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        raise BadOption(f"{name}={text!r} is no date 'CCYY-MM-DD'") from None
+
+
+def to_moved(moved: Moved) -> archive_pb2.MovedFile:
+    """Return what became of a file as a message."""
+    frame = moved.record.frame
+    return archive_pb2.MovedFile(
+        frame_class=frame.frame_class,
+        file_name=frame.file_name,
+        size=frame.size,
+        stored=moved.stored,
+        reason=moved.reason,
+    )
+
+
+def to_tiers(totals: Totals) -> archive_pb2.GetTiersResponse:
+    """Return how much there is in each tier as a message."""
+    warm, cold = (archive_pb2.Tier(**total._asdict()) for total in totals)
+    return archive_pb2.GetTiersResponse(warm=warm, cold=cold)
 
 
 def to_picture(picture: Picture) -> archive_pb2.DrawFrameResponse:
