@@ -67,6 +67,19 @@ def _next(link: Link, job: Job, seconds: float) -> Job:
     return link.ask(lambda services: services.scheduler.WaitJob, request, deadline=seconds + LONG_POLL_S).job
 
 
+def waited(link: Link, job_id: int, reporter: Reporter, timeout: float | None) -> Job:
+    """Show a job's progress until its end, then what failed first, and return it. Raises NotFound, TimedOut."""
+    try:
+        with screen_for(reporter) as screen:
+            job = watch(link, job_id, screen, timeout=timeout)
+    except KeyboardInterrupt:
+        reporter.say(_goes_on(job_id))
+        raise
+    for line in report.failure(job):
+        reporter.say(line)
+    return job
+
+
 def follow(
     link: Link,
     job_id: int,
@@ -93,9 +106,12 @@ def lines_followed(link: Link, job_id: int, reporter: Reporter, question: LogQue
         with screen_for(reporter) as screen:
             follow(link, job_id, screen, reporter.clock, question=question, keep=lines.append)
     except KeyboardInterrupt:
-        ways = f"dpu.wait({job_id}), dpu.get_logs({job_id}), dpu.cancel_job({job_id})"
-        reporter.say(f"Job {job_id} goes on: {ways}")
+        reporter.say(_goes_on(job_id))
     return lines
+
+
+def _goes_on(job_id: int) -> str:
+    return f"Job {job_id} goes on: dpu.wait({job_id}), dpu.get_logs({job_id}), dpu.cancel_job({job_id})"
 
 
 class LiveLog:

@@ -104,16 +104,12 @@ class Processor:
     def wait(self, jobid: int, timeout: float | None = None) -> str:
         """Wait until a job has ended and return its state: 'FINISHED', 'FAILED' or 'CANCELLED'.
 
-        Shows its progress, and what failed first. Raises TimedOut after `timeout` seconds, NotFound for an unknown job.
+        Shows its progress, and what failed first; Ctrl-C leaves the waiting, and the job goes on. Raises TimedOut after
+        `timeout` seconds, NotFound for an unknown job.
         """
-        from dpu.follow import watch
-        from dpu.screen import screen_for
+        from dpu.follow import waited
 
-        with screen_for(self._reporter) as screen:
-            job = watch(self.link, one(jobid), screen, timeout=timeout)
-        for line in report.failure(job):
-            self._reporter.say(line)
-        return report.state_of(job)
+        return report.state_of(waited(self.link, one(jobid), self._reporter, timeout))
 
     def get_jobids(self, *, all: bool = False) -> list[int]:  # noqa: A002 (the prompt's own word)
         """Return the identifiers of your jobs: those that have not ended, of this session, and of the last 7 days.

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: What goes with a product: a picture of it, with what it was held to, as PNG.
 QUALITY_FIGURE = "QualityFigure"
+#: Of a product, and of a raw frame.
+_IDENTIFIER = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}")
+#: Frames that a message names.
+_FEW = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -149,11 +153,6 @@ def find_frame(link: Link, what: object) -> Frame:
         names = ", ".join(frame.file_name for frame in named[:_FEW])
         raise UsageError(f"{what!r} names {len(named)} frames: give the name of one, as {names}")
     return named[0]
-
-
-#: Of a product, and of a raw frame.
-_IDENTIFIER = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}")
-_FEW = 3
 
 
 def frames_of(link: Link, **asked: Any) -> list[Frame]:

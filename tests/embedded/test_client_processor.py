@@ -478,6 +478,19 @@ def test_wait_says_what_failed_first(session):
     assert session.lines[-1] == "[schmidt] 09:55:55 - The first failure: no read noise of ccd51"
 
 
+def test_ctrl_c_leaves_waiting_and_says_that_the_job_goes_on(session, monkeypatch):
+    session.script.jobs = {5: job(5, state=job_pb2.JOB_STATE_RUNNING)}
+
+    def pressed(*_given, **_words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dpu.follow.watch", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        session.dpu.wait(5)
+    goes_on = "Job 5 goes on: dpu.wait(5), dpu.get_logs(5), dpu.cancel_job(5)"
+    assert session.lines == [f"[schmidt] 09:55:55 - {goes_on}"]
+
+
 def test_wait_has_an_end_of_its_own(session):
     session.script.jobs = {5: job(5, state=job_pb2.JOB_STATE_RUNNING)}
     with pytest.raises(TimedOut, match=r"^job 5 has not ended after 0\.2 s: it is RUNNING$"):
