@@ -48,3 +48,17 @@ def test_ctrl_c_ends_the_waiting_at_once_and_lets_the_action_end():
     assert time.monotonic() - begun < 5
     go_on.set()
     assert ended.wait(10)
+
+
+def test_a_thread_that_is_done_makes_the_next_call_too():
+    assert aside(threading.current_thread) is aside(threading.current_thread)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_child_begins_a_thread_of_its_own():
+    aside(threading.current_thread)
+    child = os.fork()
+    if not child:
+        signal.alarm(30)
+        os._exit(aside(lambda: 7))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
