@@ -352,7 +352,8 @@ class Archive(archive_pb2_grpc.ArchiveServiceServicer):
             archive_pb2.ChipPlace(chip=chip, x=2046 * at, y=0, width=2046, height=4098) for at, chip in enumerate(CHIPS)
         ]
         wfi = archive_pb2.Instrument(name="WFI", chips=CHIPS, places=places)
-        return archive_pb2.ListInstrumentsResponse(instruments=[wfi])
+        omegacam = archive_pb2.Instrument(name="OMEGACAM")
+        return archive_pb2.ListInstrumentsResponse(instruments=[omegacam, wfi])
 
     def find(self, identifier: str) -> archive_pb2.Frame:
         found = next((frame for frame in self.script.frames if frame.id == identifier), None)

@@ -231,6 +231,14 @@ async def test_statistics_say_what_jobs_came_to_and_how_products_change(browser,
     assert asked(script, "GetTotals")[-1].days == 30
 
 
+@pytest.mark.parametrize(("worked_with", "shown"), [("WFI", "WFI"), ("KODAK", "OMEGACAM"), ("", "OMEGACAM")])
+async def test_statistics_begin_with_the_instrument_that_was_worked_with_last(browser, script, worked_with, shown):
+    script.jobs[9] = job(9)
+    script.jobs[9].options.CopyFrom(to_map({"instrument": worked_with}))
+    assert f"Trends of {shown}" in (await browser.get("/statistics"))[1]
+    assert "Trends of OMEGACAM" in (await browser.get("/statistics?instrument=OMEGACAM"))[1]
+
+
 async def test_statistics_of_nothing_can_be_looked_at(browser):
     status, page, _ = await browser.get("/statistics")
     assert (status, "No job has ended." in page) == (200, True)

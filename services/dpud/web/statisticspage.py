@@ -6,11 +6,12 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from dpu.values import from_map
 from dpu_api.v1 import scheduler_pb2 as pb
 from dpu_api.v1.archive_pb2 import ListInstrumentsRequest
 from dpud.web.calls import DEADLINE_S, answered
 from dpud.web.charts import Chart, bars
-from dpud.web.queue import duration, short
+from dpud.web.queue import duration, said, short
 from dpud.web.trends import trends
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from dpu_api.v1.archive_pb2 import Instrument
+    from dpu_api.v1.job_pb2 import Job
     from dpud.web.visit import Route, Visit
 
 #: The days that can be looked at, by the words for them.
@@ -31,11 +33,12 @@ async def statistics(visit: Visit) -> Response:
     days = visit.number("days")
     days = days if days in DAYS else 30
     services = visit.services
-    totals, known = await asyncio.gather(
+    totals, known, latest = await asyncio.gather(
         answered(services.scheduler.GetTotals(pb.GetTotalsRequest(days=days), timeout=DEADLINE_S)),
         answered(services.archive.ListInstruments(ListInstrumentsRequest(), timeout=DEADLINE_S)),
+        answered(services.scheduler.ListJobs(pb.ListJobsRequest(page_size=1), timeout=DEADLINE_S)),
     )
-    instrument = _chosen(known.instruments, visit.asked.get("instrument", ""))
+    instrument = _chosen(known.instruments, [visit.asked.get("instrument", ""), *map(_instrument, latest.jobs)])
     chip = visit.asked.get("chip", "")
     chip = chip if instrument and chip in instrument.chips else ""
     today = datetime.now(UTC).date()
@@ -54,9 +57,14 @@ async def statistics(visit: Visit) -> Response:
     )
 
 
-def _chosen(instruments: Sequence[Instrument], name: str) -> Instrument | None:
-    """Return the instrument of that name, or the first one."""
-    return next((each for each in instruments if each.name == name), instruments[0] if instruments else None)
+def _chosen(instruments: Sequence[Instrument], wanted: Sequence[str]) -> Instrument | None:
+    """Return the first instrument of those wanted that is known, or else of those known."""
+    by_name = {each.name: each for each in instruments}
+    return next((by_name[name] for name in [*wanted, *by_name] if name in by_name), None)
+
+
+def _instrument(job: Job) -> str:
+    return said(from_map(job.options).get("instrument"))
 
 
 def _by_day(found: Sequence[pb.DayTotals], days: Sequence[str]) -> list[Chart]:
