@@ -27,6 +27,8 @@ _SAID: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("object", ("object",)),
     ("readout", ("binning", "binning_x", "binning_y")),
 )
+#: What else may say it, where none of those does.
+_INSTEAD: Final = {"date_obs": ("mjd",)}
 
 
 def explain(file: Path, instruments: Instruments, *, instrument: str = "") -> Iterator[str]:
@@ -57,7 +59,8 @@ def _rows(instrument: Instrument, frame: Frame, header: Header) -> Iterator[tupl
     for name, keys in _SAID:
         value = getattr(frame, name)
         told = value.isoformat() if name in {"date_obs", "night"} else value
-        yield name, f"{told} ({_source(instrument, header, keys) or instrument.source})"
+        source = _source(instrument, header, keys) or _source(instrument, header, _INSTEAD.get(name, ()))
+        yield name, f"{told} ({source or instrument.source})"
     strips = Strips.of(frame)
     source = _source(instrument, header, ("trim_section", "prescan_x", "overscan_x", "prescan_y", "overscan_y"))
     widths = f"x {strips.prescan_x} + {strips.overscan_x}, y {strips.prescan_y} + {strips.overscan_y}"

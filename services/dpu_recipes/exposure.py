@@ -21,6 +21,7 @@ from astropy.io import fits
 from astropy.io.fits.verify import VerifyError
 
 from dpu_recipes import header as headers
+from dpu_recipes.cards import Cards
 from dpu_recipes.header import HeaderError
 from dpu_recipes.instrument import InstrumentError
 from dpu_recipes.translation import translate, translate_reduced
@@ -40,14 +41,6 @@ _BLOCK: Final = 2880
 _PIECE: Final = 1 << 18
 _PLANE: Final = 2
 
-#: Cards that say how the exposure's own file was laid out, and nothing of what was observed.
-_LAYOUT: Final = frozenset(
-    {"SIMPLE", "XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "PCOUNT", "GCOUNT", "GROUPS", "EXTEND", "INHERIT"}
-    | {"NEXTEND", "BSCALE", "BZERO", "CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM", "TFIELDS", "END"}
-)
-#: Comments that libraries put into headers that they make.
-_BOILERPLATE: Final = ("FITS (Flexible Image Transport System)", "volume 376, page 359")
-_REPEATED: Final = ("COMMENT", "HISTORY", "")
 #: How a gzipped file begins.
 _GZIP: Final = b"\x1f\x8b"
 #: Sign of BITPIX by the kind of number.
@@ -60,7 +53,7 @@ _UNREADABLE: Final = (
 
 
 #: Makes the record of an image: of an instrument, by its cards; and its number.
-_Told: TypeAlias = "Callable[[Instrument, _Cards, Any, int], Frame]"
+_Told: TypeAlias = "Callable[[Instrument, Cards, Any, int], Frame]"
 
 
 class BadExposure(Exception):
@@ -109,12 +102,12 @@ def planes(file: Path, name: str, paths: Sequence[Path]) -> list[Plane]:
         images = list(_images(units))
         if len(images) != len(paths):
             raise BadExposure(f"has {len(images)} images, not {len(paths)}")
-        primary = _Cards.of(units[0].header)
+        primary = Cards.of(units[0].header)
         made = []
         for unit, path in zip(images, paths, strict=True):
-            own = _Cards.of(unit.header)
+            own = Cards.of(unit.header)
             cards = own if unit is units[0] else own.over(primary)
-            made.append(Plane(unit.shape, *_write(path, _Ccd(cards, unit, stream))))
+            made.append(Plane(unit.shape[-_PLANE:], *_write(path, _Ccd(cards, unit, stream))))
         return made
 
 
@@ -161,11 +154,11 @@ def _described(
 ) -> Generator[tuple[Frame, _Ccd]]:
     """Yield record and image of each CCD of a file."""
     with _opened(file, folder) as (units, stream):
-        primary = _Cards.of(units[0].header)
+        primary = Cards.of(units[0].header)
         instrument: Instrument | None = None
         chips: set[str] = set()
         for unit in _images(units):
-            own = _Cards.of(unit.header)
+            own = Cards.of(unit.header)
             cards = own if unit is units[0] else own.over(primary)
             if instrument is None:
                 instrument = instruments.get(forced) if forced else instruments.recognise(cards.values)
@@ -173,7 +166,9 @@ def _described(
             if instrument.skips(cards.values):
                 continue
             _refuse_contradiction(instrument, primary, own)
-            frame = told(instrument, cards, unit, len(chips) + 1)
+            number = len(chips) + 1
+            cards = cards.telling("EXTENSION", number)
+            frame = told(instrument, cards, unit, number)
             if frame.chip in chips:
                 raise BadExposure(f"contradicts itself: two images of chip {frame.chip!r}")
             chips.add(frame.chip)
@@ -182,9 +177,9 @@ def _described(
             raise BadExposure("holds no image of a CCD")
 
 
-def _frame(instrument: Instrument, cards: _Cards, unit: Any, number: int) -> Frame:
+def _frame(instrument: Instrument, cards: Cards, unit: Any, number: int) -> Frame:
     try:
-        frame = translate(instrument, cards.values, unit.shape)
+        frame = translate(instrument, cards.values, unit.shape[-_PLANE:])
     except ValueError as error:
         raise HeaderError(f"image {number}: {error}") from error
     began = frame.date_obs.replace(tzinfo=None).isoformat(timespec="milliseconds")
@@ -193,7 +188,7 @@ def _frame(instrument: Instrument, cards: _Cards, unit: Any, number: int) -> Fra
     )
 
 
-def _reduced(instrument: Instrument, cards: _Cards, _unit: Any, number: int) -> Frame:
+def _reduced(instrument: Instrument, cards: Cards, _unit: Any, number: int) -> Frame:
     try:
         frame = translate_reduced(instrument, cards.values)
     except ValueError as error:
@@ -266,52 +261,13 @@ def _images(units: fits.HDUList) -> Iterator[Any]:
         axes = unit.header.get("NAXIS", 0)
         if not unit.is_image or axes == 0:
             continue
-        if axes != _PLANE or 0 in unit.shape:
+        # Some cameras count one exposure along a third axis.
+        if axes < _PLANE or 0 in unit.shape or any(length != 1 for length in unit.shape[:-_PLANE]):
             raise BadExposure(f"HDU {place} is no image of two axes: {' x '.join(map(str, unit.shape[::-1]))}")
         yield unit
 
 
-@dataclass(frozen=True, slots=True)
-class _Cards:
-    """Cards of a header, and their values by keyword."""
-
-    images: tuple[tuple[str, str], ...]
-    values: dict[str, Any]
-
-    @classmethod
-    def of(cls, header: fits.Header) -> _Cards:
-        """Take in a header, less what concerns only the layout of its file."""
-        images, values = [], {}
-        for card in header.cards:
-            if card.keyword in _LAYOUT or _is_boilerplate(card):
-                continue
-            values[card.keyword] = _value(card)
-            images.append((card.keyword, _image(card)))
-        return cls(tuple(images), values)
-
-    def over(self, primary: _Cards) -> _Cards:
-        """Return the cards of the exposure's primary header, then these, which win."""
-        kept = (card for card in primary.images if card[0] in _REPEATED or card[0] not in self.values)
-        return _Cards((*kept, *self.images), {**primary.values, **self.values})
-
-
-def _is_boilerplate(card: fits.Card) -> bool:
-    return card.keyword == "COMMENT" and any(text in card.image for text in _BOILERPLATE)
-
-
-def _image(card: fits.Card) -> str:
-    # Packing programs give EXTNAME a comment of their own: without one, packed and plain are the same.
-    return str((fits.Card(card.keyword, card.value) if card.keyword == "EXTNAME" else card).image)
-
-
-def _value(card: fits.Card) -> Any:
-    try:
-        return card.value
-    except VerifyError:
-        return None  # a card that nobody can read says nothing
-
-
-def _refuse_contradiction(instrument: Instrument, primary: _Cards, extension: _Cards) -> None:
+def _refuse_contradiction(instrument: Instrument, primary: Cards, extension: Cards) -> None:
     for key in ("INSTRUME", *instrument.keys["date_obs"]):
         one, other = headers.text(primary.values, [key]), headers.text(extension.values, [key])
         if one and other and one.rstrip("0") != other.rstrip("0"):
@@ -322,7 +278,7 @@ def _refuse_contradiction(instrument: Instrument, primary: _Cards, extension: _C
 class _Ccd:
     """The image of one CCD, in the file that it came in."""
 
-    cards: _Cards
+    cards: Cards
     unit: Any
     stream: BinaryIO
 
@@ -372,12 +328,12 @@ def _unpacked(unit: Any) -> npt.NDArray[Any]:
         raise
     except Exception as error:  # the decoders of astropy raise classes of their own
         raise BadExposure(f"is truncated or corrupt: the image of HDU {unit.name!r} cannot be read: {error}") from error
-    return np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder(">"))
+    return np.ascontiguousarray(pixels.reshape(unit.shape[-_PLANE:]), dtype=pixels.dtype.newbyteorder(">"))
 
 
-def _head(cards: _Cards, unit: Any, bitpix: int) -> bytes:
+def _head(cards: Cards, unit: Any, bitpix: int) -> bytes:
     """Return the header: layout, then the exposure's own cards as they were written."""
-    height, width = unit.shape
+    height, width = unit.shape[-_PLANE:]
     layout = [("SIMPLE", True), ("BITPIX", bitpix), ("NAXIS", _PLANE), ("NAXIS1", width), ("NAXIS2", height)]
     for key, neutral in (("BZERO", 0), ("BSCALE", 1)):
         value = unit.header.get(key, neutral)

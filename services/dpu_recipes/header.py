@@ -12,12 +12,15 @@ if TYPE_CHECKING:
 
 Header: TypeAlias = "Mapping[str, Any]"
 
-#: Modified Julian Date 0.
+#: Modified Julian Date 0, and what a Julian Date has more.
 _MJD_ORIGIN = datetime(1858, 11, 17, tzinfo=UTC)
+_JD_MORE = 2_400_000.5
 
 _COMPARISON = re.compile(r"(<=|>=|<|>)\s*([-+0-9.eE]+)")
 #: Dates as FITS had them before 1999; a CCD took none before the sixties.
 _OLD_DATE = re.compile(r"(\d\d)/(\d\d)/([6-9]\d)(?=T|$)")
+#: With slashes, the year first.
+_SLASHED_DATE = re.compile(r"(\d{4})/(\d\d)/(\d\d)(?=[T ]|$)")
 _SEXAGESIMAL = re.compile(r"([-+]?)(\d+)[: hd]+(\d+)[: m']+(\d+(?:\.\d*)?)")
 
 
@@ -97,18 +100,18 @@ def angle(header: Header, keys: Sequence[str], *, hours: bool = False) -> float 
 
 
 def moment(header: Header, keys: Sequence[str], clock: Sequence[str] = ()) -> datetime:
-    """Return an instant, UTC, from an ISO text; a text without a time gets that under one of `clock`.
+    """Return an instant, UTC, from an ISO text; a day without a time gets that under one of `clock`.
 
-    'DD/MM/YY', as before 1999, is a day of 19YY. Raises HeaderError.
+    'DD/MM/YY', as before 1999, is a day of 19YY; between day and time may be a blank. Raises HeaderError.
     """
     key, value = find(header, keys)
     if value is None:
         raise HeaderError(f"has no start of the exposure: none of {', '.join(keys)}")
-    written = str(value)
+    written = _SLASHED_DATE.sub(r"\1-\2-\3", _OLD_DATE.sub(r"19\3-\2-\1", str(value))).replace(" ", "T", 1)
     if "T" not in written and (time := text(header, clock)):
         written = f"{written}T{time}"
     try:
-        found = datetime.fromisoformat(_OLD_DATE.sub(r"19\3-\2-\1", written))
+        found = datetime.fromisoformat(written)
     except ValueError:
         raise HeaderError(f"{key}={value!r} is not a date such as '2000-04-28T23:15:00.123'") from None
     if "T" not in written:
@@ -116,9 +119,12 @@ def moment(header: Header, keys: Sequence[str], clock: Sequence[str] = ()) -> da
     return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def from_mjd(days: float) -> datetime:
-    """Return the instant of a Modified Julian Date."""
-    return _MJD_ORIGIN + timedelta(days=days)
+def from_julian(key: str, days: float) -> datetime:
+    """Return the instant of a Modified Julian Date, or of a Julian Date, under `key`. Raises HeaderError."""
+    try:
+        return _MJD_ORIGIN + timedelta(days=days - _JD_MORE if days > _JD_MORE else days)
+    except OverflowError:
+        raise HeaderError(f"{key}={days!r} is no Julian Date of this age") from None
 
 
 def glob(pattern: str, value: str) -> bool:

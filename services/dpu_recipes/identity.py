@@ -43,7 +43,7 @@ _ELSEWHERE: Final = frozenset({"instrument", "chip", "filter", "pars"})
 #: Options that say what becomes of a job.
 _OF_A_JOB: Final = frozenset({"commit", "force", "deep", "targets", "dryrun", "privileges"})
 #: What of an instrument only ingest reads, and what the parameters hold already.
-_OF_INGEST: Final = frozenset({"recognise", "keys", "types", "modes", "skip", "source", "limits"})
+_OF_INGEST: Final = frozenset({"recognise", "keys", "units", "types", "modes", "skip", "source", "limits"})
 
 
 def identity_of(recipe: Recipe, request: Request, spec: TaskSpec, selecting: frozenset[str]) -> str:

@@ -30,8 +30,8 @@ MINIMA: Final[Mapping[str, int]] = MappingProxyType(
 #: How a chip's image may be turned, degrees.
 ROTATIONS: Final = (0, 90, 180, 270)
 
-#: Overscan method where neither the user nor the TOML says one: a value a row from the overscan in x.
-OVERSCAN_METHOD: Final = 6
+#: Overscan methods where neither the user nor the TOML says one, by the strip that each reads, the best first.
+METHODS: Final[Mapping[str, int]] = MappingProxyType({"overscan_x": 6, "overscan_y": 8, "prescan_x": 5, "prescan_y": 7})
 
 
 class InstrumentError(Exception):
@@ -98,11 +98,13 @@ class Instrument:
     pixel_arcsec: float
     #: Unbinned widths around the data area; the data area of a frame is what they leave, at any scale.
     strips: Strips
-    overscan_method: int = OVERSCAN_METHOD
+    overscan_method: int
     #: Keyword: pattern; a header that fits all of one group is of this instrument.
     recognise: tuple[Mapping[str, str], ...]
     #: Header keywords by our own name, the first that has a value counts.
     keys: Mapping[str, tuple[str, ...]]
+    #: Units of what a header says, by our own name, where its cards say none.
+    units: Mapping[str, str]
     types: tuple[TypeRule, ...]
     #: Keywords that tell one read-out mode from another, beside binning and size.
     modes: tuple[str, ...] = ()

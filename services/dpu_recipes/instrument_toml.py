@@ -7,7 +7,8 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from dpu_recipes.frames import Strips
-from dpu_recipes.instrument import MINIMA, OVERSCAN_METHOD, ROTATIONS, Chip, Instrument, InstrumentError, TypeRule
+from dpu_recipes.instrument import METHODS, MINIMA, ROTATIONS, Chip, Instrument, InstrumentError, TypeRule
+from dpu_recipes.units import UNITS, known
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,6 +58,7 @@ RAW_CLASSES: Final = (
 
 _TURN: Final = 360.0
 _OVERSCAN_METHODS: Final = range(11)
+_STRIPS: Final = ("prescan_x", "overscan_x", "prescan_y", "overscan_y")
 
 
 def read(path: Path) -> Instrument:
@@ -153,18 +155,20 @@ _KINDS: Final[Mapping[type, str]] = {
 def _instrument(table: _Table, source: str) -> Instrument:
     detector = table.table("detector")
     defaults = {name: detector.take(name, float) for name in ("gain", "read_noise", "saturation")}
+    keys, strips = _keys(table.table("keys")), _strips(detector.table("strips"))
     instrument = Instrument(
         name=table.take("name", str),
         telescope=table.take("telescope", str),
         longitude_deg=_longitude(table),
         pixel_arcsec=detector.take("pixel_arcsec", float),
         chip_size=_size(detector),
-        strips=_strips(detector.table("strips")),
-        overscan_method=_overscan(detector),
+        strips=strips,
+        overscan_method=_overscan(detector, strips, keys),
         chips=_chips(table, defaults),
         recognise=tuple(row.patterns() for row in table.tables("recognise")),
         skip=tuple(row.patterns() for row in table.tables("skip", needed=False)),
-        keys=_keys(table.table("keys")),
+        keys=keys,
+        units=_units(table.table("units")),
         types=_types(table),
         modes=table.keywords("modes"),
         fringing=table.texts("fringing"),
@@ -191,10 +195,16 @@ def _size(detector: _Table) -> tuple[int, int]:
     return value[0], value[1]
 
 
-def _overscan(detector: _Table) -> int:
-    value = detector.take("overscan_method", int, OVERSCAN_METHOD)
+def _overscan(detector: _Table, strips: Strips, keys: Mapping[str, tuple[str, ...]]) -> int:
+    """Take the overscan method; where none is said, the first of METHODS for which there is a strip."""
+    there = [name for name in METHODS if getattr(strips, name) or keys[name] or keys["trim_section"]]
+    value = detector.take("overscan_method", int, METHODS[there[0]] if there else 0)
     if value not in _OVERSCAN_METHODS:
         detector.refuse("overscan_method", value, "it goes from 0 to 10")
+    # As in dpu_recipes.ccd.overscan: each strip in turn.
+    strip = (*_STRIPS, *_STRIPS, *_STRIPS)[value - 1]
+    if value and strip not in there:
+        detector.refuse("overscan_method", value, f"it reads {strip}: detector.strips has none, and no key tells of it")
     return value
 
 
@@ -236,6 +246,15 @@ def _rotation(row: _Table) -> int:
 
 def _keys(table: _Table) -> dict[str, tuple[str, ...]]:
     found = {name: table.keywords(name) or default for name, default in KEYS.items()}
+    table.done()
+    return found
+
+
+def _units(table: _Table) -> dict[str, str]:
+    found = {}
+    for name, allowed in UNITS.items():
+        value = table.take(name, str, allowed[0])
+        found[name] = known(name, value) or table.refuse(name, value, f"it is one of {', '.join(allowed)}")
     table.done()
     return found
 

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from dpu_recipes import header as headers
+from dpu_recipes import units
 from dpu_recipes.frames import Frame, Strips
 from dpu_recipes.header import HeaderError
 from dpu_recipes.night import night_of
@@ -102,17 +103,19 @@ def _chip(instrument: Instrument, header: Header) -> Chip:
 
 
 def _date_obs(instrument: Instrument, header: Header) -> datetime:
-    found = headers.moment(header, instrument.keys["date_obs"], instrument.keys["time_obs"])
+    """Return the start of the exposure: by its date, or where there is none by its Julian Date."""
     key, mjd = headers.find(header, instrument.keys["mjd"])
-    if mjd is not None:
-        other = headers.from_mjd(headers.number(header, instrument.keys["mjd"]))
-        if abs((other - found).total_seconds()) > _MJD_TOLERANCE_S:
-            raise HeaderError(f"contradicts itself: the exposure began {found:%FT%T}, but {key}={mjd} is {other:%FT%T}")
+    other = None if mjd is None else headers.from_julian(key, headers.number(header, instrument.keys["mjd"]))
+    if other is not None and headers.find(header, instrument.keys["date_obs"])[1] is None:
+        return other
+    found = headers.moment(header, instrument.keys["date_obs"], instrument.keys["time_obs"])
+    if other is not None and abs((other - found).total_seconds()) > _MJD_TOLERANCE_S:
+        raise HeaderError(f"contradicts itself: the exposure began {found:%FT%T}, but {key}={mjd} is {other:%FT%T}")
     return found
 
 
 def _exptime(instrument: Instrument, header: Header) -> float:
-    found = headers.number(header, instrument.keys["exptime"])
+    found = units.seconds(header, instrument.keys["exptime"], instrument.units["exptime"])
     if found < 0:
         raise HeaderError(f"has a negative exposure time of {found:g} s")
     return found
@@ -216,10 +219,17 @@ def _readout(instrument: Instrument, header: Header, binning: tuple[int, int], s
 
 def _detector(instrument: Instrument, header: Header, chip: Chip) -> dict[str, Plain]:
     """Return gain (e-/ADU), read noise (ADU) and saturation (ADU): a header's positive number, else the TOML's."""
-    known = {"gain": chip.gain, "read_noise": chip.read_noise, "saturation": chip.saturation}
-    found = {name: headers.number(header, instrument.keys[name], value) for name, value in known.items()}
-    names = {"gain": "GAIN", "read_noise": "RDNOISE", "saturation": "SATURATE"}
-    return {key: found[name] if found[name] > 0 else known[name] for name, key in names.items()}
+    keys, said = instrument.keys, instrument.units
+    gain = units.gain(header, keys["gain"], said["gain"], chip.gain)
+
+    def counts(name: str, default: float) -> float:
+        return units.counts(header, keys[name], name, said[name], default=default, gain=gain)
+
+    return {
+        "GAIN": gain,
+        "RDNOISE": counts("read_noise", chip.read_noise),
+        "SATURATE": counts("saturation", chip.saturation),
+    }
 
 
 def _sky(instrument: Instrument, header: Header) -> dict[str, Plain]:

@@ -1,20 +1,13 @@
 """Cameras unlike those that ship, each described by a TOML file alone, reduce a night of 2 biases and 2 flats."""
 
 import gzip
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.io import fits
 
-from dpu_recipes import registry
-from dpu_recipes.archive import Selection
-from dpu_recipes.archive_folder import FolderArchive
-from dpu_recipes.instruments import load
-
-MINIMA = "[minima]\nBiasFrame = 2\nDomeFlatFrame = 2\n"
+from fakes_cameras import RATE, Camera, noise, reduce_night, signal
 
 #: One chip, no overscan, types by a number, a keyword with blanks, the gain under a name of its own, 19YY.
 PLAIN = """
@@ -109,29 +102,6 @@ trim_section = "TRIMSEC"
 filter = "WHEEL POS"
 """
 
-LIGHT, RATE = 25_000.0, 5_000.0
-
-
-@dataclass(frozen=True)
-class Camera:
-    toml: str
-    night: str
-    filter: str
-    overscan: int
-    read_noise: float
-    #: By chip, as the photons are counted.
-    gains: dict[str, float]
-    write: Callable[[Path, int, float], None]
-
-
-def signal(number: int, shape: tuple[int, int], gain: float, light: float) -> np.ndarray:
-    """Return the photons of one exposure, ADU."""
-    return np.random.default_rng(number).poisson(light * gain, shape) / gain
-
-
-def noise(number: int, shape: tuple[int, int], read_noise: float) -> np.ndarray:
-    return np.random.default_rng(100 + number).normal(300.0, read_noise, shape)
-
 
 def write_plain(path: Path, number: int, light: float) -> None:
     level = noise(number, (200, 300), 5.0) + signal(number, (200, 300), 1.5, light)
@@ -176,40 +146,15 @@ def write_binned(path: Path, number: int, light: float) -> None:
     path.write_bytes(gzip.compress(plain.read_bytes()))
 
 
-CAMERAS = {
-    "PLAIN": Camera(PLAIN, "1998-05-12", "Bessell V (new)", 0, 5.0, {"the chip": 1.5}, write_plain),
-    "QUAD": Camera(QUAD, "2024-05-12", "r SDSS", 8, 3.0, dict.fromkeys(("LL", "LR", "UL", "UR"), 2.2), write_quad),
-    "BINNED": Camera(BINNED, "2024-05-12", "3 - red & long", 10, 4.0, {"A": 3.0, "B": 3.0}, write_binned),
-}
-RECIPES = ("ReadNoise", "Bias", "HotPixels", "Gain", "DomeFlat", "ColdPixels", "MasterFlat", "QuickCheck")
+CAMERAS = [
+    Camera("PLAIN", PLAIN, "1998-05-12", "Bessell V (new)", 0, 5.0, {"the chip": 1.5}, write_plain),
+    Camera("QUAD", QUAD, "2024-05-12", "r SDSS", 8, 3.0, dict.fromkeys(("LL", "LR", "UL", "UR"), 2.2), write_quad),
+    Camera("BINNED", BINNED, "2024-05-12", "3 - red & long", 10, 4.0, {"A": 3.0, "B": 3.0}, write_binned, ".fits.gz"),
+]
 
 
-@pytest.mark.parametrize("name", CAMERAS)
+@pytest.mark.parametrize("camera", CAMERAS, ids=lambda camera: camera.name)
 def test_a_strange_camera_that_only_a_toml_describes_reduces_two_biases_and_two_flats(
-    tmp_path: Path, name: str
+    tmp_path: Path, camera: Camera
 ) -> None:
-    camera = CAMERAS[name]
-    (tmp_path / "instruments").mkdir()
-    (tmp_path / "instruments" / "strange.toml").write_text(camera.toml + MINIMA)
-    known = load(tmp_path / "instruments")
-    archive = FolderArchive(tmp_path / "archive", known)
-    for number, light in enumerate((0.0, 0.0, LIGHT, LIGHT), start=1):
-        file = tmp_path / f"frame{number}.fits{'.gz' if name == 'BINNED' else ''}"
-        camera.write(file, number, light)
-        archive.ingest(file)
-    night = Selection(instrument=name, night=camera.night)
-    for recipe in RECIPES:
-        options = {"instrument": name, "date": camera.night} | ({"combine": 2} if recipe == "MasterFlat" else {})
-        for spec in registry.plan(recipe, options, archive, tmp_path, known):
-            scratch = tmp_path / f"{recipe} {spec.label}"
-            scratch.mkdir()
-            registry.run(recipe, options, archive, scratch, spec, known=known)
-        made = archive.select(registry.find(recipe).makes, night)
-        assert {frame.chip: frame.quality_flags for frame in made} == dict.fromkeys(camera.gains, 0), recipe
-    for frame in archive.select("ReadNoise", night):
-        # Two frames of at least 35,200 pixels: the relative error of an rms is 1/sqrt(2 n), 0.4 %.
-        assert frame.values["READNOISE"] == pytest.approx(np.hypot(camera.read_noise, 12**-0.5), rel=0.016)
-    for frame in archive.select("GainLinearity", night):
-        assert abs(frame.values["GAIN"] - camera.gains[frame.chip]) < 4 * frame.values["GAIN_ERROR"]
-    for frame in archive.select("DomeFlatFrame", night):
-        assert (frame.filter, frame.overscan, frame.values["NCOMBINE"]) == (camera.filter, camera.overscan, 2)
+    reduce_night(camera, tmp_path)

@@ -338,7 +338,7 @@ HEADERS: list[tuple[dict[str, Any], str]] = [
         {"INSTRUME": None},
         "its header has no INSTRUME and is of no known instrument (DECAM, GENERIC, LCO, NICKEL, OMEGACAM, WFC, WFI)",
     ),
-    ({"DATE_OBS": None}, "image 1: has no start of the exposure: none of DATE-OBS, DATE-BEG"),
+    ({"DATE_OBS": None, "MJD_OBS": None}, "image 1: has no start of the exposure: none of DATE-OBS, DATE-BEG"),
     ({"DATE_OBS": "NaN"}, "image 1: DATE-OBS='NaN' is not a date such as '2000-04-28T23:15:00.123'"),
     ({"DATE_OBS": "2000-04-28"}, "image 1: DATE-OBS='2000-04-28' is a date without a time of day"),
     ({"EXPTIME": None}, "image 1: has none of EXPTIME, EXPOSURE"),

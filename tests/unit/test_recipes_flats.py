@@ -284,6 +284,11 @@ class TestQuickCheck:
         assert made.values["LEVEL_DIFFERENCE"] == pytest.approx(26 / 22 - 1, rel=0.01)
         assert made.quality_flags == QuickCheckFlag.MAXIMUM_LEVEL_DIFFERENCE
 
+    def test_a_header_that_knows_better_says_where_pixels_are_full(self, debiased: Night):
+        full = flat(debiased, values={**STRIPS.to_values(), "SATURATE": 24_000.0})
+        message = refused(debiased, "QuickCheck", raw_filenames=[full.file_name])
+        assert f"{full.file_name} (it is saturated)" in message
+
     def test_saturated_pixels_flag_it(self, debiased: Night):
         image = np.full(SHAPE, 300, np.uint16)
         image[:128, 8:104] = 25_000

@@ -153,6 +153,23 @@ BAD_FILES = [
     ("[detector]", '[keys]\nfliter = "F"\n[detector]', "keys.fliter = 'F': there is no such key"),
     ("[detector]", "[keys]\nfilter = 3\n[detector]", "keys.filter = 3: a text or a list of texts is needed"),
     (
+        "gain = 1.0",
+        "gain = 1.0\noverscan_method = 8",
+        "detector.overscan_method = 8: it reads overscan_y: detector.strips has none, and no key tells of it",
+    ),
+    (
+        "[detector]",
+        '[units]\nexptime = "fortnights"\n[detector]',
+        "units.exptime = 'fortnights': it is one of s, ms, us, min, h",
+    ),
+    ("[detector]", '[units]\nra = "h"\n[detector]', "units.ra = 'h': there is no such key"),
+    (
+        'name = "one"',
+        'name = "one"\nrotation = 45',
+        "chips[0].rotation = 45: it is one of 0, 90, 180, 270, degrees counter-clockwise",
+    ),
+    ('name = "one"', 'name = "one"\nrow = "top"', "chips[0].row = 'top': a number is needed"),
+    (
         'name = "one"',
         'name = "one"\n[[chips]]\nname = "one"',
         "chips[1].name = 'one': there are two chips of that name",

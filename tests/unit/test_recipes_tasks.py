@@ -200,6 +200,18 @@ class TestBias:
         (made,) = night.run("Bias")
         assert abs(night.image(made)[50, 52]) < 5 * NOISE
 
+    def test_the_cameras_own_method_reads_the_strip_at_the_other_end(
+        self, night: Night, caplog: pytest.LogCaptureFixture
+    ):
+        turned = replace(STRIPS, prescan_x=STRIPS.overscan_x, overscan_x=0).to_values()
+        frames = [night.bias(level=level, values=turned) for level in (300.0, 306.0, 303.0)]
+        night.run("ReadNoise")
+        with caplog.at_level(logging.INFO, "dpu_recipes"):
+            (made,) = night.run("Bias")
+        # Without the overscan it would be 303.
+        assert made.values["MEAN"] == pytest.approx(0, abs=0.2)
+        assert f"Overscan of {frames[0].file_name} : its prescan_x, as it has no overscan_x" in caplog.text
+
     @pytest.mark.parametrize("method", range(1, 11))
     @pytest.mark.usefixtures("read_noise")
     def test_every_overscan_method_makes_a_bias(self, night: Night, method: int):

@@ -146,7 +146,7 @@ def _lit(request: Request, images: list[raw_image.RawImage], known: _Known) -> t
         exposed = Exposed(
             layer=image.layer(correction),
             bias=known.bias,
-            full=request.instrument.chip(image.frame.chip).saturation - float(correction.level.max()),
+            full=image.saturation - float(correction.level.max()),
             noise=math.hypot(known.read_noise, math.sqrt(correction.variance)),
         )
         light, full_part = level(exposed, _clip(request))

@@ -85,7 +85,7 @@ class QuickCheck(Recipe):
         noise, noise_frames, measured = _noise(request, flats[0])
         pixels = [_light(request, image, bias, method) for image in images]
         _check_lit(flats, pixels, noise)
-        values = _statistics(request, images[0], pixels[0]) | _compared(pixels, noise)
+        values = _statistics(images[0], pixels[0]) | _compared(pixels, noise)
         values |= _change(values["RATE"], _earlier(request, flats[0]))
         for name, value in values.items():
             log.info("%s : %.6g", name, value)
@@ -128,18 +128,17 @@ def _check_lit(flats: list[Frame], pixels: list[NDArray[np.float32]], noise: Noi
             )
 
 
-def _statistics(request: Request, image: raw_image.RawImage, light: NDArray[np.float32]) -> dict[str, float]:
+def _statistics(image: raw_image.RawImage, light: NDArray[np.float32]) -> dict[str, float]:
     """Return what is measured of one flat: levels and scatter in ADU, the rate in ADU a second."""
     from dpu_recipes.ccd.statistics import clipped, median
 
     whole = clipped(light, threshold=CLIP, iterations=ITERATIONS)
-    saturation = request.instrument.chip(image.frame.chip).saturation
     return {
         "MEAN": whole.mean,
         "MEDIAN": median(light, whole),
         "STDEV": whole.rms,
         "RATE": whole.mean / image.frame.exptime if image.frame.exptime else whole.mean,
-        "SATURATED": float((image.data >= saturation - image.zero).mean()),
+        "SATURATED": float((image.data >= image.saturation - image.zero).mean()),
     }
 
 
