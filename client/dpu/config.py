@@ -144,7 +144,7 @@ class Config:
 
     def find(self, name: str) -> KnownDpu:
         """Return a DPU by name. Raises UsageError that lists the known ones."""
-        if name not in self.dpus:
+        if not isinstance(name, str) or name not in self.dpus:
             raise UsageError(f"there is no DPU {name!r}; known are {', '.join(self.dpus)}")
         return self.dpus[name]
 

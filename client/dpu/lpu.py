@@ -87,7 +87,7 @@ class Lpu:
                 registry.run(stage.recipe, options, archive, Path(scratch), spec)
 
     def _archive(self) -> Any:
-        instruments = import_module(f"{PACKAGE}.instrument").load()
+        instruments = import_module(f"{PACKAGE}.instruments").load()
         return import_module(f"{PACKAGE}.archive_folder").FolderArchive(self.folder, instruments)
 
     def _catalogue(self) -> Catalogue:

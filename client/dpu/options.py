@@ -69,11 +69,13 @@ DPU_OPTIONS = tuple(DpuOptions.__dataclass_fields__)
 
 
 def find_sequence(catalogue: pb.Catalogue, name: str) -> pb.Sequence:
-    """Return a sequence by its identifier. Raises UnknownSequence with the nearest, or with all that there are."""
+    """Return a sequence by its identifier. Raises UnknownSequence, which names the nearest and all; BadOption."""
     for sequence in catalogue.sequences:
         if sequence.name == name:
             return sequence
     known = [sequence.name for sequence in catalogue.sequences]
+    if not isinstance(name, str):
+        raise BadOption(f"{name!r}: must be the name of a sequence, as 'Bias'; known are {listed(known)}")
     raise UnknownSequence(f"there is no sequence {name!r}{nearest(name, known)}; known are {listed(known)}")
 
 
@@ -219,7 +221,7 @@ def _bounded(name: str, number: float, low: float | None, high: float | None) ->
         raise BadOption(f"{name}={number!r}: must be a finite number")
     if (low is None or number >= low) and (high is None or number <= high):
         return number
-    least, most = ("any" if bound is None else f"{bound:g}" for bound in (low, high))
+    least, most = ("any" if bound is None else f"{bound:.12g}" for bound in (low, high))
     raise BadOption(f"{name}={number!r}: must be between {least} and {most}")
 
 

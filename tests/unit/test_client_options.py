@@ -1,5 +1,6 @@
 """Options of `run`: names, kinds, bounds, what is required."""
 
+import re
 from datetime import UTC, date, datetime
 
 import pytest
@@ -143,7 +144,7 @@ def test_the_dpus_own_options_have_defaults():
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("dpu_time", -1, "dpu_time=-1.0: must be between 0 and 3.16224e+07"),
+        ("dpu_time", -1, "dpu_time=-1.0: must be between 0 and 31622400"),
         ("dpu_mem", 1.5, "dpu_mem=1.5: must be a whole number"),
         ("dpu_priority", 101, "dpu_priority=101: must be between -100 and 100"),
         ("send_code", "no", "send_code='no': must be 0 or 1"),
@@ -161,3 +162,9 @@ def test_where_a_version_is_named_no_code_is_sent():
     assert DpuOptions.of({"dpu_aweversion": "current"}).send_code
     with pytest.raises(BadOption, match=r"^send_code=1 and dpu_aweversion='2.4': one or the other$"):
         DpuOptions.of({"dpu_aweversion": "2.4", "send_code": 1})
+
+
+@pytest.mark.parametrize("name", [3, None, int])
+def test_what_is_no_name_is_no_sequence(name):
+    with pytest.raises(BadOption, match=f"^{re.escape(repr(name))}: must be the name of a sequence, as 'Bias'; known"):
+        find_sequence(CATALOGUE, name)

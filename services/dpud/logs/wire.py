@@ -145,7 +145,9 @@ def _finder(text: str, pattern: str) -> Callable[[str], object] | None:
     try:
         found = re2.compile(pattern, options).search
     except re2.error as error:
-        raise UsageError(f"{pattern!r} is no RE2 pattern: {error}") from error
+        # RE2 tells in bytes.
+        why = error.args[0].decode(errors="replace") if error.args else "it says no more"
+        raise UsageError(f"{pattern!r} is no RE2 pattern: {why}") from error
     return found if not text else lambda line: text in line and found(line)
 
 
