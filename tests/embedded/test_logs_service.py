@@ -1,10 +1,12 @@
 """The log service as its callers meet it: through a socket, with tokens, over a folder."""
 
+import asyncio
 import resource
 import time
 from contextlib import contextmanager
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from grpc import RpcError
 
 from dpu.errors import StorageFull, UsageError
@@ -19,6 +21,10 @@ from dpu_api.v1.job_pb2 import (
 from dpu_api.v1.logs_pb2 import (
     LOG_LEVEL_WARNING,
     AppendRequest,
+    CloseJobRequest,
+    CloseTaskRequest,
+    CloseTasksRequest,
+    CloseTasksResponse,
     JobEnd,
     LogBatch,
     ReadRequest,
@@ -49,6 +55,13 @@ def disk_of(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
+def all_of_it(lines, **options):
+    """Return what closes the one task of a job, and the job."""
+    task = CloseTaskRequest(ref=TaskRef(job_id=1, attempt=1), project="KIDS", state=TASK_STATE_SUCCEEDED, lines=lines)
+    job = CloseJobRequest(job_id=1, project="KIDS", state=JOB_STATE_FINISHED)
+    return CloseTasksRequest(tasks=[task], jobs=[job], **options)
+
+
 def end_of(responses):
     return responses[-1].end
 
@@ -73,6 +86,14 @@ async def test_a_complete_job_ends_complete(logs):
     _, task, end = await logs.read()
     assert (task.task_end.complete, task.task_end.state, task.task_end.lines) == (True, TASK_STATE_SUCCEEDED, 3)
     assert end.end == JobEnd(state=JOB_STATE_FINISHED, complete=True, open=False)
+
+
+async def test_who_reads_does_not_wait_for_a_closing_that_has_time(logs):
+    await logs.append(request(0, 3))
+    closing = asyncio.gather(logs.scheduler.CloseTasks(all_of_it(3, linger=Duration(seconds=1))))
+    await eventually(lambda: logs.aggregator._orders, lambda: closing)
+    assert end_of(await logs.read()) == JobEnd(state=JOB_STATE_FINISHED, complete=True, open=False)
+    assert await closing == [CloseTasksResponse()]
 
 
 async def test_a_follower_sees_lines_as_they_come_and_ends_with_the_job(logs):

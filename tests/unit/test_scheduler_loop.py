@@ -240,6 +240,49 @@ async def test_a_jobs_log_is_closed_when_all_else_was_told(shelf, clock):
     assert [entry.errand.value for entry in peers.told] == ["close_task", "close_job"]
 
 
+async def test_where_the_logs_are_here_an_end_is_one_commit_and_they_are_told_all_the_same(shelf, clock):
+    peers = SlowLogs()
+    loop = Loop(MemoryJournal(shelf), clock, logs_here=True, tick_s=TICK_S)
+    async with background(loop.run(), Outbox(loop, peers).run()):
+        await loop.execute(submit(tasks=plans("a")))
+        [lease] = await leased(loop)
+        before = len(shelf.groups)
+        await loop.execute(report(lease, products=0))
+        assert loop.state.jobs[1].state is JobState.FINISHED
+        assert len(shelf.groups) == before + 1
+        await peers.asked.wait()
+        peers.gate.set()
+        await until(lambda: not loop.state.outbox, lambda: loop.state.outbox)
+    assert [entry.errand.value for entry in peers.told] == ["close_task", "close_job"]
+
+
+async def test_logs_that_are_here_are_told_after_a_restart_what_they_have_not_heard(shelf, clock):
+    loop = Loop(MemoryJournal(shelf), clock, logs_here=True, tick_s=TICK_S)
+    async with background(loop.run()):
+        await loop.execute(submit(tasks=plans("a")))
+        [lease] = await leased(loop)
+        await loop.execute(report(lease, products=0))
+    peers = RecordingPeers()
+    again = Loop(MemoryJournal(shelf), clock, logs_here=True, tick_s=TICK_S)
+    assert again.state.jobs[1].state is JobState.FINISHED
+    async with background(again.run(), Outbox(again, peers).run()):
+        await until(lambda: not again.state.outbox, lambda: again.state.outbox)
+    assert [entry.errand.value for entry in peers.told] == ["close_task", "close_job"]
+
+
+async def test_what_nobody_waits_for_goes_with_the_next_commit(shelf, clock):
+    loop = Loop(MemoryJournal(shelf), clock, tick_s=60)
+    async with background(loop.run()):
+        await loop.execute(submit(tasks=plans("a")))
+        [lease] = await leased(loop)
+        await loop.execute(report(lease))
+        before = len(shelf.groups)
+        loop.note(Acknowledge(tuple(loop.state.outbox)))
+        await loop.execute(submit(request_id="r2"))
+        assert {entry.errand.value for entry in loop.state.outbox.values()} == {"close_job"}
+    assert len(shelf.groups) == before + 1
+
+
 async def test_an_archive_that_is_away_does_not_hold_back_the_logs(shelf, clock):
     peers = RecordingPeers()
 

@@ -123,6 +123,27 @@ def test_a_job_is_finished_only_when_its_outbox_is_empty(trial):
     assert trial.state.jobs[job].state is JobState.FINISHED
 
 
+def test_where_the_logs_are_here_a_job_ends_before_they_have_acknowledged_it(trial):
+    trial.state.presence.logs_here = True
+    job = trial.submit(tasks=plans("a"))
+    trial.end(trial.claim()[0], products=0)
+    assert trial.state.jobs[job].state is JobState.FINISHED
+    assert trial.outbox() == [("close_task", job, 0, 1), ("close_job", job, 0, 0)]
+    assert trial.do(machine.commands.Retire(0)) == []
+    trial.deliver()
+    assert trial.do(machine.commands.Retire(0)) == [events.JobsRetired((job,))]
+
+
+def test_where_the_logs_are_here_a_job_still_waits_for_its_products(trial):
+    trial.state.presence.logs_here = True
+    job = trial.submit(tasks=plans("a"))
+    trial.end(trial.claim()[0])
+    publish, _ = trial.state.outbox
+    assert trial.state.jobs[job].state is JobState.RUNNING
+    trial.do(machine.commands.Acknowledge((publish,)))
+    assert trial.state.jobs[job].state is JobState.FINISHED
+
+
 def test_without_products_nothing_is_published(trial):
     trial.submit(tasks=plans("a"))
     trial.end(trial.claim()[0], products=0)

@@ -297,6 +297,10 @@ class Story(RuleBasedStateMachine):
         told = data.draw(st.lists(st.sampled_from(numbers), unique=True)) if numbers else []
         self.trial.do(Acknowledge((*told, 10**9)))
 
+    @rule(here=st.booleans())
+    def the_logs_are_here(self, here):
+        self.trial.state.presence.logs_here = here
+
     @rule(limit=st.integers(0, 3))
     def retire(self, limit):
         self.trial.retire(limit)

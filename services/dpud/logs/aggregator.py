@@ -110,6 +110,8 @@ class Aggregator:
         self._resting = resting
         self._jobs: dict[int, Job] = {}
         self._orders: list[_Order] = []
+        #: Those of the commit that is being made.
+        self._committing: list[_Order] = []
         self._due: list[tuple[int, int]] = []
         self._awake = asyncio.Event()
         # A job that is being removed must not be appended to meanwhile.
@@ -126,14 +128,17 @@ class Aggregator:
         """Carry out a command; durable on return. Raises UsageError or StorageFull, and then nothing was kept."""
         await self.order_all([(job_id, project, command)])
 
-    async def order_all(self, commands: Sequence[tuple[int, str, Command]]) -> None:
+    async def order_all(self, commands: Sequence[tuple[int, str, Command]], linger_s: float = 0.0) -> None:
         """Carry out commands of jobs and their projects, in order and in one commit; durable on return.
 
-        Raises the first refusal, when all others were carried out.
+        The commit may wait for others for `linger_s`. Raises the first refusal, when all others were carried out.
         """
         group = _Group(asyncio.get_running_loop().create_future(), len(commands))
         self._orders += [_Order(*command, group) for command in commands]
-        self._awake.set()
+        if linger_s:
+            asyncio.get_running_loop().call_later(linger_s, self._awake.set)
+        else:
+            self._awake.set()
         await group.done
 
     async def take(self, commands: Sequence[tuple[int, str, TakeLines]]) -> list[int]:
@@ -153,6 +158,13 @@ class Aggregator:
             yield job
         finally:
             job.holders -= 1
+
+    async def caught_up(self, job_id: int) -> None:
+        """Return when what was ordered for a job until now can be seen, or was refused."""
+        under_way = {order.group.done for order in (*self._committing, *self._orders) if order.job_id == job_id}
+        if under_way:
+            self._awake.set()
+            await asyncio.wait(under_way)
 
     async def read(self, job: Job, offset: int, budget: int) -> list[Placed]:
         """Return records of the job from `offset` on."""
@@ -215,6 +227,7 @@ class Aggregator:
     async def _commit(self) -> None:
         """Decide, apply, append, show, answer: in this order, for everything that waits."""
         orders, self._orders = self._orders, []
+        self._committing = orders
         now = self._now()
         records: dict[int, list[Record]] = {}
         touched = await self._overdue(now)

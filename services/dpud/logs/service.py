@@ -56,6 +56,8 @@ class LogServicer(logs_pb2_grpc.LogServiceServicer):
     ) -> AsyncIterator[logs_pb2.ReadResponse]:
         """Send a job's log."""
         question = wire.question(request)
+        # A scheduler in this process says that a job has ended as soon as its closing is ordered here.
+        await self._aggregator.caught_up(request.job_id)
         async with self._reading(), self._aggregator.holding(request.job_id) as job:
             reading = Reading(self._aggregator, job, current_caller(), question)
             async with aclosing(reading.items()) as items:
@@ -96,7 +98,7 @@ class LogServicer(logs_pb2_grpc.LogServiceServicer):
         tasks = [(each.ref.job_id, each.project, wire.close_task(each)) for each in request.tasks]
         jobs = [(each.job_id, each.project, wire.close_job(each)) for each in request.jobs]
         if tasks or jobs:
-            await self._aggregator.order_all([*tasks, *jobs])
+            await self._aggregator.order_all([*tasks, *jobs], wire.linger_s(request))
         return logs_pb2.CloseTasksResponse()
 
     async def CloseJob(
@@ -117,6 +119,7 @@ class LogServicer(logs_pb2_grpc.LogServiceServicer):
         if request.job_id < 1:
             raise UsageError(f"no such job has logs: {request.job_id}")
         caller = current_caller()
+        await self._aggregator.caught_up(request.job_id)
         async with self._aggregator.holding(request.job_id) as job:
             view = seen(job, caller)
             if view.project is None:

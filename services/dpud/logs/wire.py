@@ -23,6 +23,8 @@ _FAR = 2**62
 #: What a pattern may take: RE2 refuses what needs more, and never goes back over a line, so that no pattern costs more
 #: than its own size times the line's.
 MAX_PATTERN = 1000
+#: Who closes logs may have time, but not for ever.
+MAX_LINGER_S = 1.0
 _PATTERN_MEMORY = 1024 * 1024
 
 
@@ -79,6 +81,11 @@ def close_task(request: logs_pb2.CloseTaskRequest) -> CloseTask:
         )
     patience = max(0, request.patience.seconds * SECOND_US + request.patience.nanos // 1000)
     return CloseTask(ref.task, ref.attempt, request.state, request.lines, patience)
+
+
+def linger_s(request: logs_pb2.CloseTasksRequest) -> float:
+    """Return for how long what is closed may wait for something else to be kept, in seconds."""
+    return min(MAX_LINGER_S, max(0.0, request.linger.ToNanoseconds() / 1e9))
 
 
 def close_job(request: logs_pb2.CloseJobRequest) -> CloseJob:

@@ -16,7 +16,7 @@ from dpud.scheduler.dispatching import session_of
 from dpud.scheduler.events import TaskLeased
 from dpud.scheduler.hearing import gathered
 from dpud.scheduler.loop import WORK
-from dpud.scheduler.model import Ref
+from dpud.scheduler.model import Key, Ref
 from dpud.scheduler.watchers import heard
 
 if TYPE_CHECKING:
@@ -54,8 +54,16 @@ class Attendance:
         self._call = replace(first, room=0)
         # Leases that it holds, by what it said and what it was given.
         self._held: dict[Ref, str] = {}
-        # Leases of which it has not heard, as far as it said, and the number of the answer that they went with.
-        self._given: deque[tuple[int, TaskLeased]] = deque()
+        # Those of them that were not looked at yet, and how much had been upset when all were.
+        self._unseen: dict[Ref, str] = {}
+        self._upsets = loop.upsets
+        # Those of them that are to be stopped.
+        self._cancelled: tuple[Ref, ...] = ()
+        # Leases of which it has not heard, as far as it said: the answer that they went with, and their memory.
+        self._given: deque[tuple[int, TaskLeased, int]] = deque()
+        self._given_mib = 0
+        # Those of them that no answer has told yet.
+        self._untold: list[TaskLeased] = []
         self._said = Answer()
         self._spoke = _now()
         self._has_ended = False
@@ -65,7 +73,7 @@ class Attendance:
     async def take(self, call: WorkCall, heard_of: int = 0) -> None:
         """Do what it says; durable on return. Raises UnknownSession."""
         while self._given and self._given[0][0] <= heard_of:
-            self._given.popleft()
+            self._given_mib -= self._given.popleft()[2]
         self._take_up()
         self._call, self._is_heard = call, False
         # What it claimed before counts no more: what it claims now is in the same commit as what it tells.
@@ -76,7 +84,8 @@ class Attendance:
         said = answer(self._loop.state, reports, call.renewal.held, ())
         self.stale_reports += sum(report.ref in said.stale for report in reports)
         if call.renewal.held:
-            self._held = dict(call.renewal.held) | {_ref(lease): lease.token for _, lease in self._given}
+            self._held = dict(call.renewal.held) | {_ref(lease): lease.token for _, lease, _ in self._given}
+            self._unseen = dict(self._held)
         for ref in (*said.acknowledged, *said.stale):
             self._held.pop(ref, None)
         self._said = self._said.followed_by(said)
@@ -103,9 +112,13 @@ class Attendance:
     def _give(self, happened: Iterable[Event]) -> None:
         """Have the leases of what happened go with the next answer."""
         for event in happened:
-            if isinstance(event, TaskLeased):
-                self._given.append((self.number + 1, event))
-                self._held[_ref(event)] = event.token
+            if type(event) is TaskLeased:
+                memory_mib = self._memory_mib(event)
+                self._given.append((self.number + 1, event, memory_mib))
+                self._given_mib += memory_mib
+                self._untold.append(event)
+                ref = _ref(event)
+                self._held[ref] = self._unseen[ref] = event.token
 
     def _take_up(self) -> None:
         """Have what was granted meanwhile go with the next answer."""
@@ -121,12 +134,12 @@ class Attendance:
         room = self._call.room - len(self._given)
         if room <= 0:
             return []
-        memory_mib = self._call.memory_mib - sum(self._memory_mib(lease) for _, lease in self._given)
+        memory_mib = self._call.memory_mib - self._given_mib
         session = self._call.renewal.session
         return [Claim(session=session, room=room, memory_mib=memory_mib, nonce=secrets.token_hex(8))]
 
     def _memory_mib(self, lease: TaskLeased) -> int:
-        task = self._loop.state.find(_ref(lease).key)
+        task = self._loop.state.find(Key(lease.job, lease.task))
         return task.memory_mib if task else 0
 
     async def answers(self, first: Words, rest: AsyncIterator[Words]) -> AsyncGenerator[Answer, None]:
@@ -180,9 +193,16 @@ class Attendance:
             await heard(self._poll.bell, left)
 
     def _now_said(self, session: Session) -> Answer:
-        leases = [lease for number, lease in self._given if number > self.number]
+        """Return what there is to say; of what it holds, only what is new or may be upset is looked at."""
+        if self._upsets != self._loop.upsets:
+            self._upsets, self._unseen = self._loop.upsets, self._held
+        seen = answer(self._loop.state, (), self._unseen, ())
+        before = (ref for ref in self._cancelled if ref in self._held)
+        self._cancelled = tuple(dict.fromkeys((*before, *seen.cancel)))
+        self._unseen = {}
+        self._said = self._said.followed_by(replace(seen, cancel=self._cancelled))
         drain = session.draining and not self._call.draining
-        return self._said.followed_by(answer(self._loop.state, (), self._held, leases, drain=drain))
+        return replace(self._said, leases=tuple(self._untold), drain=drain)
 
     def _was_told(self, said: Answer) -> None:
         self.number += 1
@@ -190,6 +210,7 @@ class Attendance:
         for ref in said.stale:
             self._held.pop(ref, None)
         self._said = Answer()
+        self._untold.clear()
         self._spoke = _now()
         if said.drain:
             # Once is enough.

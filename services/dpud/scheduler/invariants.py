@@ -35,8 +35,8 @@ def _of_job(state: State, job: Job) -> Iterator[str]:
         yield f"job {job.id}: counts {job.counts}, but its tasks give {recount}"
     if job.settled and job.counts.open:
         yield f"job {job.id} has settled with {job.counts.open} open tasks"
-    if job.state.ended and job.outbox_open:
-        yield f"job {job.id} has ended with {job.outbox_open} entries in the outbox"
+    if job.state.ended and job.archive_open:
+        yield f"job {job.id} has ended with {job.archive_open} entries for the archive in the outbox"
     if job.state.ended != (job.id in state.ended):
         yield f"job {job.id} is {job.state.name}, but the list of ended jobs says otherwise"
     if not job.settled and not job.counts.open and not job.archive_open:

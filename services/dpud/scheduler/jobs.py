@@ -173,7 +173,7 @@ def follow_up(state: State, number: int, now: float) -> list[Event]:
     if job is None or job.state.ended or job.counts.open:
         return []
     if job.outcome is not None:
-        return [] if job.outbox_open else [JobEnded(number, now)]
+        return [JobEnded(number, now)] if _may_end(state, job) else []
     if job.archive_open:
         # What the next stage reads, and what a user reads after the end, must be in its place by then.
         return []
@@ -187,12 +187,22 @@ def follow_up(state: State, number: int, now: float) -> list[Event]:
     return [JobSettled(number, now, JobState.FAILED if job.counts.error else JobState.FINISHED)]
 
 
+def _may_end(state: State, job: Job) -> bool:
+    """Return whether others know what a settled job came to.
+
+    Logs that are here need not have acknowledged it: that they are told is as durable as the end itself.
+    """
+    return not (job.archive_open if state.presence.logs_here else job.outbox_open)
+
+
 def retire(state: State, command: Retire, _now: float) -> list[Event]:
     """Decide which ended jobs leave the memory: the oldest beyond so many, a few at a time."""
     leaving: list[int] = []
     tasks = 0
     for number in islice(state.ended, max(0, len(state.ended) - command.limit)):
         tasks += len(state.jobs[number].tasks)
+        if state.jobs[number].outbox_open:
+            break
         if leaving and tasks > RETIRED_AT_ONCE:
             break
         leaving.append(number)

@@ -59,6 +59,10 @@ _CHANGES_WORK = {
 }
 
 
+#: What may take leases from those who hold them, or have them stopped.
+_UPSETS = {events.JobCancelRequested, events.TaskRequeued, events.TaskEnded}
+
+
 @dataclass(slots=True)
 class _Standing:
     """A claim that could not be granted yet."""
@@ -86,18 +90,23 @@ class Loop:
         journal: Journal,
         clock: Callable[[], float] = time.time,
         *,
+        logs_here: bool = False,
         max_ended: int = MAX_ENDED,
         tick_s: float = TICK_S,
     ) -> None:
         #: The state, and how many events lie behind the newest snapshot.
         self.state, self.tail = replayed(journal)
+        self.state.presence.logs_here = logs_here
         self.watchers = Watchers()
         self.tally = Tally(clock())
+        #: Grows when leases may have been taken from those who hold them, or are to be stopped.
+        self.upsets = 0
         self._journal = journal
         self._clock = clock
         self._max_ended = max_ended
         self._tick_s = tick_s
         self._asks: list[_Ask] = []
+        self._noted: list[Command] = []
         self._standing: dict[int, _Standing] = {}
         self._asked = asyncio.Event()
         self._closed = False
@@ -129,6 +138,10 @@ class Loop:
         self._asks.append(ask)
         self._asked.set()
         return await ask.answer
+
+    def note(self, command: Command) -> None:
+        """Do a command that nobody waits for, and that is never refused, in the next commit; a tick has one."""
+        self._noted.append(command)
 
     @contextmanager
     def standing(self, claims: list[Claim], bell: asyncio.Event) -> Iterator[list[events.Event]]:
@@ -164,11 +177,13 @@ class Loop:
     def _commit(self) -> None:
         """Do all that waits, in one transaction; nobody is answered before it is durable."""
         asks, self._asks = self._asks, []
+        noted, self._noted = self._noted, []
         leaving: list[Job] = []
         try:
+            happened = [event for command in noted for event in machine.execute(self.state, command, self._clock())]
             for ask in asks:
                 self._do(ask, leaving)
-            happened = [event for ask in asks for event in ask.happened]
+                happened += ask.happened
             granted = self._grant(happened)
             begun = time.perf_counter()
             self._journal.append(happened, leaving, self._ended(happened, leaving))
@@ -238,6 +253,7 @@ class Loop:
 
     def _ring(self, happened: list[events.Event]) -> None:
         """Wake whoever waits for what changed."""
+        self.upsets += any(_is_upset(event) for event in happened)
         numbers = {number for event in happened if (number := getattr(event, "job", None)) is not None}
         for number in numbers:
             self.watchers.ring(number)
@@ -287,6 +303,11 @@ class Loop:
         if roomy != self._roomy:
             log.warning("room for the journal", roomy=roomy)
         self._roomy = roomy
+
+
+def _is_upset(event: events.Event) -> bool:
+    """Return whether somebody's lease is gone, or is to be stopped, and not because its holder said so."""
+    return type(event) in _UPSETS and not (type(event) is events.TaskEnded and event.failure is None)
 
 
 def _answer(ask: _Ask) -> None:

@@ -107,7 +107,7 @@ async def running(
     Where `asked` says, KEDA is answered too.
     """
     # Beside this thread, where a leader goes on to renew: a long journal takes a while.
-    loop = await asyncio.to_thread(Loop, journal)
+    loop = await asyncio.to_thread(Loop, journal, logs_here=peers.logs_here)
     numbers = Numbers(loop, peers.highest_job)
     scheduler = SchedulerService(loop, Directory(loop.state, journal), identity, numbers, peers.traces)
     dispatch = DispatchService(loop, peers.traces)

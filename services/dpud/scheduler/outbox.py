@@ -166,8 +166,13 @@ class Outbox:
             pause = min(LONGEST_PAUSE_S, 2 * pause)
 
     def _was_told(self, entries: list[Entry]) -> None:
-        self._told += entries
-        self._heard.set()
+        if self._loop.state.presence.logs_here and not entries[0].errand.for_archive:
+            # No end waits for it.
+            self._loop.note(_acknowledgement(entries))
+            self._close_all_that_are_last(entries)
+        else:
+            self._told += entries
+            self._heard.set()
 
     async def _acknowledge(self) -> None:
         """Acknowledge what was told; all that was meanwhile goes in the next commit."""
@@ -178,6 +183,13 @@ class Outbox:
                 await asyncio.sleep(LINGER_S)
             self._heard.clear()
             told, self._told = self._told, []
-            await self._loop.execute(Acknowledge(tuple(entry.number for entry in told)))
-            for job in {entry.ref.job for entry in told}:
-                self._close_if_last(job)
+            await self._loop.execute(_acknowledgement(told))
+            self._close_all_that_are_last(told)
+
+    def _close_all_that_are_last(self, told: Sequence[Entry]) -> None:
+        for job in {entry.ref.job for entry in told}:
+            self._close_if_last(job)
+
+
+def _acknowledgement(told: Sequence[Entry]) -> Acknowledge:
+    return Acknowledge(tuple(entry.number for entry in told))

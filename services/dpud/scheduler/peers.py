@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 DEADLINE_S = 30.0
+#: How long logs that are here may put off a sync: the last lines of a task come soon after its end.
+LINGER = Duration(nanos=10_000_000)
 #: How long the logs wait for lines that have not arrived.
 PATIENCE_S = 10
 
@@ -42,6 +44,8 @@ class GrpcPeers:
         self._channels = [open_async_channel(peer.address.text, peer.token) for peer in (archive, logs)]
         self._archive = archive_pb2_grpc.ArchiveServiceStub(self._channels[0])
         self._logs = logs_pb2_grpc.LogServiceStub(self._channels[1])
+        #: Whether the logs are in this process.
+        self.logs_here = close_logs is not None
         self._close_logs = close_logs or self._logs.CloseTasks
         #: What is told of a job goes on with its trace.
         self.traces = Traces()
@@ -73,6 +77,7 @@ class GrpcPeers:
         request = logs_pb2.CloseTasksRequest(
             tasks=[_close_task(entry) for entry in entries if entry.errand is Errand.CLOSE_TASK],
             jobs=[_close_job(entry) for entry in entries if entry.errand is Errand.CLOSE_JOB],
+            linger=LINGER if self.logs_here else None,
         )
         await _heard(self._close_logs(request, timeout=DEADLINE_S), "the log service")
 

@@ -44,6 +44,8 @@ class Presence:
     catalogue: bytes = b""
     #: The highest job that others know.
     highest_job: int = 0
+    #: The logs are in this process, and are told that a job ended before anybody can ask them.
+    logs_here: bool = False
 
     @property
     def slots(self) -> int:
