@@ -419,3 +419,11 @@ def test_a_bootstrap_calibration_serves_every_night(catalogue):
     )
     catalogue.stage(record)
     assert len(catalogue.calibrations(View("KIDS", 1), "BiasFrame", a_raw().frame)) == 1
+
+
+def test_a_calibration_of_a_longer_window_serves_far_and_near_nights_once(catalogue):
+    longer = {"timestamp_start": DATE_OBS - timedelta(days=90), "timestamp_end": DATE_OBS + timedelta(days=90)}
+    for task, day in enumerate((-60, -5, 60)):
+        catalogue.stage(of_night(day, task, **longer))
+    found = catalogue.calibrations(View("KIDS", 1), "BiasFrame", a_raw().frame)
+    assert [(record.frame.night - NIGHT).days for record in found] == [-60, -5, 60]

@@ -1,5 +1,8 @@
 """The tables of the catalogue and the migrations that make them."""
 
+from contextlib import contextmanager
+from datetime import date, timedelta
+
 import pytest
 import sqlalchemy as sa
 from alembic import command
@@ -8,11 +11,13 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 
 from dpu.errors import StorageFull, VersionMismatch
+from dpu_recipes import validity
 from dpu_recipes.archive import Selection
+from dpu_recipes.night import midnight_of
 from dpud.archive.catalogue_sql import SqlCatalogue
 from dpud.archive.records import Attempt, Query, View
 from dpud.archive.rows import record_of, rows_of
-from dpud.archive.schema import FRAMES, LINKS, METADATA, OBJECTS, VERSION, upgrade, version_table
+from dpud.archive.schema import FRAMES, LINKS, METADATA, OBJECTS, REACH, VERSION, upgrade, version_table
 from dpud.scheduler.schema import migrate
 from fakes_archive import a_product, a_raw
 
@@ -119,7 +124,33 @@ def asking(frame_class="", *, view=View("KIDS"), only_job=False, source="", **se
     ],
 )
 def test_every_kind_of_query_has_its_index(tmp_path, query, index):
-    catalogue = SqlCatalogue.on_file(tmp_path / "catalogue.sqlite")
+    with plans_of(tmp_path) as (catalogue, plans):
+        catalogue.select(query, limit=10)
+    assert any(f"USING INDEX {index} " in plan or f"COVERING INDEX {index} " in plan for plan in plans), plans
+
+
+def test_calibrations_are_looked_for_about_the_time_of_the_frame(tmp_path):
+    with plans_of(tmp_path) as (catalogue, plans):
+        catalogue.calibrations(View("KIDS"), "BiasFrame", a_raw().frame)
+    (plan,) = [plan for plan in plans if "frames_calibration" in plan and "date_obs" in plan]
+    assert "chip=? AND date_obs>? AND date_obs<?" in plan
+
+
+@pytest.mark.parametrize("frame_class", validity.CALIBRATIONS)
+@pytest.mark.parametrize("longitude", [-180.0, 0.0, 180.0])
+def test_no_window_reaches_further_than_calibrations_are_looked_for(frame_class, longitude):
+    night = date(2000, 4, 28)
+    begin, end = validity.window(frame_class, night, longitude)
+    noon = midnight_of(night, longitude) - timedelta(hours=12)
+    # DATE-OBS of a night is between its noon and the next.
+    assert begin >= noon + timedelta(days=1) - REACH
+    assert end <= noon + REACH
+
+
+@contextmanager
+def plans_of(folder):
+    """Give a catalogue on SQLite, and the plans of what it is asked."""
+    catalogue = SqlCatalogue.on_file(folder / "catalogue.sqlite")
     plans = []
 
     @sa.event.listens_for(catalogue._database.engine, "before_cursor_execute")
@@ -127,8 +158,7 @@ def test_every_kind_of_query_has_its_index(tmp_path, query, index):
         if statement.startswith("SELECT"):
             plans.extend(row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
 
-    catalogue.select(query, limit=10)
-    assert any(f"USING INDEX {index} " in plan or f"COVERING INDEX {index} " in plan for plan in plans), plans
+    yield catalogue, plans
     catalogue.close()
 
 

@@ -10,15 +10,17 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from dpu.errors import InternalError
 from dpud.archive import fence
-from dpud.archive.catalogue import NEAREST, Change, refuse_gone, refuse_namesake, refuse_used, same_content
+from dpud.archive.catalogue import Change, refuse_gone, refuse_namesake, refuse_used, same_content
 from dpud.archive.database import Database
-from dpud.archive.questions import fitting, order, shown
+from dpud.archive.questions import fitting, is_sorted
 from dpud.archive.records import Attempt, Family, Link, Position, Query, Record, View, position
 from dpud.archive.rows import record_of, rows_of
 from dpud.archive.schema import FENCES, FRAMES, LINKS, NAMES, OBJECTS, STORES, upgrade
+from dpud.archive.serving import SERVING, UNFIT, about
+from dpud.archive.shown import FOUND, SHOWN, by_audience, seeing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -74,18 +76,19 @@ class SqlCatalogue:
         if query.first is not None:
             column = _COLUMNS[query.first.attribute]
             best = column.desc() if query.first.greatest else column.asc()
-            return self._records(
-                sa.select(FRAMES).where(*self._fitting(query)).order_by(best, _COLUMNS.sequence).limit(limit)
-            )
+            bests = sa.select(FRAMES).where(*self._fitting(query)).order_by(best, _COLUMNS.sequence)
+            return self._records(bests.limit(limit), seeing(query.view))
         first = (_COLUMNS.task,) if query.only_job else (_COLUMNS.date_obs, _COLUMNS.chip)
         key = (*first, _COLUMNS.sequence)
         wanted = [*fitting(query, self._dialect)]
         if after is not None:
             begin = (after.first, after.sequence) if query.only_job else after
             wanted.append(sa.tuple_(*key) > sa.tuple_(*map(sa.literal, begin)))
-        if query.is_narrow:
-            return self._records(sa.select(FRAMES).where(shown(query.view), *wanted).order_by(*key).limit(limit))
-        found = self._all_of(_firsts(query.view, wanted, order(query, key, self._dialect), limit))
+        if is_sorted(query):
+            shown = sa.select(FRAMES).where(SHOWN, *wanted).order_by(*key)
+            return self._records(shown.limit(limit), seeing(query.view))
+        firsts = [sa.select(FRAMES).where(of, *wanted).order_by(*key).limit(limit) for of in by_audience(query.view)]
+        found = self._all_of(firsts, seeing(query.view))
         return sorted(found, key=lambda record: position(record, only_job=query.only_job))[:limit]
 
     def counts(self, query: Query, by: Facet) -> dict[str, int]:
@@ -93,7 +96,7 @@ class SqlCatalogue:
         column = _COLUMNS[by]
         statement = sa.select(column, sa.func.count()).where(*self._fitting(query)).group_by(column).order_by(column)
         with self._database.reading() as connection:
-            return {str(value): count for value, count in connection.execute(statement)}
+            return {str(value): count for value, count in connection.execute(statement, seeing(query.view))}
 
     def find(self, view: View, ids: Sequence[str]) -> list[Record]:
         """Return the records with these identifiers."""
@@ -104,22 +107,10 @@ class SqlCatalogue:
 
     def calibrations(self, view: View, frame_class: str, frame: Frame, *, nearest: bool = False) -> list[Record]:
         """Return what may serve a frame; with `nearest`, what lies nearest to it and may not."""
-        same = (
-            _COLUMNS.frame_class == frame_class,
-            _COLUMNS.instrument == frame.instrument,
-            _COLUMNS.chip == frame.chip,
-            _COLUMNS.job.is_not(None),
-        )
-        serves = sa.or_(
-            _COLUMNS.night == frame.night,
-            sa.and_(_COLUMNS.timestamp_start <= frame.date_obs, _COLUMNS.timestamp_end > frame.date_obs),
-        )
+        asked = seeing(view) | about(frame_class, frame)
         if not nearest:
-            return self._records(sa.select(FRAMES).where(shown(view), *same, serves).order_by(_COLUMNS.sequence))
-        time, others = _COLUMNS.date_obs, sa.select(FRAMES).where(shown(view), *same, sa.not_(serves)).limit(NEAREST)
-        before = others.where(time < frame.date_obs).order_by(time.desc())
-        after = others.where(time >= frame.date_obs).order_by(time)
-        found = sorted(self._all_of([before, after]), key=_when)
+            return sorted(self._records(SERVING, asked), key=_arrival)
+        found = sorted(self._all_of(UNFIT, asked), key=_when)
         split = bisect_left(found, frame.date_obs, key=_when)
         return [*reversed(found[:split]), *found[split:]]
 
@@ -242,37 +233,23 @@ class SqlCatalogue:
         return self._database.engine.dialect.name
 
     def _fitting(self, query: Query) -> list[sa.ColumnElement[bool]]:
-        return [shown(query.view), *fitting(query, self._dialect)]
+        return [SHOWN, *fitting(query, self._dialect)]
 
-    def _all_of(self, statements: Iterable[sa.Select[Any]]) -> list[Record]:
+    def _all_of(self, statements: Iterable[sa.Select[Any]], asked: Mapping[str, Any]) -> list[Record]:
         """Return what several statements find, all of one moment; a database at the end of a line is asked once."""
         if self._dialect != "sqlite":
-            return self._records(sa.union_all(*statements))
+            return self._records(sa.union_all(*statements), asked)
         with self._database.moment() as connection:
-            return [record_of(row) for statement in statements for row in connection.execute(statement)]
+            return [record_of(row) for statement in statements for row in connection.execute(statement, asked).all()]
 
-    def _records(self, statement: sa.Select[Any] | sa.CompoundSelect[Any]) -> list[Record]:
+    def _records(self, statement: sa.Select[Any] | sa.CompoundSelect[Any], asked: Mapping[str, Any]) -> list[Record]:
         with self._database.reading() as connection:
-            return [record_of(row) for row in connection.execute(statement)]
-
-
-def _firsts(
-    view: View, wanted: Sequence[sa.ColumnElement[bool]], key: Sequence[sa.ColumnElement[Any]], limit: int
-) -> Iterator[sa.Select[Any]]:
-    """Give what asks for the first frames of each audience of a view.
-
-    The large ones are asked by themselves, as an index gives their frames in order; those of all at once would have
-    to be sorted.
-    """
-    project, everybody, *few = view.audiences
-    for audiences in filter(None, ([project], [everybody], few)):
-        yield sa.select(FRAMES).where(shown(view, audiences), *wanted).order_by(*key).limit(limit)
+            return [record_of(row) for row in connection.execute(statement, asked).all()]
 
 
 def _found(connection: sa.Connection, view: View, ids: Sequence[str]) -> Iterator[Record]:
     for batch in _batches(ids):
-        rows = connection.execute(sa.select(FRAMES).where(shown(view), _COLUMNS.id.in_(batch)))
-        yield from (record_of(row) for row in rows)
+        yield from map(record_of, connection.execute(FOUND, seeing(view) | {"ids": batch}).all())
 
 
 def _linked(connection: sa.Connection, near: sa.Column[str], ids: Sequence[str]) -> Iterator[Link]:
@@ -297,6 +274,10 @@ def _know(connection: sa.Connection, objects: list[dict[str, str]]) -> None:
         # Both databases have it, each as its own dialect's.
         insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
         connection.execute(insert(OBJECTS).on_conflict_do_nothing(), objects)
+
+
+def _arrival(record: Record) -> int:
+    return record.sequence
 
 
 def _when(record: Record) -> datetime:

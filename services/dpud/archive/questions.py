@@ -2,50 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from dpu_recipes import validity
 from dpu_recipes.night import parse_night
 from dpud.archive.conditions import COMPARE, AllOf, AnyOf, Comparison, Condition, Operator
-from dpud.archive.records import EVERYBODY, Query, View
 from dpud.archive.schema import FRAMES, NAMES, OBJECTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+
+    from dpud.archive.records import Query
 
 _COLUMNS = FRAMES.c
 _WILD = frozenset("*?")
-_TWINS = FRAMES.alias("twins")
 
 
-def shown(view: View, audiences: Sequence[str] = ()) -> sa.ColumnElement[bool]:
-    """Return what holds of frames that a view shows, or of those of some of its audiences only."""
-    audiences = audiences or view.audiences
-    which = _COLUMNS.audience == audiences[0] if len(audiences) == 1 else _COLUMNS.audience.in_(audiences)
-    return sa.and_(which, _is_nearest(view)) if EVERYBODY in audiences else which
-
-
-def _is_nearest(view: View) -> sa.ColumnElement[bool]:
-    """Return what holds of a frame without a twin that goes before it: the view's own, or an earlier one."""
-    twin = sa.select(sa.literal(1)).where(
-        _TWINS.c.id == _COLUMNS.id,
-        _TWINS.c.audience.in_(view.audiences),
-        sa.or_(_TWINS.c.project == view.project, _TWINS.c.sequence < _COLUMNS.sequence),
-    )
-    return sa.or_(_COLUMNS.project == view.project, ~twin.exists())
-
-
-def order(query: Query, key: Sequence[sa.ColumnElement[Any]], dialect: str) -> Sequence[sa.ColumnElement[Any]]:
-    """Return what the frames of a query are sorted by.
-
-    SQLite does not know how few objects there are, and would rather go through all frames by an index that is in order:
-    a plus keeps it from that.
-    """
-    if dialect == "sqlite" and _by_known_objects(query):
-        return [sa.literal_column(f"+{column}") for column in key]
-    return key
+def is_sorted(query: Query) -> bool:
+    """Return whether no index gives the frames of a query in order: few, or of objects that are looked up first."""
+    return query.is_narrow or _by_known_objects(query)
 
 
 def fitting(query: Query, dialect: str) -> Iterator[sa.ColumnElement[bool]]:

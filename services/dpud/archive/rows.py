@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dpu_recipes import validity
@@ -15,10 +16,13 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-_COLUMNS = tuple(FRAMES.c.keys())
 _FRAME = tuple(item.name for item in fields(Frame))
 _MAPS = ("values", "parameters", "limits")
 _OWN = ("project", "user", "source", "number", "code_digest", "published")
+_PLACES = {name: place for place, name in enumerate(FRAMES.c.keys())}
+_frame_of = itemgetter(*(_PLACES[name] for name in _FRAME))
+_own_of = itemgetter(*(_PLACES[name] for name in _OWN))
+_kept_of = itemgetter(*(_PLACES[name] for name in ("sequence", "privileges", "job", "task", "attempt")))
 
 
 class Rows(NamedTuple):
@@ -42,15 +46,15 @@ def rows_of(records: Sequence[Record], digests: Mapping[str, str]) -> Rows:
 
 def record_of(row: sa.Row[Any]) -> Record:
     """Return the record of a row of frames."""
-    values = dict(zip(_COLUMNS, row, strict=True))
-    values["inputs"] = tuple(values["inputs"])
-    job = values["job"]
+    frame = dict(zip(_FRAME, _frame_of(row), strict=True))
+    frame["inputs"] = tuple(frame["inputs"])
+    sequence, privileges, job, *attempt = _kept_of(row)
     return Record(
-        frame=Frame(**{name: values[name] for name in _FRAME}),
-        attempt=None if job is None else Attempt(job, values["task"], values["attempt"]),
-        sequence=values["sequence"],
-        privileges=Level(values["privileges"]),
-        **{name: values[name] for name in _OWN},
+        frame=Frame(**frame),
+        attempt=None if job is None else Attempt(job, *attempt),
+        sequence=sequence,
+        privileges=Level(privileges),
+        **dict(zip(_OWN, _own_of(row), strict=True)),
     )
 
 

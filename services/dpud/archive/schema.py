@@ -79,6 +79,14 @@ _WORDS = Text().with_variant(Text(collation="C"), "postgresql")
 #: SQLite numbers rows by itself in a column that is INTEGER to the letter.
 _ROW_NUMBER = BigInteger().with_variant(Integer(), "sqlite")
 
+#: How far from DATE-OBS the windows of calibrations reach, but of those that are set by hand (dpu_recipes.validity).
+REACH = timedelta(days=20)
+_REACH_US = REACH // timedelta(microseconds=1)
+#: What holds of a calibration whose window reaches further.
+LASTING = text(
+    f"job IS NOT NULL AND (timestamp_start < date_obs - {_REACH_US} OR timestamp_end > date_obs + {_REACH_US})"
+)
+
 FRAMES = Table(
     "frames",
     METADATA,
