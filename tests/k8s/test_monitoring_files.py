@@ -15,6 +15,9 @@ from fakes_prometheus import ALERTS, BOARDS, METRIC, RULES, asked, documented, p
 ROOT = Path(__file__).parents[2]
 CASES = yaml.safe_load(ALERTS.with_name("alerts.test.yaml").read_text())["tests"]
 
+#: Prometheus is installed when it is asked for first.
+pytestmark = pytest.mark.timeout(1800)
+
 
 @pytest.mark.parametrize("path", ["deploy/grafana/dashboards.py", "deploy/prometheus/rules.py"])
 def test_what_is_generated_is_what_its_script_writes(path):

@@ -34,7 +34,7 @@ AWE = Path(sys.executable).with_name("awe")
 #: What work there is has been seen by then, however busy the machine is.
 LONG_S = 600.0
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(1800)
 
 
 async def run(*command, cwd, environment):

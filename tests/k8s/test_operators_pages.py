@@ -16,7 +16,7 @@ from dpud.hosting.tokens import Tokens
 from dpud.worker.main import Settings
 from fakes_kubernetes import ROOT, containers, settings_of, templates
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 #: Without a cluster: what would be made is printed.
 DRY = 'kubectl() { command kubectl "$@" --dry-run=client --output=yaml; echo ---; }\n'
 #: Where there is no Slurm: what it is given is printed.

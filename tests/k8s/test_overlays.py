@@ -25,7 +25,8 @@ from fakes_kubernetes import (
     templates,
 )
 
-pytestmark = pytest.mark.timeout(600)
+#: Tools are installed when they are asked for first.
+pytestmark = pytest.mark.timeout(1800)
 OVERLAYS = ["dev", "production"]
 #: Resources that come with operators, by the start of their apiVersion.
 OPERATORS = ("keda.sh", "cert-manager.io", "monitoring.coreos.com", "postgresql.cnpg.io")

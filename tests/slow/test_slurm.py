@@ -11,7 +11,8 @@ from dpu_api.v1 import job_pb2
 from fakes_slurm import lacking, running
 from fakes_worker import SECRET, surroundings, until
 
-pytestmark = pytest.mark.timeout(600)
+#: Tools are installed when they are asked for first.
+pytestmark = pytest.mark.timeout(1800)
 SCRIPT = Path(__file__).parents[2] / "deploy" / "slurm" / "worker.sbatch"
 Category = job_pb2.FailureCategory
 
