@@ -9,7 +9,7 @@ import dpu_api.v1
 from dpu.errors import NotAllowed, NotLoggedIn
 from dpud.hosting.caller import PERMISSIONS, Caller, Identity, Role, allow
 from dpud.hosting.settings import BadSetting
-from dpud.hosting.tokens import Tokens, digest_of, identify
+from dpud.hosting.tokens import Tokens, digest_of, identify, token_row
 
 
 def methods():
@@ -108,6 +108,14 @@ async def test_tokens_are_read_from_a_file(tmp_path):
         f'[[token]]\nsha256 = "{digest_of("secret")}"\nuser = "anna"\nprojects = ["VST", "KIDS"]\nroles = ["user"]\n'
     )
     assert await Tokens.read(path).identify("Bearer secret") == ANNA
+
+
+@pytest.mark.parametrize("user", ["anna", 'ann "the star" \\o/', "Ångström 天文"])
+async def test_the_row_of_a_token_is_read_whatever_stands_in_it(tmp_path, user):
+    path = tmp_path / "tokens.toml"
+    path.write_text(token_row("secret", user, [user, "KIDS"], ["user"]), encoding="utf-8")
+    known = await Tokens.read(path).identify("Bearer secret")
+    assert known == Identity(user=user, projects=frozenset({user, "KIDS"}), roles=frozenset({Role.USER}))
 
 
 @pytest.mark.parametrize(

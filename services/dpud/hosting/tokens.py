@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tomllib
 from typing import TYPE_CHECKING
 
@@ -26,9 +27,9 @@ def digest_of(token: str) -> str:
 
 def token_row(secret: str, user: str, projects: Sequence[str], roles: Sequence[str]) -> str:
     """Return the row of a tokens file that knows `secret`."""
-    quoted = ", ".join(f'"{project}"' for project in projects)
-    kinds = ", ".join(f'"{role}"' for role in roles)
-    return f'[[token]]\nsha256 = "{digest_of(secret)}"\nuser = "{user}"\nprojects = [{quoted}]\nroles = [{kinds}]\n'
+    values = {"sha256": digest_of(secret), "user": user, "projects": list(projects), "roles": list(roles)}
+    # JSON's texts and lists are TOML's, too.
+    return "[[token]]\n" + "".join(f"{key} = {json.dumps(values[key], ensure_ascii=False)}\n" for key in values)
 
 
 class Tokens:
