@@ -54,6 +54,6 @@ async def test_a_worker_shows_how_long_its_oldest_line_waits(tmp_path):
     assert values["dpu_log_spool_bytes",] > 0
     assert (values["dpu_worker_leases", "running"], values["dpu_worker_leases", "waiting"]) == (2, 5)
     await spool.next(1)
-    await spool.acknowledge((1, 0, 1), 1)
+    spool.acknowledge((1, 0, 1), 1)
     assert shown(worker)["dpu_log_lag_seconds",] < 90.0
     spool.close()

@@ -51,10 +51,10 @@ async def test_batches_leave_in_order_and_only_when_acknowledged(make: Make, fil
     for number in range(3):
         await spool.put(request(number))
     assert [(await spool.next(10)).batch.first for _ in range(3)] == [0, 1, 2]
-    await spool.acknowledge(KEY, 2)
+    spool.acknowledge(KEY, 2)
     spool.rewind()
     assert (await spool.next(10)).batch.first == 2
-    await spool.acknowledge(KEY, 3)
+    spool.acknowledge(KEY, 3)
     await asyncio.wait_for(spool.empty(), 60)
 
 
@@ -64,7 +64,7 @@ async def test_an_acknowledgement_of_one_attempt_is_none_of_another(make: Make, 
     await spool.put(request(0, task=1))
     await spool.next(10)
     await spool.next(10)
-    await spool.acknowledge(KEY, 1)
+    spool.acknowledge(KEY, 1)
     spool.rewind()
     assert (await spool.next(10)).batch.ref.task == 2
 
@@ -77,7 +77,7 @@ async def test_no_more_than_a_window_is_on_the_way(make: Make, file: Path) -> No
     waiting = asyncio.create_task(spool.next(1))
     await asyncio.sleep(0)
     assert not waiting.done()
-    await spool.acknowledge(KEY, 1)
+    spool.acknowledge(KEY, 1)
     assert (await asyncio.wait_for(waiting, 60)).batch.first == 1
 
 
@@ -89,7 +89,7 @@ async def test_what_memory_does_not_hold_waits_in_the_file_and_keeps_its_order(m
     seen = []
     for number in range(50):
         seen.append((await spool.next(1)).batch.first)
-        await spool.acknowledge(KEY, number + 1)
+        spool.acknowledge(KEY, number + 1)
     assert seen == list(range(50))
     await asyncio.wait_for(spool.empty(), 60)
     assert await size(file) == 0
@@ -108,7 +108,7 @@ async def test_a_full_spool_holds_the_task_back(make: Make, file: Path) -> None:
     assert 2 < number < 20
     for below in range(number):
         await spool.next(1)
-        await spool.acknowledge(KEY, below + 1)
+        spool.acknowledge(KEY, below + 1)
     await asyncio.wait_for(putting, 60)
 
 
@@ -135,9 +135,9 @@ async def test_the_file_is_emptied_when_all_is_acknowledged_and_not_before(make:
     for number in range(2):
         await spool.put(request(number))
         await spool.next(10)
-    await spool.acknowledge(KEY, 1)
+    spool.acknowledge(KEY, 1)
     assert await size(file) > 0
-    await spool.acknowledge(KEY, 2)
+    spool.acknowledge(KEY, 2)
     assert await size(file) == 0
 
 
@@ -148,6 +148,6 @@ async def test_a_disk_that_is_full_holds_the_task_back_and_loses_nothing(make: M
     await asyncio.sleep(0)
     assert not putting.done()
     assert (await spool.next(10)).batch.first == 0
-    await spool.acknowledge(KEY, 1)
+    spool.acknowledge(KEY, 1)
     await asyncio.wait_for(putting, 60)
     assert (await spool.next(10)).batch.first == 1

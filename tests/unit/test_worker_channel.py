@@ -54,10 +54,10 @@ async def test_what_comes_in_a_pause_is_read_afterwards_at_once() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (HEADER.pack(LARGEST + 1), "was announced"),
-        (HEADER.pack(3) + b"{x}", "not JSON"),
-        (HEADER.pack(2) + b"[]", "a message is a list, not an object"),
-        (HEADER.pack(1) + b"\xff", "not JSON"),
+        (HEADER.pack(LARGEST + 1, 0), "was announced"),
+        (HEADER.pack(3, 0) + b"{x}", "not JSON"),
+        (HEADER.pack(2, 0) + b"[]", "a message is a list, not an object"),
+        (HEADER.pack(1, 0) + b"\xff", "not JSON"),
     ],
 )
 async def test_nonsense_is_refused(data: bytes, message: str) -> None:
@@ -71,6 +71,13 @@ async def test_nonsense_is_refused(data: bytes, message: str) -> None:
 def test_a_message_that_is_too_large_is_not_sent() -> None:
     with pytest.raises(BrokenChannel, match="too large for the channel"):
         pack({"text": "x" * LARGEST})
+
+
+def test_lines_travel_as_they_are() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        Channel(here).send_lines(b"\xff\0")
+        assert Channel(there).answer() == {"lines": b"\xff\0"}
 
 
 def test_orders_that_come_before_an_answer_wait_for_their_turn() -> None:

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -35,7 +34,7 @@ BEFORE = State(
     ],
 )
 def test_what_a_task_left_is_named(change: dict[str, Any], word: str) -> None:
-    assert differences(BEFORE, replace(BEFORE, **change)) == [word]
+    assert differences(BEFORE, BEFORE._replace(**change)) == [word]
 
 
 @pytest.mark.parametrize(
@@ -43,9 +42,9 @@ def test_what_a_task_left_is_named(change: dict[str, Any], word: str) -> None:
     [
         (BEFORE, BEFORE),
         # A task may end threads of an earlier one, import numpy, and forget a few files.
-        (BEFORE, replace(BEFORE, threads=frozenset({1}))),
-        (replace(BEFORE, numpy_errors=None), BEFORE),
-        (BEFORE, replace(BEFORE, files=5 + FORGOTTEN_FILES)),
+        (BEFORE, BEFORE._replace(threads=frozenset({1}))),
+        (BEFORE._replace(numpy_errors=None), BEFORE),
+        (BEFORE, BEFORE._replace(files=5 + FORGOTTEN_FILES)),
     ],
 )
 def test_what_does_no_harm_is_not_complained_of(before: State, after: State) -> None:

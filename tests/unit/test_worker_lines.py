@@ -1,3 +1,5 @@
+import struct
+
 import pytest
 
 from dpu_api.v1.logs_pb2 import LogLevel, LogStream
@@ -51,14 +53,21 @@ def test_lines_survive_the_channel_whole() -> None:
     lines = Lines()
     lines.add("first", Level.INFO, Stream.STDOUT, 1)
     lines.add("second", Level.ERROR, Stream.LOGGING, 2)
-    assert Lines.from_message(lines.to_message()) == lines
+    assert Lines.from_bytes(lines.to_bytes()) == lines
 
 
-def test_columns_that_differ_in_length_are_refused() -> None:
-    with pytest.raises(ValueError, match="log columns differ in length: 1 texts"):
-        Lines.from_message({"time_us": [], "levels": "01", "streams": "01", "texts": ["a"]})
+@pytest.mark.parametrize("data", [b"", b"\x01\0", struct.pack("=Iq", 1, 7) + b"\x02\x01a\nb", struct.pack("=I", 2**31)])
+def test_columns_that_differ_in_length_are_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="log columns differ in length"):
+        Lines.from_bytes(data)
 
 
 def test_what_a_broken_process_sends_is_made_to_fit_the_wire() -> None:
-    lines = Lines.from_message({"time_us": [1], "levels": "02", "streams": "01", "texts": ["a\ud800\0"]})
-    assert lines.texts == ["a\\ud800\\x00"]
+    data = struct.pack("=Iqq", 2, 1, 1) + b"\x02\x02\x01\x01" + b"a\xff\0\r\nb"
+    assert Lines.from_bytes(data).texts == ["a\\xff\\x00", "b"]
+
+
+def test_text_that_utf8_cannot_hold_travels_escaped() -> None:
+    lines = Lines()
+    lines.add("a\ud800", Level.INFO, Stream.STDOUT, 1)
+    assert Lines.from_bytes(lines.to_bytes()).texts == ["a\\ud800"]

@@ -226,10 +226,9 @@ class Agent:
         if shift := self._shifts.get(key_of(ref)):
             shift.stop(ref, why)
             return
-        waiting = next((lease for lease in self._leases.waiting if lease.ref == ref), None)
         if why is Stop.STALE:
             self._leases.forget(ref)
-        elif waiting is not None:
+        elif (waiting := self._leases.waits(ref)) is not None:
             self._leases.end(_unstarted(waiting, FailureCategory.FAILURE_CATEGORY_CANCELLED, "cancelled"))
             self._news.set()
 

@@ -44,6 +44,7 @@ PATIENCE = 20.0
 LARGEST_PLAN = 1_000_000
 #: Lines of the log that go into a failure's detail.
 TAIL = 30
+WIDEST = 500
 DETAIL = 8 * 1024 - 256
 
 
@@ -192,9 +193,14 @@ class Attempt:
             return await self._proxy.answer(call, arguments)
 
     async def print(self, lines: Lines) -> None:
-        """Take lines of its log."""
-        self._tail.extend(text[:500] for text in lines.texts[-TAIL:])
+        """Take lines of its log, for a `flush` in time."""
+        last = lines.texts[-TAIL:]
+        self._tail.extend(last if lines.size < WIDEST else (text[:WIDEST] for text in last))
         await self._log.print(lines)
+
+    async def flush(self) -> None:
+        """Have its lines travel."""
+        await self._log.flush()
 
     async def say(self, text: str) -> None:
         """Add a line of the worker's own to its log."""

@@ -1,4 +1,7 @@
-"""The one channel between an agent and a task's process: JSON messages, each behind its length, on a socket pair."""
+"""The one channel between an agent and a task's process: messages, each behind its length and kind, on a socket pair.
+
+All are JSON but lines that were printed, of which there are most: those are the bytes of `lines.Lines`.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-HEADER = struct.Struct("!I")
+HEADER = struct.Struct("!IB")
 TICKET = struct.Struct("!Q")
+#: Kinds of messages.
+_JSON, _LINES = range(2)
 #: A larger message is a fault of the other side.
 LARGEST = 16 * 1024 * 1024
 PIECE = 256 * 1024
@@ -28,14 +33,24 @@ class BrokenChannel(Exception):
 
 def pack(message: dict[str, Any]) -> bytes:
     """Return a message as it travels."""
-    body = _encoded(message).encode()
+    return _framed(_JSON, _encoded(message).encode())
+
+
+def pack_lines(lines: bytes) -> bytes:
+    """Return the message {'lines': ...} as it travels."""
+    return _framed(_LINES, lines)
+
+
+def _framed(kind: int, body: bytes) -> bytes:
     if len(body) > LARGEST:
         raise BrokenChannel(f"a message of {len(body)} bytes is too large for the channel (at most {LARGEST})")
-    return HEADER.pack(len(body)) + body
+    return HEADER.pack(len(body), kind) + body
 
 
-def unpack(body: bytes | bytearray) -> dict[str, Any]:
+def unpack(kind: int, body: bytes) -> dict[str, Any]:
     """Return the message in `body`. Raises BrokenChannel."""
+    if kind == _LINES:
+        return {"lines": body}
     try:
         message = json.loads(body)
     except ValueError as error:
@@ -45,12 +60,12 @@ def unpack(body: bytes | bytearray) -> dict[str, Any]:
     return message
 
 
-def body_size(header: bytes | bytearray) -> int:
-    """Return the length that a header announces. Raises BrokenChannel."""
-    size: int = HEADER.unpack(header)[0]
+def announced(data: bytes | bytearray, start: int = 0) -> tuple[int, int]:
+    """Return size and kind of the message whose header is at `start`. Raises BrokenChannel."""
+    size, kind = HEADER.unpack_from(data, start)
     if size > LARGEST:
         raise BrokenChannel(f"a message of {size} bytes was announced (at most {LARGEST})")
-    return size
+    return size, kind
 
 
 class Receiver:
@@ -85,10 +100,11 @@ class Receiver:
         """Take the whole messages from what was read."""
         messages, start = [], 0
         while (begin := start + HEADER.size) <= len(self._rest):
-            end = begin + body_size(self._rest[start:begin])
+            size, kind = announced(self._rest, start)
+            end = begin + size
             if end > len(self._rest):
                 break
-            messages.append(unpack(self._rest[begin:end]))
+            messages.append(unpack(kind, bytes(self._rest[begin:end])))
             start = end
         del self._rest[:start]
         return messages
@@ -105,7 +121,13 @@ class Channel:
 
     def send(self, message: dict[str, Any]) -> None:
         """Send one message; waits while the agent does not read."""
-        data = pack(message)
+        self._put(pack(message))
+
+    def send_lines(self, lines: bytes) -> None:
+        """Send lines that were printed."""
+        self._put(pack_lines(lines))
+
+    def _put(self, data: bytes) -> None:
         with self._sending:
             self._socket.sendall(data)
 
@@ -121,8 +143,11 @@ class Channel:
 
     def _receive(self) -> dict[str, Any] | None:
         header = self._exactly(HEADER.size)
-        body = self._exactly(body_size(header)) if header else None
-        return unpack(body) if body is not None else None
+        if header is None:
+            return None
+        size, kind = announced(header)
+        body = self._exactly(size)
+        return None if body is None else unpack(kind, body)
 
     def _exactly(self, size: int) -> bytes | None:
         data = bytearray()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 from dpu_api.v1.dispatch_pb2 import HeldLease, TaskLease, TaskReport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from dpu_api.v1.job_pb2 import TaskRef
 
@@ -21,7 +21,7 @@ AHEAD_S = 0.1
 #: A worker that runs longer tasks takes none that another could start at once.
 SHORT_S = 2.0
 #: At most so many a slot are fetched ahead.
-AHEAD_MOST = 64
+AHEAD_MOST = 256
 #: Tasks are given to a process together as long as they are done in about this time.
 TOGETHER_S = 0.05
 #: Reports wait so long for company, or half as long as what waits here lasts, up to LONGEST_LINGER_S.
@@ -41,11 +41,17 @@ def memory_of(lease: TaskLease) -> int:
     return lease.limits.memory_mib or lease.spec.memory_mib
 
 
-def _alike(lease: TaskLease, other: TaskLease) -> bool:
-    """Return whether two leases may run in one process, one after the other, without a word in between."""
-    if lease is other:
-        return True
-    return not (lease.plan or other.plan or lease.alone or other.alone) and _kind(lease) == _kind(other)
+def _alike(leases: Iterable[TaskLease]) -> Iterator[TaskLease]:
+    """Give the first of some leases, and those after it that may run behind it in its process without a word."""
+    kind = None
+    for lease in leases:
+        if kind is None:
+            kind = _kind(lease)
+        elif lease.plan or lease.alone or _kind(lease) != kind:
+            return
+        yield lease
+        if lease.plan or lease.alone:
+            return
 
 
 def _kind(lease: TaskLease) -> tuple[str, str, str, int]:
@@ -68,8 +74,10 @@ class Leases:
     def __init__(self, slots: int, memory_mib: int) -> None:
         self._slots = slots
         self._memory_mib = memory_mib
-        self._waiting: deque[TaskLease] = deque()
+        self._waiting: OrderedDict[Key, TaskLease] = OrderedDict()
         self._running: dict[Key, TaskLease] = {}
+        # The memory of all of them.
+        self._held_mib = 0
         # The memory of each slot in use.
         self._busy: list[int] = []
         self._reports: dict[Key, TaskReport] = {}
@@ -79,8 +87,11 @@ class Leases:
 
     def take(self, leases: Iterable[TaskLease]) -> None:
         """Put new leases behind those that wait; one that is held already is the same one."""
-        known = {key_of(lease.ref) for lease in self._waiting} | self._running.keys() | self._reports.keys()
-        self._waiting.extend(lease for lease in leases if key_of(lease.ref) not in known)
+        for lease in leases:
+            key = key_of(lease.ref)
+            if not (key in self._waiting or key in self._running or key in self._reports):
+                self._waiting[key] = lease
+                self._held_mib += memory_of(lease)
 
     def start(self) -> list[TaskLease]:
         """Return the leases that run next, one after the other in one process; none where no slot or memory is free.
@@ -89,14 +100,13 @@ class Leases:
         """
         if not self._waiting or len(self._busy) >= self._slots:
             return []
-        first = self._waiting[0]
+        first_mib = memory_of(next(iter(self._waiting.values())))
         # One that asks for more than there is runs alone.
-        if self._busy and memory_of(first) > self._memory_mib - sum(self._busy):
+        if self._busy and first_mib > self._memory_mib - sum(self._busy):
             return []
-        leases = list(islice(takewhile(lambda lease: _alike(lease, first), self._waiting), self._together()))
-        for lease in leases:
-            self._running[key_of(lease.ref)] = self._waiting.popleft()
-        self._busy.append(memory_of(first))
+        leases = list(islice(_alike(self._waiting.values()), self._together()))
+        self._running |= (self._waiting.popitem(last=False) for _ in leases)
+        self._busy.append(first_mib)
         return leases
 
     def _together(self) -> int:
@@ -110,13 +120,17 @@ class Leases:
 
     def put_back(self, leases: Sequence[TaskLease]) -> None:
         """Let leases wait again, before all others: their slot did not come to begin them."""
-        taken = [lease for lease in leases if self._running.pop(key_of(lease.ref), None)]
-        self._waiting.extendleft(reversed(taken))
+        for lease in reversed(leases):
+            key = key_of(lease.ref)
+            if self._running.pop(key, None):
+                self._waiting[key] = lease
+                self._waiting.move_to_end(key, last=False)
 
     def end(self, report: TaskReport) -> None:
         """Take the report of a lease that ended, or is handed back."""
-        self.forget(report.ref)
-        self._reports[key_of(report.ref)] = report
+        key = key_of(report.ref)
+        self._let_go(key)
+        self._reports[key] = report
         if report.run_s:
             mean = report.run_s if self._mean_s is None else self._mean_s
             self._mean_s = mean + NEWEST * (report.run_s - mean)
@@ -125,12 +139,17 @@ class Leases:
         """Let go of a lease that is another's by now, or whose end was told otherwise; there is nothing to report."""
         key = key_of(ref)
         self._reports.pop(key, None)
-        if self._running.pop(key, None) is None:
-            self._waiting = deque(lease for lease in self._waiting if key_of(lease.ref) != key)
+        self._let_go(key)
+
+    def _let_go(self, key: Key) -> None:
+        if lease := self._running.pop(key, None) or self._waiting.pop(key, None):
+            self._held_mib -= memory_of(lease)
 
     def hand_back(self) -> list[TaskLease]:
         """Return the leases that wait, which now belong to nobody here."""
-        waiting, self._waiting = list(self._waiting), deque()
+        waiting = self.waiting
+        for key in list(self._waiting):
+            self._let_go(key)
         return waiting
 
     def demand(self, *, renewing: bool = True) -> Demand:
@@ -138,14 +157,14 @@ class Leases:
 
         Only what is `renewing` names all that is held.
         """
-        ended = [report for key, report in self._reports.items() if key not in self._told]
-        self._told |= {key_of(report.ref) for report in ended}
+        untold = [key for key in self._reports if key not in self._told]
+        self._told.update(untold)
         held = []
         if renewing:
             held += [HeldLease(ref=lease.ref, token=lease.token, started=True) for lease in self._running.values()]
-            held += [HeldLease(ref=lease.ref, token=lease.token) for lease in self._waiting]
+            held += [HeldLease(ref=lease.ref, token=lease.token) for lease in self._waiting.values()]
         wanted = self._slots + self._ahead() - len(self._running) - len(self._waiting)
-        return Demand(ended, held, max(0, wanted), max(0, self._free_mib()))
+        return Demand([self._reports[key] for key in untold], held, max(0, wanted), max(0, self._free_mib()))
 
     def acknowledged(self, refs: Iterable[TaskRef]) -> None:
         """Note that reports are durable with the scheduler: they are done with."""
@@ -161,7 +180,7 @@ class Leases:
     def _free_mib(self) -> int:
         """Return the memory for further leases: those that wait will have it one after the other."""
         rounds = 1 + -(-self._ahead() // self._slots)
-        return rounds * self._memory_mib - sum(map(memory_of, [*self._running.values(), *self._waiting]))
+        return rounds * self._memory_mib - self._held_mib
 
     def _ahead(self) -> int:
         """Return how many leases may wait here while others run."""
@@ -183,7 +202,11 @@ class Leases:
     @property
     def waiting(self) -> list[TaskLease]:
         """The leases whose task waits for a slot."""
-        return list(self._waiting)
+        return list(self._waiting.values())
+
+    def waits(self, ref: TaskRef) -> TaskLease | None:
+        """Return the lease whose task waits for a slot; None where none of this attempt does."""
+        return self._waiting.get(key_of(ref))
 
     @property
     def dry(self) -> bool:

@@ -6,8 +6,7 @@ import os
 import signal
 import sys
 import threading
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 #: Open files that a task may forget: the garbage collector closes them in its own time.
 FORGOTTEN_FILES = 32
@@ -20,8 +19,7 @@ _environment = getattr(os.environ, "_data", os.environ)
 _handler = getattr(signal, "_signal", signal).getsignal
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """What is compared before and after a task."""
 
     folder: str
@@ -54,6 +52,8 @@ def state() -> State:
 
 def differences(before: State, after: State) -> list[str]:
     """Return what a task has left behind, in words; empty where its process is as good as before."""
+    if before == after and not after.children:
+        return []
     found = [
         word
         for word, was, now in (

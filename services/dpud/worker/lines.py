@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import struct
 import time
+from array import array
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
 
+_COUNT = struct.Struct("=I")
 #: A longer line goes on in the next one.
 LONGEST = 1024 * 1024
 
@@ -86,11 +88,12 @@ class Cutter:
         return [rest] if rest else []
 
 
-def _fit(text: object) -> str:
-    """Return what may travel of something that should be a line."""
-    if isinstance(text, str) and text.isascii() and "\0" not in text and not text.endswith("\r"):
-        return text
-    return escaped(str(text).encode("utf-8", ESCAPE))
+def _fit(text: str) -> list[str]:
+    """Return what may travel of something that should be lines."""
+    lines = text.split("\n")
+    if "\0" in text or "\r" in text:
+        return [escaped(line.encode()) for line in lines]
+    return lines
 
 
 def _pieces(line: bytes) -> list[bytes]:
@@ -126,28 +129,27 @@ class Lines:
         self.texts += others.texts
         self.size += others.size
 
-    def to_message(self) -> dict[str, Any]:
-        """Return the lines as JSON has them."""
-        return {
-            "time_us": self.time_us,
-            "levels": self.levels.hex(),
-            "streams": self.streams.hex(),
-            "texts": self.texts,
-        }
+    def to_bytes(self) -> bytes:
+        """Return the lines as they travel on the channel: how many, then column by column; no text has a newline."""
+        times = array("q", self.time_us).tobytes()
+        texts = "\n".join(self.texts).encode("utf-8", ESCAPE)
+        return b"".join((_COUNT.pack(len(self.texts)), times, self.levels, self.streams, texts))
 
     @classmethod
-    def from_message(cls, message: dict[str, Any]) -> Lines:
-        """Return the lines that `to_message` gave. Raises ValueError where the columns do not agree."""
+    def from_bytes(cls, data: bytes) -> Lines:
+        """Return the lines that `to_bytes` gave. Raises ValueError where the columns do not agree."""
+        count = _COUNT.unpack_from(data)[0] if len(data) >= _COUNT.size else 0
+        levels = _COUNT.size + 8 * count
+        streams, texts = levels + count, levels + 2 * count
+        # The other side may be a broken recipe's process: what it sends is made to fit the wire here.
         lines = cls(
-            time_us=[int(moment) for moment in message["time_us"]],
-            levels=bytearray.fromhex(message["levels"]),
-            streams=bytearray.fromhex(message["streams"]),
-            # The other side may be a broken recipe's process: what it sends is made to fit the wire here.
-            texts=[_fit(text) for text in message["texts"]],
+            time_us=array("q", data[_COUNT.size : levels]).tolist(),
+            levels=bytearray(data[levels:streams]),
+            streams=bytearray(data[streams:texts]),
+            texts=_fit(data[texts:].decode("utf-8", "backslashreplace")),
         )
-        count = len(lines.texts)
-        if not len(lines.time_us) == len(lines.levels) == len(lines.streams) == count:
-            raise ValueError(f"log columns differ in length: {count} texts")
+        if not len(lines.time_us) == len(lines.levels) == len(lines.streams) == len(lines.texts) == count:
+            raise ValueError(f"log columns differ in length: {len(lines.texts)} texts of {count} lines")
         lines.size = sum(map(len, lines.texts)) + 16 * count
         return lines
 

@@ -33,7 +33,7 @@ WINDOW = 256
 TOGETHER_BYTES = 512 * 1024
 #: A batch waits so long for others.
 LINGER_S = 0.015
-#: A batch travels when it is this old or this large.
+#: A batch travels when its first line is this old, or when it is this large.
 BATCH_S = 0.05
 BATCH_BYTES = 64 * 1024
 
@@ -43,42 +43,28 @@ class TaskLog:
 
     def __init__(self, ref: TaskRef, project: str, spool: Spool, *, user: str = "", label: str = "") -> None:
         self._ref = ref
-        self._said = AppendRequest(project=project, user=user, label=label)
+        self._project, self._user, self._label = project, user, label
         self._spool = spool
+        # A batch that waits for room keeps those behind it waiting.
         self._order = asyncio.Lock()
         self._gathered = Lines()
-        self._timer: asyncio.TimerHandle | None = None
-        self._sending: asyncio.Task[None] | None = None
         self.count = 0
 
     async def print(self, lines: Lines) -> None:
-        """Take lines; waits while the spool is full."""
-        # What the process sends and what is read from its pipes come at the same time.
-        async with self._order:
-            self._gathered.extend(lines)
-            if self._gathered.size >= BATCH_BYTES:
-                await self._send()
-            elif self._timer is None:
-                self._timer = asyncio.get_running_loop().call_later(BATCH_S, self._due)
+        """Take lines, for a `flush` within BATCH_S; waits while the spool is full."""
+        self._gathered.extend(lines)
+        if self._gathered.size >= BATCH_BYTES:
+            await self.flush()
 
     async def flush(self) -> None:
         """Give what was gathered to the spool."""
         async with self._order:
-            await self._send()
-
-    def _due(self) -> None:
-        self._sending = asyncio.create_task(self.flush())
-
-    async def _send(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if lines := self._gathered:
-            self._gathered = Lines()
-            request = AppendRequest(batch=wire.batch(self._ref, self.count, lines))
-            request.MergeFrom(self._said)
-            self.count += len(lines)
-            await self._spool.put(request)
+            if lines := self._gathered:
+                self._gathered = Lines()
+                batch = wire.batch(self._ref, self.count, lines)
+                self.count += len(lines)
+                said = AppendRequest(batch=batch, project=self._project, user=self._user, label=self._label)
+                await self._spool.put(said)
 
     async def say(self, text: str, level: Level = Level.INFO) -> None:
         """Take a line of the worker's own."""
@@ -108,11 +94,11 @@ class LogShipper:
                 # closes it once more.
                 async with aclosing(self._answers(first)) as answers:
                     async for answer in answers:
-                        await self._acknowledged(answer)
+                        self._acknowledged(answer)
                         waits = pauses()
             except (aio.AioRpcError, DpuError) as error:
                 reason = from_rpc(error, "the log service") if isinstance(error, aio.AioRpcError) else error
-                await self._refused(reason)
+                self._refused(reason)
             await asyncio.sleep(next(waits))
 
     async def _answers(self, first: AppendRequest) -> AsyncGenerator[AppendResponse, None]:
@@ -136,23 +122,23 @@ class LogShipper:
             await call.write(_with(first, more) if more else first)
             first = await self._spool.next(self._window)
 
-    async def _refused(self, reason: DpuError) -> None:
+    def _refused(self, reason: DpuError) -> None:
         """Decide what a broken stream means for the batches that were on the way."""
         if not isinstance(reason, UsageError):
             log.warning("logs not shipped, trying again", reason=reason.message)
         elif self._window > 1:
             self._window = 1
         else:
-            batch = (await self._spool.drop_oldest()).batch
+            batch = self._spool.drop_oldest().batch
             log.error("log lines refused", reason=reason.message, job=batch.ref.job_id, lines=len(batch.texts))
             self._window = WINDOW
 
-    async def _acknowledged(self, answer: AppendResponse) -> None:
+    def _acknowledged(self, answer: AppendResponse) -> None:
         below: dict[Key, int] = {}
         for each in (answer, *answer.more):
             key = key_of(each.ref)
             below[key] = max(each.acknowledged, below.get(key, 0))
-        await self._spool.acknowledge_all(below)
+        self._spool.acknowledge_all(below)
 
 
 def _with(first: AppendRequest, more: list[AppendRequest]) -> AppendRequest:

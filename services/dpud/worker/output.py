@@ -70,7 +70,7 @@ class Outlet:
         with self._lock:
             if self._lines and not self.forked:
                 # Under the lock, so that chunks cannot overtake each other.
-                self._channel.send({"lines": self._lines.to_message()})
+                self._channel.send_lines(self._lines.to_bytes())
                 self._lines = Lines()
 
     def _send_in_time(self) -> None:

@@ -29,7 +29,7 @@ FULL_PIPE = 1024 * 1024
 #: Status of a process whose guard did not live to tell.
 UNKNOWN = -1
 #: Tasks that are shorter are heard together, so long after each other.
-UNHEARD_S = 0.005
+UNHEARD_S = 0.02
 #: After SIGKILL to everything: a process that is still there hangs in the kernel.
 KILLED_WITHIN_S = 30.0
 
@@ -200,8 +200,8 @@ class TaskProcess:
     async def _hear(self, message: dict[str, Any], desk: Desk) -> None:
         """Do what one message is about."""
         match message:
-            case {"lines": columns}:
-                await desk.print(Lines.from_message(columns))
+            case {"lines": bytes(printed)}:
+                await desk.print(Lines.from_bytes(printed))
             case {"ask": str(call), "arguments": dict(arguments)}:
                 await self.send(await desk.answer(call, arguments))
             case {"tasks": list(tasks)}:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from typing import TYPE_CHECKING
 
 from dpud.worker.folders import remove
@@ -16,6 +17,8 @@ HOME = "home"
 NAME = "scratch"
 #: The agent reads what a task offers: where it is another user, by its group.
 MODE = 0o750
+#: More than a tick of the clock by which the kernel dates changes, in any of its builds.
+TICK_NS = 20_000_000
 
 
 class Scratch:
@@ -25,13 +28,15 @@ class Scratch:
         self.path = home / NAME
         self._name = str(self.path)
         self._made: tuple[int, int] | None = None
+        # The time of its last change, after which it was seen to be empty.
+        self._known_empty: int | None = None
 
     def prepare(self) -> None:
         """Make it where it is not there, and make it the working folder."""
         if self._made is None:
             self.path.mkdir(mode=MODE)
             status = self.path.stat()
-            self._made = (status.st_dev, status.st_ino)
+            self._made, self._known_empty = (status.st_dev, status.st_ino), None
             os.chdir(self.path)
 
     def clear(self) -> None:
@@ -44,10 +49,17 @@ class Scratch:
             remove(self.path)
 
     def _untouched(self, made: tuple[int, int]) -> bool:
+        """Return whether nobody has changed it, or put anything into it."""
         try:
             found = os.lstat(self._name)
-            with os.scandir(self._name) as entries:
-                is_empty = next(entries, None) is None
+            if (found.st_dev, found.st_ino) != made or stat.S_IMODE(found.st_mode) != MODE:
+                return False
+            if found.st_ctime_ns == self._known_empty:
+                return True
+            # What is put in later than a tick of the kernel's clock after this changes the time of the folder.
+            is_old = time.time_ns() - found.st_ctime_ns > TICK_NS
+            is_empty = not os.listdir(self._name)  # noqa: PTH208 (a Path would be made for nothing)
         except OSError:
             return False
-        return is_empty and stat.S_IMODE(found.st_mode) == MODE and (found.st_dev, found.st_ino) == made
+        self._known_empty = found.st_ctime_ns if is_old and is_empty else None
+        return is_empty

@@ -19,6 +19,7 @@ from dpu.errors import BadTree, DpuError, NotFound, UsageError
 from dpu_api.v1.job_pb2 import Failure, FailureCategory
 from dpud.worker import outcome, sandbox
 from dpud.worker.channel import BrokenChannel
+from dpud.worker.logship import BATCH_S
 from dpud.worker.outcome import Stop
 from dpud.worker.pool import Kind
 from dpud.worker.quarters import Belongings
@@ -59,6 +60,9 @@ class Shift:
         self._process: TaskProcess | None = None
         self._bell: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._unfit = ""
+        # When the lines of the attempt that runs travel, and what has them do so.
+        self._due: asyncio.TimerHandle | None = None
+        self._travelling: asyncio.Task[None] | None = None
 
     async def run(self, ended: Ended, put_back: PutBack) -> None:
         """Run them; tell `ended` how each ended, and `put_back` which will never begin here, as soon as it is known.
@@ -82,6 +86,8 @@ class Shift:
             failure = outcome.infrastructure(f"a fault of the worker's own: {type(error).__name__}: {error}")
         while failure is not None and self._attempts:
             await self._finish(self._attempts[0], failure)
+        if self._due is not None:
+            self._due.cancel()
         self._let_go()
 
     def stop(self, ref: TaskRef, why: Stop) -> None:
@@ -107,6 +113,7 @@ class Shift:
                     # The first line of a job says by which code it is done.
                     code = await self._bench.trees.description(lease.code_digest, lease.project)
                     await self._attempts[0].say(f"Using the code {code}")
+                    self._flush_in_time()
             for attempt in [attempt for attempt in self._attempts if attempt.stopping]:
                 await self._finish(attempt, attempt.stopped())
             if self._attempts:
@@ -141,13 +148,14 @@ class Shift:
             await bench.pool.release(kind, process, self._unfit)
 
     def _order(self, process: TaskProcess, caches: Path) -> dict[str, Any]:
+        left = set(self._attempts)
         return {
             "do": "tasks",
             "instruments": _path(self._bench.instruments),
             "environment": sandbox.task_environment(process.scratch, caches),
             "bytecode": str(caches / "pycache"),
             "limits": self._attempts[0].allowance.limits(),
-            "tasks": [attempt.order(number) for number, attempt in self._numbers.items() if attempt in self._attempts],
+            "tasks": [attempt.order(number) for number, attempt in self._numbers.items() if attempt in left],
         }
 
     async def _supervise(self, process: TaskProcess, order: dict[str, Any]) -> None:
@@ -271,6 +279,17 @@ class Shift:
         """Take lines of the task that runs."""
         if self._attempts:
             await self._attempts[0].print(lines)
+            self._flush_in_time()
+
+    def _flush_in_time(self) -> None:
+        """Have lines travel when they are as old as they may be; where their attempt ends before, they have."""
+        if self._due is None:
+            self._due = asyncio.get_running_loop().call_later(BATCH_S, self._flush)
+
+    def _flush(self) -> None:
+        self._due = None
+        if self._attempts:
+            self._travelling = asyncio.create_task(self._attempts[0].flush())
 
     def plan(self, tasks: list[dict[str, Any]]) -> None:
         """Take a part of a plan."""

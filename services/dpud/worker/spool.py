@@ -15,7 +15,7 @@ import structlog
 from dpu_api.v1.logs_pb2 import AppendRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 log = structlog.get_logger(__name__)
@@ -53,29 +53,33 @@ class Spool:
         # those that had arrived are stored once.
         self._read = 0
         self._written = self._whole()
-        self._room = asyncio.Condition()
+        self._changed = asyncio.Event()
         self._recall()
 
     async def put(self, batch: AppendRequest) -> None:
         """Take a batch; waits while the file is full, and where it cannot be written while memory is."""
         data = batch.SerializeToString()
-        async with self._room:
-            await self._room.wait_for(lambda: self._written < self._disk_bound)
-            filed = self._filed(data)
-            if not filed:
-                await self._room.wait_for(lambda: not self._behind and self._memory < self._memory_bound)
-                self._keep(_Batch(batch, len(data), filed=False))
-            elif self._behind == _HEADER.size + len(data) and self._memory < self._memory_bound:
-                self._keep(_Batch(batch, len(data)))
-                self._read = self._written
-            self._room.notify_all()
+        await self._until(lambda: self._written < self._disk_bound)
+        filed = self._filed(data)
+        if not filed:
+            await self._until(lambda: not self._behind and self._memory < self._memory_bound)
+            self._keep(_Batch(batch, len(data), filed=False))
+        elif self._behind == _HEADER.size + len(data) and self._memory < self._memory_bound:
+            self._keep(_Batch(batch, len(data)))
+            self._read = self._written
+        self._changed.set()
+
+    async def _until(self, met: Callable[[], bool]) -> None:
+        """Wait until a condition of the batches holds."""
+        while not met():
+            self._changed.clear()
+            await self._changed.wait()
 
     async def next(self, window: int) -> AppendRequest:
         """Return the oldest batch that was not given out yet; waits while `window` of them are out."""
-        async with self._room:
-            await self._room.wait_for(lambda: self._out < min(window, len(self._batches)))
-            self._out += 1
-            return self._batches[self._out - 1].request
+        await self._until(lambda: self._out < min(window, len(self._batches)))
+        self._out += 1
+        return self._batches[self._out - 1].request
 
     def more(self, window: int, size: int) -> list[AppendRequest]:
         """Return the batches that may go with the one that was given out last: no more than about `size` bytes."""
@@ -92,35 +96,32 @@ class Spool:
         """Begin anew with the oldest batch that is not acknowledged."""
         self._out = 0
 
-    async def acknowledge(self, key: tuple[int, int, int], below: int) -> None:
+    def acknowledge(self, key: tuple[int, int, int], below: int) -> None:
         """Let go of the batches that are out, of one attempt, whose lines are all below a number."""
-        await self.acknowledge_all({key: below})
+        self.acknowledge_all({key: below})
 
-    async def acknowledge_all(self, below: Mapping[tuple[int, int, int], int]) -> None:
+    def acknowledge_all(self, below: Mapping[tuple[int, int, int], int]) -> None:
         """Let go of the batches that are out, whose lines are all below their attempt's number."""
-        async with self._room:
-            out = [self._batches.popleft() for _ in range(self._out)]
-            kept = [each for each in out if not _covered(each.request, below)]
-            self._batches.extendleft(reversed(kept))
-            self._out = len(kept)
-            self._memory -= sum(each.size for each in out) - sum(each.size for each in kept)
-            self._recall()
-            self._room.notify_all()
+        out = [self._batches.popleft() for _ in range(self._out)]
+        kept = [each for each in out if not _covered(each.request, below)]
+        self._batches.extendleft(reversed(kept))
+        self._out = len(kept)
+        self._memory -= sum(each.size for each in out) - sum(each.size for each in kept)
+        self._recall()
+        self._changed.set()
 
-    async def drop_oldest(self) -> AppendRequest:
+    def drop_oldest(self) -> AppendRequest:
         """Let go of the oldest batch, which will never be taken, and return it."""
-        async with self._room:
-            dropped = self._batches.popleft()
-            self._memory -= dropped.size
-            self._out = max(0, self._out - 1)
-            self._recall()
-            self._room.notify_all()
+        dropped = self._batches.popleft()
+        self._memory -= dropped.size
+        self._out = max(0, self._out - 1)
+        self._recall()
+        self._changed.set()
         return dropped.request
 
     async def empty(self) -> None:
         """Return when everything is acknowledged."""
-        async with self._room:
-            await self._room.wait_for(lambda: not self._batches and not self._behind)
+        await self._until(lambda: not self._batches and not self._behind)
 
     def close(self) -> None:
         """Close the file; what is in memory alone still goes into it, for the next worker in this folder."""
