@@ -166,3 +166,17 @@ async def test_the_tasks_of_a_long_job_are_listed_as_before_when_it_has_left_the
         known = directory.job(job, "kids")
         assert known.tasks == []
         assert [task_message(known, 3, task) for task in directory.tasks(job, 3, 700)] == before
+
+
+async def test_a_long_job_keeps_its_tasks_until_the_logs_are_told_and_it_leaves(shelf):
+    journal, peers = MemoryJournal(shelf), RecordingPeers()
+    peers.away = True
+    loop = Loop(journal, lambda: NOON, logs_here=True, max_ended=10, tick_s=0.005)
+    async with background(loop.run(), Outbox(loop, peers, first_pause_s=0.001).run()):
+        job = await ended(loop, LONG)
+        await loop._retire_oldest()
+        assert len(loop.state.jobs[job].tasks) == LONG
+        loop._max_ended = 0
+        peers.away = False
+        await until(lambda: job not in loop.state.jobs, lambda: loop.state.outbox)
+    assert len(journal.tasks(job, 0, 2 * LONG)) == LONG

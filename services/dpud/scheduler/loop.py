@@ -288,6 +288,8 @@ class Loop:
     async def _retire_oldest(self) -> None:
         """Let the job that ended first leave the memory, with a few more; one that is long, in pieces."""
         oldest = self.state.jobs[next(iter(self.state.ended))]
+        if oldest.outbox_open:
+            return  # the logs have not heard of it: it stays
         is_long = len(oldest.tasks) > jobs.RETIRED_AT_ONCE
         if is_long:
             for _ in self._journal.laying_down(oldest):
