@@ -96,6 +96,11 @@ async def test_a_bad_setting_ends_the_examination(there):
             {"DPU_TOKENS_FILE": "/nowhere"},
             "DPU_TOKENS_FILE='/nowhere': cannot be read: .*`dpud token` makes a row",
         ),
+        (
+            "archive",
+            {"DPU_COLD_FILES": "/proc/version/cold"},
+            "DPU_COLD_FILES='/proc/version/cold': /proc/version cannot",
+        ),
         ("worker", {"DPU_WORKER_CGROUP": "/usr"}, "DPU_WORKER_CGROUP='/usr': it is no control group of memory"),
         (
             "worker",
@@ -127,7 +132,13 @@ async def test_a_worker_without_what_installs_packages_is_told_so(there, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("service", "key"), [("codeship", "DPU_CODE_BUCKET"), ("logs", "DPU_LOG_BUCKET"), ("archive", "DPU_FILES")]
+    ("service", "key"),
+    [
+        ("codeship", "DPU_CODE_BUCKET"),
+        ("logs", "DPU_LOG_BUCKET"),
+        ("archive", "DPU_FILES"),
+        ("archive", "DPU_COLD_FILES"),
+    ],
 )
 async def test_a_bucket_that_is_not_there_is_found(there, s3, monkeypatch, service, key):
     for name, value in s3.environment.items():

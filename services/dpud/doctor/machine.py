@@ -31,14 +31,11 @@ LISTENS = ("DPU_LISTEN", "DPU_METRICS_LISTEN", "DPU_HEALTH_LISTEN")
 def _folder(patient: Patient) -> Iterator[Finding]:
     if (folder := patient.state) is None:
         return
-    there = _existing(folder)
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        yield Finding(
-            good=False, text=f"DPU_STATE={str(folder)!r}: {there} cannot be written: chown it, or name another"
-        )
+    if why := unwritable("DPU_STATE", folder):
+        yield Finding(good=False, text=why)
         return
     try:
-        refuse_network(there)
+        refuse_network(_existing(folder))
     except UsageError:
         yield Finding(
             good=False,
@@ -46,6 +43,14 @@ def _folder(patient: Patient) -> Iterator[Finding]:
         )
     else:
         yield Finding(good=True, text=f"{folder} can be written")
+
+
+def unwritable(key: str, folder: Path) -> str:
+    """Return why nothing can be written into a folder, and what to do; empty where it can."""
+    there = _existing(folder)
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return ""
+    return f"{key}={str(folder)!r}: {there} cannot be written: chown it, or name another"
 
 
 def _existing(path: Path) -> Path:

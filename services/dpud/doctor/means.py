@@ -1,23 +1,24 @@
-"""Where a service keeps what it must not lose: its database, and its bucket."""
+"""Where a service keeps what it must not lose: its database, its bucket, its folder of packed files."""
 
 from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpud.doctor.finding import Finding
+from dpud.doctor.machine import unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from dpud.doctor.finding import Patient
 
 #: The SQLite file of each service that has one, unless DPU_DATABASE names another database.
 FILES = {"scheduler": "journal.sqlite", "archive": "catalogue.sqlite"}
-#: What names the bucket of each service that may have one.
-BUCKETS = {"codeship": "DPU_CODE_BUCKET", "logs": "DPU_LOG_BUCKET", "archive": "DPU_FILES"}
+#: What names the bucket, or the further folder, of each service that may have one.
+PLACES = {"codeship": ("DPU_CODE_BUCKET",), "logs": ("DPU_LOG_BUCKET",), "archive": ("DPU_FILES", "DPU_COLD_FILES")}
 
 
 def _database(patient: Patient) -> Iterator[Finding]:
@@ -50,10 +51,15 @@ def _sqlite(file: Path) -> Finding:
     return Finding(good=False, text=f"{file} is damaged: {said}: restore it (docs/how-to/backup.md)")
 
 
-def _bucket(patient: Patient) -> Iterator[Finding]:
-    key = BUCKETS.get(patient.service, "")
-    if url := patient.environment.get(key, str, "") if key else "":
-        yield _s3(key, url)
+def _places(patient: Patient) -> Iterator[Finding]:
+    for key in PLACES.get(patient.service, ()):
+        if place := patient.environment.get(key, str, ""):
+            yield _s3(key, place) if place.startswith("s3://") else _files(key, Path(place))
+
+
+def _files(key: str, folder: Path) -> Finding:
+    why = unwritable(key, folder)
+    return Finding(good=not why, text=why or f"{key}: {folder} can be written")
 
 
 def _s3(key: str, url: str) -> Finding:
@@ -71,4 +77,4 @@ def _s3(key: str, url: str) -> Finding:
     return Finding(good=True, text=f"{key}: {url} answers, and takes these credentials")
 
 
-LOOKS = (_database, _bucket)
+LOOKS = (_database, _places)
