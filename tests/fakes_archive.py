@@ -11,10 +11,10 @@ from astropy.io import fits
 
 from dpu_api.v1.archive_pb2 import StagedProduct, StageProductRequest
 from dpu_recipes.frames import Frame
-from dpud.archive.database import parse_url
 from dpud.archive.main import Settings, built
 from dpud.archive.records import Attempt, Record
 from dpud.archive.wire import to_frame
+from dpud.hosting.database import parse_url
 from dpud.hosting.server import listening
 from fakes_hosting import Place, place
 from fakes_instruments import write_wfi

@@ -10,6 +10,7 @@ import pytest
 import fakes_postgres
 import fakes_s3
 from dpu.errors import InternalError, StorageFull
+from dpud.hosting.database import parse_url
 from dpud.logs.bucket import Bucket
 from dpud.logs.index import Index, engine_of
 from dpud.logs.record import JobClosed, Lines, Opened, TaskEnded
@@ -58,7 +59,7 @@ def store(request, tmp_path):
 @contextmanager
 def in_bucket(request, url, **options):
     server = request.getfixturevalue("s3")
-    index = Index(engine_of(url))
+    index = Index(engine_of(parse_url(url)))
     index.open()
     opened = S3LogStore(Bucket(server.store(server.bucket())), index, lambda: 1.7e9, **options)
     try:

@@ -64,7 +64,7 @@ def test_the_database_is_sqlite_unless_it_is_set():
     assert str(read.database) == "postgresql+psycopg://dpu@db/archive"
 
 
-@pytest.mark.parametrize("url", ["archive", "mysql://dpu:secret@db/archive", "postgresql://dpu:secret@db/archive"])
+@pytest.mark.parametrize("url", ["archive", "mysql://dpu:secret@db/archive", "oracle://dpu:secret@db/archive"])
 def test_a_bad_url_is_refused_without_its_password(url):
     with pytest.raises(BadSetting, match="DPU_DATABASE") as caught:
         Settings.read(Environment({**SETTINGS, "DPU_DATABASE": url}))

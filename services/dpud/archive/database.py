@@ -7,16 +7,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import OperationalError
 
 from dpu.errors import StorageFull, Unreachable
-from dpud.hosting.settings import BadSetting
+from dpud.hosting.database import AT_ONCE, SQLITE, sqlite_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: How a URL of each kind begins.
-_SQLITE, _POSTGRESQL = "sqlite", "postgresql+psycopg"
 #: PostgreSQL: whoever writes holds this lock; the number is ours alone by chance.
 _WRITER = 7_412_309_581
 #: What PostgreSQL says of a disk that is full.
@@ -27,7 +25,7 @@ class Database:
     """One database; reading is of one moment, writing takes turns."""
 
     def __init__(self, url: sa.URL) -> None:
-        self._sqlite = url.get_backend_name() == _SQLITE
+        self._sqlite = url.get_backend_name() == SQLITE
         self.engine = _on_sqlite(url) if self._sqlite else _on_postgresql(url)
 
     @contextmanager
@@ -74,38 +72,13 @@ class Database:
             raise Unreachable(f"the archive's database {self.engine.url.database!r} gave no answer: {said}") from error
 
 
-def parse_url(text: str) -> sa.URL:
-    """Return the URL of a database, checked. Raises BadSetting, which does not show a password."""
-    try:
-        url = sa.make_url(text)
-    except ArgumentError:
-        raise BadSetting(
-            f"DPU_DATABASE must be a URL: '{_POSTGRESQL}://USER@HOST/DATABASE' or '{_SQLITE}:///PATH'"
-        ) from None
-    if url.drivername not in {_SQLITE, _POSTGRESQL}:
-        raise BadSetting(
-            f"DPU_DATABASE={url.render_as_string()!r}: must begin with '{_POSTGRESQL}://' or '{_SQLITE}:///'"
-        )
-    return url
-
-
 def _on_sqlite(url: sa.URL) -> sa.Engine:
-    engine = sa.create_engine(url, connect_args={"timeout": 30.0})
-
-    @sa.event.listens_for(engine, "connect")
-    def _connected(connection: sqlite3.Connection, _record: object) -> None:
-        # The driver's own transactions begin late; ours begin below.
-        connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "mmap_size=268435456"):
-            connection.execute(f"PRAGMA {pragma}").close()
-
-    @sa.event.listens_for(engine, "begin")
-    def _begun(connection: sa.Connection) -> None:
-        # A writer takes its turn at once: a transaction that began by reading could not wait for it.
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
+    return sqlite_engine(
+        url,
+        ("foreign_keys=ON", "mmap_size=268435456"),
+        begin=lambda connection: AT_ONCE if connection.get_execution_options().get("writes") else "BEGIN",
+        connect_args={"timeout": 30.0},
+    )
 
 
 def _on_postgresql(url: sa.URL) -> sa.Engine:

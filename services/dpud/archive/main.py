@@ -18,7 +18,6 @@ from dpud.archive.catalogue_sql import SqlCatalogue
 from dpud.archive.chores import attempt, repeat
 from dpud.archive.coldlist_sql import SqlColdList
 from dpud.archive.corrections import Corrections
-from dpud.archive.database import parse_url
 from dpud.archive.holdings import Holdings
 from dpud.archive.ingest import Intake
 from dpud.archive.pairing import pair, pair_cold
@@ -31,6 +30,7 @@ from dpud.archive.service import ArchiveService
 from dpud.archive.splitter import Splitter
 from dpud.archive.tiers import COUNT_EVERY_S, Tiers
 from dpud.archive.usage import SAVE_EVERY_S, Usage
+from dpud.hosting.database import parse_url
 from dpud.hosting.metrics import DiskMetrics, showing
 from dpud.hosting.server import listening, until_stopped
 from dpud.hosting.settings import BadSetting, Environment, Listening

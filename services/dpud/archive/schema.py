@@ -26,6 +26,8 @@ from sqlalchemy.types import TypeDecorator
 
 from dpu.errors import VersionMismatch
 from dpud.archive.records import microseconds
+from dpud.hosting import database
+from dpud.hosting.database import NewerTables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -225,22 +227,9 @@ def upgrade(connection: Connection) -> None:
 
     Raises VersionMismatch where a newer archive has made it.
     """
-    table = version_table(connection)
-    if inspect(connection).has_table(table):
-        found = connection.scalar(text(f"SELECT version_num FROM {table}"))  # noqa: S608 (one of two names of ours)
-        if found == VERSION:
-            return
-    # Only now: loading it takes a quarter of a second, and a catalogue is rarely new.
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util import CommandError
-
-    config = Config()
-    config.set_main_option("script_location", "dpud.archive:migrations")
-    config.attributes["connection"] = connection
     try:
-        command.upgrade(config, "head")
-    except CommandError as error:
+        database.upgrade(connection, "dpud.archive:migrations", VERSION, version_table=version_table(connection))
+    except NewerTables as error:
         raise VersionMismatch(
             f"{connection.engine.url.database} is of a version that this archive does not know: {error}; "
             "start the version of the DPU that made it"

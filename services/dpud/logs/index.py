@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
 from dpu.errors import Unreachable
+from dpud.hosting.database import SQLITE, NewerTables, postgresql_engine, sole_connection, upgrade
 from dpud.logs.store import Held
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Sequence
+
+#: The newest migration.
+VERSION = "index_0001"
 
 _tables = sa.MetaData()
 _writer = sa.Table("log_writer", _tables, sa.Column("id", sa.Integer), sa.Column("epoch", sa.BigInteger))
@@ -66,49 +65,11 @@ class Row:
         return {"job": self.job, "number": self.number, "start": self.start, "key": self.key, "size": self.size}
 
 
-def check_url(url: str) -> sa.URL:
-    """Return the URL of a database that can hold an index, taken apart. Raises ValueError."""
-    try:
-        parsed = sa.make_url(url)
-    except sa.exc.ArgumentError:
-        parsed = None
-    if parsed is None or parsed.get_backend_name() not in {"postgresql", "sqlite"}:
-        raise ValueError("must be 'postgresql+psycopg://user@host/database' or 'sqlite:////path'")
-    return parsed
-
-
-def engine_of(url: str) -> sa.Engine:
-    """Return an engine on a database. Raises ValueError where it can hold no index."""
-    parsed = check_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        return _sqlite(parsed)
-    return sa.create_engine(
-        parsed.set(drivername="postgresql+psycopg"),
-        pool_size=2,
-        max_overflow=0,
-        connect_args={
-            "options": f"-c statement_timeout={_STATEMENT_MS} -c synchronous_commit=on",
-            "connect_timeout": 5,
-            "application_name": "dpu logs",
-        },
-    )
-
-
-def _sqlite(url: sa.URL) -> sa.Engine:
-    engine = sa.create_engine(url, poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False})
-
-    @sa.event.listens_for(engine, "connect")
-    def _on_connect(connection: sqlite3.Connection, _record: Any) -> None:
-        # The driver must not begin transactions by itself: _on_begin does, and takes the write lock at once.
-        connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @sa.event.listens_for(engine, "begin")
-    def _on_begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
+def engine_of(url: sa.URL) -> sa.Engine:
+    """Return an engine on the database of an index."""
+    if url.drivername == SQLITE:
+        return sole_connection(url)
+    return postgresql_engine(url, "logs", {"statement_timeout": _STATEMENT_MS})
 
 
 class Index:
@@ -209,13 +170,9 @@ def _away(error: DBAPIError) -> Unreachable:
 
 def _migrate(connection: sa.Connection) -> None:
     """Bring the tables to the newest version. Raises UnreadableIndex where they are newer than this software."""
-    config = Config()
-    config.set_main_option("script_location", "dpud.logs:migrations")
-    script = ScriptDirectory.from_config(config)
-    current = MigrationContext.configure(connection, opts={"version_table": "log_version"}).get_current_revision()
-    if current == script.get_current_head():
-        return
-    if current is not None and current not in {step.revision for step in script.walk_revisions()}:
-        raise UnreadableIndex(f"the index of the logs is at {current!r}, which this version does not know: upgrade")
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        upgrade(connection, "dpud.logs:migrations", VERSION, version_table="log_version")
+    except NewerTables as error:
+        raise UnreadableIndex(
+            f"the index of the logs is at {str(error)!r}, which this version does not know: upgrade"
+        ) from error

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy import URL
+
+from dpud.hosting.database import SQLITE, parse_url
 from dpud.hosting.folder import owned
 from dpud.hosting.metrics import DiskMetrics, showing
 from dpud.hosting.server import listening, until_stopped
 from dpud.hosting.settings import Environment, Listening
 from dpud.logs.aggregator import Aggregator
-from dpud.logs.index import Index, check_url, engine_of
+from dpud.logs.index import Index, engine_of
 from dpud.logs.retention import Retention, keep_tidy
 from dpud.logs.service import NAME, LogServicer
 from dpud.logs.store_files import FileLogStore
@@ -38,7 +41,7 @@ class Settings:
     retention: Retention
     #: 's3://name/prefix' of the bucket that holds the lines, where no folder does, and the database of its index.
     bucket: str | None = None
-    database: str | None = None
+    database: URL | None = None
 
     @classmethod
     def read(cls, environment: Environment) -> Settings:
@@ -49,7 +52,7 @@ class Settings:
             state=environment.get("DPU_STATE", Path),
             retention=Retention(days, environment.get("DPU_LOG_DAYS_FAILED", _days, days)),
             bucket=environment.get("DPU_LOG_BUCKET", _bucket, None),
-            database=environment.get("DPU_DATABASE", _database, None),
+            database=environment.get("DPU_DATABASE", parse_url, None),
         )
 
 
@@ -81,7 +84,8 @@ def opened(settings: Settings) -> FileLogStore | S3LogStore:
     # Not everybody installs what a bucket needs.
     from dpud.logs.store_s3 import open_bucket
 
-    index = Index(engine_of(settings.database or f"sqlite:///{settings.state}/index.sqlite"))
+    beside = URL.create(SQLITE, database=str(settings.state / "index.sqlite"))
+    index = Index(engine_of(settings.database or beside))
     return open_bucket(settings.bucket, index)
 
 
@@ -102,9 +106,4 @@ def _days(text: str) -> float:
 def _bucket(text: str) -> str:
     if not re.fullmatch(r"s3://[^/]+(/.*)?", text):
         raise ValueError("must be 's3://bucket' or 's3://bucket/prefix'")
-    return text
-
-
-def _database(text: str) -> str:
-    check_url(text)
     return text

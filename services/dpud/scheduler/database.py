@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from dpud.hosting.database import AT_ONCE, POSTGRESQL, SQLITE, parse_url, postgresql_engine, sole_connection
+
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterator, Sequence
 
 #: PostgreSQL ends what holds the writer's row and says nothing for so long: a scheduler that was stopped in the
@@ -23,75 +24,40 @@ _SILENCE_S = 5
 #: Connection lost, too many of them, ended for idling, broken off or going down: of PostgreSQL's states of an error.
 _AWAY = ("08", "53300", "25P03", "57")
 
-_EACH_SYNCED = ("synchronous=FULL",)
 #: For who writes much beside the writer of a SQLite file, whose next commit makes this durable, too: no syncs of its
 #: own, for which that one would have to wait, and the log is emptied here and not there.
 _SYNCED_BY_OTHERS = ("synchronous=NORMAL", "wal_autocheckpoint=500")
 
-_BEGIN = "BEGIN IMMEDIATE"
 _NOW = {
     "sqlite": sa.text("(julianday('now') - 2440587.5) * 86400.0"),
     "postgresql": sa.text("extract(epoch FROM clock_timestamp())::double precision"),
 }
 
 
-def sqlite_engine(path: Path, settings: Sequence[str] = _EACH_SYNCED) -> sa.Engine:
-    """Return an engine on a SQLite file: write-ahead log, a sync a commit, transactions that lock at their begin."""
-    engine = sa.create_engine(
-        f"sqlite:///{path}", poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False}
-    )
-
-    @sa.event.listens_for(engine, "connect")
-    def _on_connect(connection: sqlite3.Connection, _record: Any) -> None:
-        # The driver must not begin transactions by itself: _on_begin does, and takes the write lock at once.
-        connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "busy_timeout=5000", *settings):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @sa.event.listens_for(engine, "begin")
-    def _on_begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(_BEGIN)
-
-    return engine
+def sqlite_engine(path: Path, settings: Sequence[str] = ()) -> sa.Engine:
+    """Return an engine on a SQLite file: a sync a commit unless `settings` say otherwise."""
+    return sole_connection(sa.URL.create(SQLITE, database=str(path)), settings)
 
 
 def postgres_engine(url: str) -> sa.Engine:
-    """Return an engine on a PostgreSQL database: two connections, and no waiting without end.
+    """Return an engine on a PostgreSQL database that holds a journal, and waits nowhere without end.
 
-    Raises ValueError where the URL is no PostgreSQL database's.
+    Raises BadSetting where the URL is no PostgreSQL database's.
     """
-    try:
-        parsed = sa.make_url(url)
-    except sa.exc.ArgumentError:
-        raise ValueError("must be 'postgresql+psycopg://user@host/database'") from None
-    if parsed.get_backend_name() != "postgresql":
-        raise ValueError("must be 'postgresql+psycopg://user@host/database': no other database holds a journal")
-    settings = {
-        "idle_in_transaction_session_timeout": _IDLE_MS,
-        "statement_timeout": _STATEMENT_MS,
-        # The journal is the truth: whatever the server's own default is, a commit is on its disk.
-        "synchronous_commit": "on",
+    settings = {"idle_in_transaction_session_timeout": _IDLE_MS, "statement_timeout": _STATEMENT_MS}
+    silence = {
+        "keepalives_idle": 1,
+        "keepalives_interval": 1,
+        "keepalives_count": _SILENCE_S,
+        "tcp_user_timeout": 1_000 * _SILENCE_S,
     }
-    return sa.create_engine(
-        parsed.set(drivername="postgresql+psycopg"),
-        pool_size=2,
-        max_overflow=0,
-        connect_args={
-            "options": " ".join(f"-c {key}={value}" for key, value in settings.items()),
-            "connect_timeout": _SILENCE_S,
-            "keepalives_idle": 1,
-            "keepalives_interval": 1,
-            "keepalives_count": _SILENCE_S,
-            "tcp_user_timeout": 1_000 * _SILENCE_S,
-            "application_name": "dpu scheduler",
-        },
-    )
+    return postgresql_engine(parse_url(url, [POSTGRESQL]), "scheduler", settings, silence=silence)
 
 
 def open_engine(url: str) -> sa.Engine:
     """Return an engine on the database that the writer's URL names, for work beside it."""
     parsed = sa.make_url(url)
-    if parsed.drivername == "sqlite":
+    if parsed.drivername == SQLITE:
         return sqlite_engine(Path(parsed.database or ""), _SYNCED_BY_OTHERS)
     return postgres_engine(url)
 
@@ -109,7 +75,7 @@ def driving(engine: sa.Engine) -> Iterator[Any]:
         connection = engine.raw_connection()
         with closing(connection.cursor()) as cursor:
             if dialect.name == "sqlite":
-                cursor.execute(_BEGIN)
+                cursor.execute(AT_ONCE)
             yield cursor
             connection.commit()
     except driver.Error as error:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
+from dpud.hosting.database import NewerTables, upgrade
 from dpud.scheduler.journal import UnreadableJournal
+
+#: The newest migration.
+VERSION = "journal_0005"
 
 _tables = sa.MetaData()
 
@@ -78,13 +78,9 @@ snapshots = sa.Table(
 
 def migrate(connection: sa.Connection) -> None:
     """Bring the tables to the newest version. Raises UnreadableJournal where they are newer than this software."""
-    config = Config()
-    config.set_main_option("script_location", "dpud.scheduler:migrations")
-    script = ScriptDirectory.from_config(config)
-    current = MigrationContext.configure(connection).get_current_revision()
-    if current == script.get_current_head():
-        return
-    if current is not None and current not in {step.revision for step in script.walk_revisions()}:
-        raise UnreadableJournal(f"the journal's tables are at {current!r}, which this version does not know: upgrade")
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        upgrade(connection, "dpud.scheduler:migrations", VERSION)
+    except NewerTables as error:
+        raise UnreadableJournal(
+            f"the journal's tables are at {str(error)!r}, which this version does not know: upgrade"
+        ) from error
