@@ -61,10 +61,11 @@ def cancel_waiting(state: State, job: Job, at: float) -> None:
         if task.state is TaskState.QUEUED or task.state is TaskState.LOST:
             # Counted below, all at once: there may be very many.
             task.state, task.ended = TaskState.CANCELLED, at
-    state.waiting.drop(job.user, job.priority, job.id, len(job.tasks) - 1)
-    for key in [key for key in state.delayed if key.job == job.id]:
+    waited = state.waiting.drop(job.user, job.priority, job.id, len(job.tasks) - 1)
+    delayed = [key for key in state.delayed if key.job == job.id]
+    for key in delayed:
         del state.delayed[key]
-    running = sum(key.job == job.id for key in state.leased)
+    running = job.counts.open - waited - len(delayed)
     job.counts.aborted += job.counts.open - running
     job.counts.submitted, job.counts.unknown = running, 0
 

@@ -141,15 +141,19 @@ class Waiting:
         line = self.lines.get(user)
         return line.of(job, newest) if line else ()
 
-    def drop(self, user: str, priority: int, job: int, newest: int) -> None:
-        """Take out all that waits of a job, if anything does."""
-        if (line := self.lines.get(user)) is None:
-            return
-        line.plans.pop((job, newest), None)
-        if job in line.jobs:
+    def drop(self, user: str, priority: int, job: int, newest: int) -> int:
+        """Take out all that waits of a job, whose last task is `newest`; return how many tasks that were."""
+        waited = len(self.of(user, job, newest))
+        if not waited:
+            return 0
+        line = self.lines[user]
+        if (job, newest) in line.plans:
+            del line.plans[job, newest]
+        else:
             line.drop(priority, job)
         if line.empty:
             del self.lines[user]
+        return waited
 
     def __iter__(self) -> Iterator[tuple[str, int, int]]:
         """Yield (user, job, task) of all that waits."""
