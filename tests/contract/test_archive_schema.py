@@ -132,8 +132,10 @@ def test_every_kind_of_query_has_its_index(tmp_path, query, index):
 def test_calibrations_are_looked_for_about_the_time_of_the_frame(tmp_path):
     with plans_of(tmp_path) as (catalogue, plans):
         catalogue.calibrations(View("KIDS"), "BiasFrame", a_raw().frame)
-    (plan,) = [plan for plan in plans if "frames_calibration" in plan and "date_obs" in plan]
-    assert "chip=? AND date_obs>? AND date_obs<?" in plan
+    about, lasting = (plan for plan in plans if plan.startswith("SEARCH frames"))
+    assert "frames_calibration" in about
+    assert "chip=? AND date_obs>? AND date_obs<?" in about
+    assert "frames_lasting" in lasting
 
 
 @pytest.mark.parametrize("frame_class", validity.CALIBRATIONS)

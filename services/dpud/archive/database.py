@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import select
 import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InvalidatePoolError, OperationalError
 
 from dpu.errors import StorageFull, Unreachable
 from dpud.hosting.database import AT_ONCE, SQLITE, sqlite_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import psycopg
 
 #: PostgreSQL: whoever writes holds this lock; the number is ours alone by chance.
 _WRITER = 7_412_309_581
@@ -82,9 +85,24 @@ def _on_sqlite(url: sa.URL) -> sa.Engine:
 
 
 def _on_postgresql(url: sa.URL) -> sa.Engine:
-    # A connection that a restart of the server has broken is found out before it is used.
     # A single statement that reads needs no transaction around it, which would be two more journeys to the server.
-    return sa.create_engine(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True, pool_size=8, max_overflow=24)
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", pool_size=8, max_overflow=24)
+
+    @sa.event.listens_for(engine, "checkout")
+    def _taken(connection: psycopg.Connection, _record: object, _pool: object) -> None:
+        # To ask whether the server is there is as long a journey as most questions. One that ends says so to those who
+        # ask nothing, and of a connection that is cut there is the end to be read.
+        if connection.closed or _has_news(connection):
+            raise InvalidatePoolError
+
+    return engine
+
+
+def _has_news(connection: psycopg.Connection) -> bool:
+    """Return whether there is something to read that nobody asked for."""
+    waiting = select.poll()
+    waiting.register(connection, select.POLLIN)
+    return bool(waiting.poll(0))
 
 
 def _is_full(error: BaseException | None) -> bool:

@@ -84,7 +84,8 @@ _ROW_NUMBER = BigInteger().with_variant(Integer(), "sqlite")
 #: How far from DATE-OBS the windows of calibrations reach, but of those that are set by hand (dpu_recipes.validity).
 REACH = timedelta(days=20)
 _REACH_US = REACH // timedelta(microseconds=1)
-#: What holds of a calibration whose window reaches further.
+#: What holds of a calibration whose window reaches further: as it stands in the index, with no value to be bound. Only
+#: then a planner sees that the index is meant.
 LASTING = text(
     f"job IS NOT NULL AND (timestamp_start < date_obs - {_REACH_US} OR timestamp_end > date_obs + {_REACH_US})"
 )
@@ -138,12 +139,18 @@ FRAMES = Table(
     Index("frames_night", "audience", "frame_class", "instrument", "night", "date_obs", "chip"),
     Index("frames_time", "audience", "frame_class", "instrument", "date_obs", "chip"),
     Index("frames_object", "audience", "frame_class", "instrument", "object", "date_obs", "chip"),
-    # These two of products only: small, and no planner takes the first for a night's raw frames of one chip.
+    # These three of products only: small, and no planner takes the first for a night's raw frames of one chip.
     Index(
         "frames_calibration",
         *("audience", "frame_class", "instrument", "chip", "date_obs"),
         sqlite_where=text("job IS NOT NULL"),
         postgresql_where=text("job IS NOT NULL"),
+    ),
+    Index(
+        "frames_lasting",
+        *("audience", "frame_class", "instrument", "chip"),
+        sqlite_where=LASTING,
+        postgresql_where=LASTING,
     ),
     Index(
         "frames_identity",
@@ -218,7 +225,7 @@ STORES = Table("stores", METADATA, Column("mark", _WORDS, primary_key=True))
 
 
 #: The newest migration.
-VERSION = "0007"
+VERSION = "0008"
 _SHARING = "catalogue_version"
 
 

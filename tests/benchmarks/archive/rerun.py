@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from dpu import local
@@ -30,7 +31,7 @@ PATIENCE_S = 900.0
 
 
 def figures(folder: Path) -> Iterator[Figure]:
-    """Make a night once, then run it again through `dpu.run` and `dpu.wait`; the fastest of some runs counts."""
+    """Make a night once, then run it again through `dpu.run` and `dpu.wait`; the median of some runs counts."""
     simulate = [sys.executable, "-m", "dpu_recipes.simulate", str(folder / "night"), *NIGHT]
     subprocess.run(simulate, check=True, stdout=sys.stderr)
     home = folder / "dpu"
@@ -47,7 +48,9 @@ def figures(folder: Path) -> Iterator[Figure]:
         local.stop(home)
         os.chdir(before)
     print(f"second runs took {', '.join(f'{value:.2f}' for value in seconds)} s", file=sys.stderr)
-    yield Figure(bench="archive", figure="second_run_s", value=min(seconds), unit="s for 100 products", bar="under 2 s")
+    yield Figure(
+        bench="archive", figure="second_run_s", value=median(seconds), unit="s for 100 products", bar="under 2 s"
+    )
 
 
 def _run(processor: Processor) -> int:
