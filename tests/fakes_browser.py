@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,32 +78,53 @@ def barriers(page: Page) -> list[tuple[str, list[str]]]:
 
 
 @contextmanager
-def browsing() -> Iterator[Browser]:
-    """Run a browser without a screen."""
+def browsing(ears: Ears) -> Iterator[Browser]:
+    """Run a browser without a screen, every context of which is listened to."""
     # What a browser shuts itself in needs rights that a container's root does not have.
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=arguments, timeout=DEADLINE_MS)
-        yield browser
+        fresh = browser.new_context
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(browser, "new_context", lambda **words: ears.listening(fresh(**words)))
+            yield browser
         browser.close()
+
+
+@dataclass
+class Ears:
+    """Hear what goes wrong on the pages of every context, as a browser's console tells it."""
+
+    said: list[str] = field(default_factory=list)
+    #: What goes wrong on the pages of these origins, as a provider's, is theirs.
+    strangers: set[str] = field(default_factory=set)
+
+    def listening(self, context: BrowserContext) -> BrowserContext:
+        """Return the context, listened to from now on."""
+        context.on("console", self._hear)
+        context.on("weberror", lambda error: self.said.append(str(error.error)))
+        return context
+
+    def forgive(self, page: Page, text: str, times: int = 1) -> None:
+        """Pass over what a test has made go wrong on a page, when it has been said so often."""
+        deadline = time.monotonic() + DEADLINE_MS / 1000
+        while sum(text in line for line in self.said) < times:
+            assert time.monotonic() < deadline, f"{text!r} was not said {times} times within 60 s, but {self.said}"
+            page.wait_for_timeout(50)
+        self.said = [line for line in self.said if text not in line]
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        page = message.page
+        if message.type in ("error", "warning") and (page is None or _origin(page.url) not in self.strangers):
+            self.said.append(message.text)
 
 
 @contextmanager
 def looking(context: BrowserContext, address: str) -> Iterator[Page]:
-    """Give a page, and see that nothing went wrong on it."""
+    """Give a page."""
     page = context.new_page()
-    said: list[str] = []
-
-    def hear(message: ConsoleMessage) -> None:
-        # What goes wrong on the pages of others, as a provider's, is theirs.
-        if message.type in ("error", "warning") and _origin(message.location["url"]) in ("", _origin(address)):
-            said.append(message.text)
-
-    page.on("console", hear)
-    page.on("pageerror", lambda error: said.append(str(error)))
     page.goto(address)
     yield page
-    assert said == [], said
     page.close()
 
 

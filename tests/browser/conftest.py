@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from fakes_browser import ASKED, DEADLINE_MS, DESK, a_night, browsing, the_page
+from fakes_browser import ASKED, DEADLINE_MS, DESK, Ears, a_night, browsing, the_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,9 +19,22 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with browsing() as browser:
+def hearing() -> Ears:
+    return Ears()
+
+
+@pytest.fixture(scope="session")
+def browser(hearing: Ears) -> Iterator[Browser]:
+    with browsing(hearing) as browser:
         yield browser
+
+
+@pytest.fixture(autouse=True)
+def ears(hearing: Ears) -> Iterator[Ears]:
+    """See that nothing went wrong on any page during a test."""
+    yield hearing
+    said, hearing.said = hearing.said, []
+    assert said == []
 
 
 @pytest.fixture(scope="session")

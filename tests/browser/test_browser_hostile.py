@@ -20,7 +20,7 @@ from playwright.sync_api import expect
 from dpu.values import to_map
 from dpu_api.v1 import archive_pb2, job_pb2, scheduler_pb2
 from dpud.hosting.tokens import token_row
-from fakes_browser import DEADLINE_MS, DESK, PHONE, barriers, looking
+from fakes_browser import DEADLINE_MS, DESK, PHONE, Ears, barriers, looking
 from fakes_client import Script, batch, image, job, job_end, product, serving, task
 from fakes_fleet import free_port
 
@@ -162,11 +162,10 @@ def test_nothing_that_others_wrote_acts(signed: BrowserContext, address: str, pa
 @pytest.mark.parametrize(
     "path", [f"/jobs/{quote(HOSTILE)}", f"/?page={quote(HOSTILE)}", f"/chosen?job={quote(HOSTILE)}"]
 )
-def test_what_is_asked_for_in_vain_is_said_as_text(signed: BrowserContext, address: str, path: str) -> None:
-    page = signed.new_page()
-    page.goto(address + path)
-    harmless(page, address)
-    page.close()
+def test_what_is_asked_for_in_vain_is_said_as_text(signed: BrowserContext, address: str, ears: Ears, path: str) -> None:
+    with looking(signed, address + path) as page:
+        harmless(page, address)
+        ears.forgive(page, "responded with a status of ")
 
 
 def test_what_comes_live_is_text_too(signed: BrowserContext, address: str, script: Script) -> None:
@@ -182,7 +181,7 @@ def test_what_comes_live_is_text_too(signed: BrowserContext, address: str, scrip
         script.logs.append(job_end(4))
 
 
-def test_where_something_got_in_all_the_same_the_policy_holds(signed: BrowserContext, address: str) -> None:
+def test_where_something_got_in_all_the_same_the_policy_holds(signed: BrowserContext, address: str, ears: Ears) -> None:
     page = signed.new_page()
     page.goto(address)
     page.evaluate(
@@ -211,6 +210,7 @@ def test_where_something_got_in_all_the_same_the_policy_holds(signed: BrowserCon
     page.wait_for_function("expected => expected.every(each => broken.includes(each))", arg=sorted(expected))
     assert page.evaluate("window.pwned") is None
     expect(page.get_by_role("heading", name="Queue")).to_be_visible()
+    ears.forgive(page, "Content Security Policy", len(expected))
     page.close()
 
 
@@ -235,12 +235,13 @@ class Elsewhere(BaseHTTPRequestHandler):
 
 
 def test_another_site_neither_acts_for_a_visitor_nor_shows_the_page(
-    signed: BrowserContext, address: str, script: Script
+    signed: BrowserContext, address: str, script: Script, ears: Ears
 ) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Elsewhere, address)) as site:
         threading.Thread(target=site.serve_forever, daemon=True).start()
         try:
             page = signed.new_page()
+            ears.strangers.add(f"localhost:{site.server_port}")
             page.goto(f"http://localhost:{site.server_port}/")
             frame = page.frames[1]
             frame.wait_for_load_state()

@@ -14,7 +14,7 @@ from fakes_browser import ASKED, DEADLINE_MS, DESK, PHONE, barriers, looking, ta
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext
 
-    from fakes_browser import Night
+    from fakes_browser import Ears, Night
 
 pytestmark = pytest.mark.timeout(600)
 expect.set_options(timeout=DEADLINE_MS)
@@ -151,7 +151,7 @@ def test_somebody_signs_in_with_a_token_and_out_again(night: Night, browser: Bro
     context.close()
 
 
-def test_a_wrong_token_is_refused(browser: Browser, address: str) -> None:
+def test_a_wrong_token_is_refused(browser: Browser, address: str, ears: Ears) -> None:
     context = browser.new_context()
     page = context.new_page()
     page.goto(f"{address}/login")
@@ -159,10 +159,11 @@ def test_a_wrong_token_is_refused(browser: Browser, address: str) -> None:
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_contain_text("unknown to this DPU")
     assert barriers(page) == []
+    ears.forgive(page, "responded with a status of 4")
     context.close()
 
 
-def test_another_projects_job_is_not_found(night: Night, browser: Browser, address: str, done: int) -> None:
+def test_another_projects_job_is_not_found(night: Night, browser: Browser, address: str, ears: Ears, done: int) -> None:
     context = browser.new_context()
     page = context.new_page()
     page.goto(f"{address}/login")
@@ -176,6 +177,7 @@ def test_another_projects_job_is_not_found(night: Night, browser: Browser, addre
         assert answer.status == 404
         expect(page.get_by_text(f"there is no job {done}")).to_be_visible()
     assert barriers(page) == []
+    ears.forgive(page, "responded with a status of 404", 2)
     context.close()
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import expect
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from playwright.sync_api import Browser, Page
+
+    from fakes_browser import Ears
 
 pytestmark = pytest.mark.timeout(600)
 expect.set_options(timeout=DEADLINE_MS)
@@ -58,8 +61,9 @@ def here() -> str:
 
 
 @pytest.fixture(scope="module")
-def issuer(here: str) -> Iterator[str]:
+def issuer(here: str, hearing: Ears) -> Iterator[str]:
     with provider(SECONDS, f"http://{here}/login/return") as url:
+        hearing.strangers.add(urlsplit(url).netloc)
         yield url
 
 
