@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from dpu import local
 from dpu.config import Config
 from dpu.errors import InternalError, NothingSelected, UsageError
-from dpu.ingest import find_files, ingest, progress
+from dpu.ingest import find_files, ingest
+from dpu.ingest_command import progress
 from dpu_api.v1.archive_pb2 import ListFramesRequest
 from dpu_api.v1.job_pb2 import JobState
 from dpu_api.v1.scheduler_pb2 import GetJobRequest

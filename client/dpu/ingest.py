@@ -1,13 +1,9 @@
-"""`awe ingest`: brings raw FITS files into the archive, several at a time."""
+"""Brings FITS files into the archive, several at a time."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpu.channel import CHUNK
@@ -16,9 +12,9 @@ from dpu_api.v1.archive_pb2 import IngestFile, IngestRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from dpu.link import Link
-    from dpu.report import Reporter
 
 SUFFIXES = (".fits", ".fit", ".fts", ".fits.fz", ".fit.fz", ".fits.gz")
 #: What belongs to an image that was reduced elsewhere, by what stands in its name: NAME.weight.fits beside NAME.fits.
@@ -39,6 +35,13 @@ class Outcome:
     already: bool = False
     #: Why it was refused; '' where it was taken.
     reason: str = ""
+
+    @property
+    def word(self) -> str:
+        """In a word: 'refused', 'already there' or '3 frames'."""
+        if self.reason:
+            return "refused"
+        return "already there" if self.already else _count(self.frames, "frame")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,69 +174,3 @@ def _told(path: Path, says: IngestFile, *, in_place: bool) -> Iterator[IngestReq
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-@contextmanager
-def progress(total: int, reporter: Reporter) -> Iterator[Callable[[Outcome], None]]:
-    """Give what shows each outcome: it moves a bar on a terminal, and prints a line elsewhere."""
-    if not (reporter.out or sys.stdout).isatty():
-        count = iter(range(1, total + 1))
-        yield lambda outcome: reporter.say(f"{next(count)}/{total} {outcome.path.name}: {_word(outcome)}")
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(file=reporter.out)) as bars:
-        bar = bars.add_task("Ingesting", total=total)
-        yield lambda outcome: bars.update(bar, advance=1, description=f"Ingesting {outcome.path.name}")
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run `awe ingest` and return its exit code: 1 where a file was refused."""
-    from dpu.processor import Processor
-    from dpu.report import Reporter
-
-    asked = _parser().parse_args(arguments)
-    reporter = Reporter()
-    if asked.watch and asked.frame_class:
-        raise UsageError("--watch and --as do not go together: what belongs to an image may come after it")
-    if asked.watch:
-        from dpu.watch import watch
-
-        return watch(Processor(reporter=reporter).link, asked.paths, reporter, instrument=asked.instrument)
-    files = find_files(asked.paths)
-    if asked.frame_class:
-        files = without_companions(files)
-    link = Processor(reporter=reporter).link
-    with progress(len(files), reporter) as done:
-        summary = ingest(link, files, done, instrument=asked.instrument, frame_class=asked.frame_class)
-    for line in summary.lines():
-        reporter.say(line)
-    return 1 if summary.refused else 0
-
-
-def _word(outcome: Outcome) -> str:
-    if outcome.reason:
-        return "refused"
-    return "already there" if outcome.already else _count(outcome.frames, "frame")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="awe ingest",
-        description="Bring raw FITS files into the archive: single, multi-extension or Rice-compressed.",
-        epilog="exit codes: 0 all are in, 1 a file was refused, 2 used wrongly, 4 the DPU cannot be reached",
-    )
-    parser.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="a file, or a folder with FITS files")
-    parser.add_argument("--watch", action="store_true", help="go on until Ctrl-C with what appears in the folders")
-    parser.add_argument(
-        "--instrument", metavar="NAME", default="", help="the camera that took them, whatever their headers say"
-    )
-    parser.add_argument(
-        "--as",
-        dest="frame_class",
-        choices=["ReducedScienceFrame"],
-        default="",
-        help="they were reduced elsewhere; NAME.weight.fits, NAME.mask.fits and NAME.psf beside NAME.fits come with it",
-    )
-    return parser

@@ -5,62 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dpu.products import Product, find_frame, to_product
+from dpu.pedigree import Pedigree
+from dpu.products import find_frame, to_product
 from dpu_api.v1.archive_pb2 import TraceLineageRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from dpu.link import Link, Services
+    from dpu.products import Product
     from dpu_api.v1 import archive_pb2
 
 DEADLINE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Lineage:
-    """A frame with all that it was made from, or all that was made from it. The prompt shows it as a tree."""
-
-    product: Product
-    #: All frames by identifier; what is gone or not yours to see is missing.
-    frames: Mapping[str, Product]
-    #: By identifier, those of the next generation, in their order.
-    branches: Mapping[str, tuple[str, ...]]
-    #: Whether it is what was made from the frame.
-    progeny: bool
-    #: Digests of the files of what is named, as it was used; '' of values.
-    digests: Mapping[str, str]
+class Lineage(Pedigree):
+    """A pedigree as the prompt gives it: it shows itself as a tree, and can be drawn."""
 
     def __repr__(self) -> str:
         return "\n".join(self.lines())
-
-    def lines(self) -> list[str]:
-        """Return the tree; what comes a second time is not followed again."""
-        return [self.label(self.product.id), *self._below(self.product.id, "", {self.product.id})]
-
-    def label(self, identifier: str) -> str:
-        """Return how a frame is called in the tree."""
-        if (frame := self.frames.get(identifier)) is None:
-            return f"(gone, or not yours to see; digest {self.digests.get(identifier, '')[:12] or 'none'})"
-        marks = [] if frame.is_valid else ["is_valid=0"]
-        marks += [f"quality_flags={frame.quality_flags}"] if frame.quality_flags else []
-        return f"{frame.frame_class} {frame.file_name}{' (' + ', '.join(marks) + ')' if marks else ''}"
 
     def plot(self, file: str | Path) -> Path:
         """Draw it as PNG and return the path. Raises UsageError where it cannot be written, or nothing can draw."""
         from dpu.lineage_plot import draw
 
         return draw(self, file)
-
-    def _below(self, identifier: str, margin: str, seen: set[str]) -> Iterator[str]:
-        names = self.branches.get(identifier, ())
-        for number, name in enumerate(names, 1):
-            again = name in seen and self.branches.get(name)
-            yield f"{margin} +--{self.label(name)}{' (see above)' if again else ''}"
-            if not again:
-                seen.add(name)
-                yield from self._below(name, margin + (" |  " if number < len(names) else "    "), seen)
 
 
 def trace(link: Link, what: object, *, progeny: bool = False) -> Lineage:

@@ -16,29 +16,29 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dpu.lineage import Lineage
+    from dpu.pedigree import Pedigree
 
 #: Frames of one class and generation are one box, so that a hundred raw frames stay a picture.
 MOST_NAMED = 3
 
 
-def draw(lineage: Lineage, file: str | Path) -> Path:
+def draw(pedigree: Pedigree, file: str | Path) -> Path:
     """Write the picture as PNG and return its path. Raises UsageError where it cannot be written."""
-    boxes = generations(lineage)
+    boxes = generations(pedigree)
     columns = max(column for column, _ in boxes) + 1
     rows = max(sum(1 for column, _ in boxes if column == number) for number in range(columns))
     figure = Figure(figsize=(3.6 * columns, 1.2 * rows + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.set_axis_off()
-    places = _places(boxes, columns, to_right=lineage.progeny)
+    places = _places(boxes, columns, to_right=pedigree.progeny)
     owner = {name: key for key, names in boxes.items() for name in names}
-    arrows = {(owner[near], owner[far]) for near, names in lineage.branches.items() for far in names}
+    arrows = {(owner[near], owner[far]) for near, names in pedigree.branches.items() for far in names}
     for near, far in sorted(arrows):
-        source, result = (near, far) if lineage.progeny else (far, near)
+        source, result = (near, far) if pedigree.progeny else (far, near)
         axes.annotate("", places[result], places[source], arrowprops={"arrowstyle": "->", "color": "gray"})
     for key, place in places.items():
-        text = _text(lineage, boxes[key])
+        text = _text(pedigree, boxes[key])
         axes.text(*place, text, ha="center", va="center", fontsize="small", bbox={"boxstyle": "round", "fc": "white"})
     axes.set_xlim(-0.1, 1.1)
     axes.set_ylim(-0.1, 1.1)
@@ -51,19 +51,19 @@ def draw(lineage: Lineage, file: str | Path) -> Path:
     return path
 
 
-def generations(lineage: Lineage) -> dict[tuple[int, str], list[str]]:
+def generations(pedigree: Pedigree) -> dict[tuple[int, str], list[str]]:
     """Return the frames by how far they are from the product, at most, and by class."""
-    far = {lineage.product.id: 0}
-    waiting = [lineage.product.id]
+    far = {pedigree.product.id: 0}
+    waiting = [pedigree.product.id]
     while waiting:
         near = waiting.pop()
-        for name in lineage.branches.get(near, ()):
+        for name in pedigree.branches.get(near, ()):
             if far.get(name, -1) < far[near] + 1:
                 far[name] = far[near] + 1
                 waiting.append(name)
     boxes: dict[tuple[int, str], list[str]] = {}
     for name, column in far.items():
-        frame = lineage.frames.get(name)
+        frame = pedigree.frames.get(name)
         boxes.setdefault((column, frame.frame_class if frame else ""), []).append(name)
     return boxes
 
@@ -81,8 +81,8 @@ def _places(
     return places
 
 
-def _text(lineage: Lineage, names: list[str]) -> str:
-    frames = [lineage.frames[name] for name in names if name in lineage.frames]
+def _text(pedigree: Pedigree, names: list[str]) -> str:
+    frames = [pedigree.frames[name] for name in names if name in pedigree.frames]
     if not frames:
         return f"{len(names)} gone, or not yours to see"
     shown = [f"{frame.chip} {frame.filter} {frame.date_obs:%F %T}".replace("  ", " ") for frame in frames[:MOST_NAMED]]

@@ -46,7 +46,7 @@ COMMANDS = {
     "archive": "dpu.tiers",
     "demo": "dpu.demo",
     "env": "dpu.env",
-    "ingest": "dpu.ingest",
+    "ingest": "dpu.ingest_command",
     "ingest-catalogue": "dpu.ingest_catalogue",
     "instrument": "dpu.instrument",
     "login": "dpu.login",
