@@ -9,19 +9,19 @@ import random
 import subprocess
 import sys
 from collections import Counter
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from grpc import RpcError
+from grpc import RpcError, StatusCode
 
 from dpu_api.v1 import archive_pb2 as pb
 from dpu_api.v1.archive_pb2_grpc import ArchiveServiceStub
 from dpu_api.v1.job_pb2 import TaskRef
+from dpud.archive.packing import unpack
 from dpud.archive.records import Attempt
-from fakes_archive import a_product, announced, files_of
+from fakes_archive import a_product, announced, files_of, write_quiet
 from fakes_hosting import eventually, place
-from fakes_instruments import write_wfi
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
@@ -41,13 +41,16 @@ EARLY = 5
 class Campaign:
     """What is asked of an archive that keeps being killed, and what it has acknowledged."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, moments: random.Random) -> None:
         self._folder = folder
+        self._moments = moments
         self._waiting: list[tuple[str, Any]] = []
         self._begun = 0
         self.ingested: set[str] = set()
         self.staged: set[tuple[int, int]] = set()
         self.published: set[int] = set()
+        #: How many files it said it had frozen, and how many frozen ones were asked for and came.
+        self.frozen = self.thawed = 0
 
     def _next(self) -> tuple[str, Any]:
         if self._waiting:
@@ -58,7 +61,7 @@ class Campaign:
         second = self._begun
         name = f"r{second:04d}.fits"
         date_obs = f"2000-04-28T{20 + second // 3600}:{second // 60 % 60:02d}:{second % 60:02d}.000"
-        write_wfi(self._folder / name, chips=CHIPS, DATE_OBS=date_obs, MJD_OBS=None)
+        write_quiet(self._folder / name, DATE_OBS=date_obs, MJD_OBS=None)
         return "exposure", name
 
     async def work(self, callers: dict[str, Any]) -> None:
@@ -74,6 +77,28 @@ class Campaign:
     async def _ingest(self, callers: dict[str, Any], name: str) -> None:
         await callers["anna's"].Ingest(messages(pb.IngestRequest(file=pb.IngestFile(path=str(self._folder / name)))))
         self.ingested.add(name)
+
+    async def tidy(self, callers: dict[str, Any]) -> None:
+        """Freeze all that there is, and ask for some of it, again and again until the archive is gone."""
+        which = pb.SeldomUsed(instrument="WFI")
+        while True:
+            try:
+                async for answer in callers["olga's"].FreezeFrames(pb.FreezeFramesRequest(which=which)):
+                    self.frozen += not answer.file.reason
+                frames = await everything(callers["anna's"], frame_class="RawBiasFrame")
+                for frame in self._moments.sample(frames, min(2, len(frames))):
+                    await self._fetch(callers["anna's"], frame)
+            except RpcError as error:
+                if error.code() is not StatusCode.NOT_FOUND:  # nothing has come that could be frozen
+                    return
+                await asyncio.sleep(0.05)  # lets something come
+
+    async def _fetch(self, stub: Any, frame: pb.Frame) -> None:
+        digest = hashlib.sha256()
+        async for answer in stub.FetchFrame(pb.FetchFrameRequest(id=frame.id)):
+            digest.update(answer.chunk)
+        assert digest.hexdigest() == frame.digest
+        self.thawed += not frame.path
 
     async def _make(self, callers: dict[str, Any], task: int) -> None:
         for number in range(PRODUCTS):
@@ -121,11 +146,17 @@ async def everything(stub: Any, **fields: Any) -> list[pb.Frame]:
 
 
 def check_files(state: Path, frames: Iterable[pb.Frame]) -> None:
-    """Fail unless the files are those of the frames, whole."""
-    assert files_of(state) == {frame.digest for frame in frames}
+    """Fail unless the files are those of the frames, whole, each in one tier."""
+    warm, cold = files_of(state), {file.name: file for file in (state / "cold").glob("??/??/*")}
+    assert not warm & cold.keys()
+    assert warm | cold.keys() == {frame.digest for frame in frames}
     for file in (state / "files").rglob("*"):
         if file.is_file():
             assert hashlib.sha256(file.read_bytes()).hexdigest() == file.name
+    for name, file in cold.items():
+        unpacked = state.parent / name
+        assert unpack(file, unpacked) == name
+        unpacked.unlink()
 
 
 @contextmanager
@@ -150,21 +181,20 @@ def a_process(where: Place, state: Path, database: str) -> Iterator[subprocess.P
 
 @asynccontextmanager
 async def calling(where: Place) -> AsyncIterator[dict[str, Any]]:
-    async with where.channel("anna's") as user, where.channel("worker's") as worker, where.channel("service's") as word:
-        for channel in (user, worker, word):
+    async with AsyncExitStack() as stack:
+        callers = {}
+        for caller in ("anna's", "olga's", "worker's", "service's"):
+            channel = await stack.enter_async_context(where.channel(caller))
             async with asyncio.timeout(START_S):
                 await channel.channel_ready()
-        yield {
-            "anna's": ArchiveServiceStub(user),
-            "worker's": ArchiveServiceStub(worker),
-            "service's": ArchiveServiceStub(word),
-        }
+            callers[caller] = ArchiveServiceStub(channel)
+        yield callers
 
 
 async def killed(folder: Path, database: str, rounds: int) -> Campaign:
     """Kill an archive so often, at any moment, and hold it to its word each time it is back."""
     moments = random.Random(20000428)  # noqa: S311 (when to kill is no secret)
-    state, campaign = folder / "state", Campaign(folder)
+    state, campaign = folder / "state", Campaign(folder, moments)
     children: list[psutil.Process] = []
     state.mkdir()
     with place() as where:
@@ -176,10 +206,12 @@ async def killed(folder: Path, database: str, rounds: int) -> Campaign:
                     continue
                 async with calling(where) as callers:
                     await campaign.check(callers, state)
-                    before = len(campaign.ingested)
-                    working = asyncio.gather(*(campaign.work(callers) for _ in range(4)))
+                    before, cold = len(campaign.ingested), campaign.frozen
+                    working = asyncio.gather(*(campaign.work(callers) for _ in range(4)), campaign.tidy(callers))
                     # A parser that still loads its libraries would be killed over nothing.
                     await eventually(lambda: len(campaign.ingested) > before, lambda: campaign.ingested, START_S)  # noqa: B023 (ends in this round)
+                    if turn % 2:
+                        await eventually(lambda: campaign.frozen > cold, lambda: campaign.frozen, START_S)  # noqa: B023 (as above)
                     await asyncio.sleep(moments.uniform(0.0, 0.4))  # as above
                     children += psutil.Process(process.pid).children()
                     process.kill()

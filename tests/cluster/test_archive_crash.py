@@ -28,6 +28,7 @@ async def test_killed_at_any_moment_it_has_all_it_acknowledged_and_nothing_by_ha
     campaign = await killed(tmp_path, database, ROUNDS)
     assert len(campaign.ingested) >= ROUNDS
     assert len(campaign.published) >= ROUNDS
+    assert campaign.frozen > 0
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ import resource
 import signal
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import obstore
 import pytest
@@ -136,6 +138,24 @@ def test_a_file_in_a_folder_is_read_only_and_at_its_place(folder, tmp_path):
     place = folder.path(digest)
     assert place == tmp_path / "files" / digest[:2] / digest[2:4] / digest
     assert place.stat().st_mode & 0o777 == 0o444
+
+
+def test_a_file_that_is_not_in_a_folder_has_no_place(folder):
+    assert folder.path("0" * 64) is None
+
+
+def test_a_packed_file_lies_under_the_digest_of_what_it_unpacks_to_on_another_disk_too(tmp_path):
+    elsewhere = Path("/dev/shm")  # noqa: S108 (a disk of its own, in a folder of its own)
+    if not elsewhere.is_dir() or elsewhere.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second disk: /dev/shm is none")
+    with TemporaryDirectory(dir=elsewhere) as other:
+        store, (file, _) = FolderStore(Path(other)), a_file(tmp_path, b"packed")
+        _, digest = a_file(tmp_path, b"unpacked", name="before")
+        store.put(file, digest, ours=True)
+        assert not file.exists()
+        with store.open(digest) as reading:
+            assert reading.read() == b"packed"
+        assert store.path(digest).stat().st_mode & 0o777 == 0o444
 
 
 def test_who_still_holds_the_source_cannot_change_what_was_stored(folder, tmp_path):

@@ -17,3 +17,5 @@ async def test_killed_a_hundred_times_it_has_all_it_acknowledged_and_nothing_by_
     campaign = await killed(tmp_path, database, ROUNDS)
     assert len(campaign.ingested) >= ROUNDS / 2
     assert len(campaign.published) >= ROUNDS / 4
+    assert campaign.frozen >= ROUNDS / 4
+    assert campaign.thawed > 0
