@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 #: Mirrors fail now and then, and another may be installing.
-PATIENT = ("-o", "Acquire::Retries=5", "-o", "DPkg::Lock::Timeout=600")
+PATIENT = ("-o", "Acquire::Retries=3", "-o", "Acquire::http::Timeout=30", "-o", "DPkg::Lock::Timeout=600")
 
 
 def lacking(program: str, *packages: str) -> str:
@@ -14,15 +14,18 @@ def lacking(program: str, *packages: str) -> str:
         return ""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         return f"{program} is not there: as root on Debian, apt-get install {' '.join(packages)}"
-    for command in (("update",), ("install", "--yes", "--no-install-recommends", *packages)):
-        done = subprocess.run(
-            ["apt-get", "-q", *PATIENT, *command],
-            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            return f"{program} is not there, and apt-get cannot {command[0]}: {done.stderr.strip()[-300:]}"
-    return ""
+    # Lists that cannot be renewed may be new enough.
+    _apt_get("update")
+    done = _apt_get("install", "--yes", "--no-install-recommends", *packages)
+    return f"{program} is not there, and cannot be installed: {done.stderr.strip()[-300:]}" if done.returncode else ""
+
+
+def _apt_get(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["apt-get", "-q", *PATIENT, *command],
+        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
