@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpu import tracing
 from dpu.catalogue import describe_checkout, describe_installed
 from dpu.errors import BadTree, Unreachable, UsageError
 from dpu.options import CURRENT, DpuOptions, check, find_sequence
+from dpu.tree import LOCK
 from dpu.values import Plain, to_map
 from dpu_api.v1.archive_pb2 import PreviewRequest, Selection
 from dpu_api.v1.catalogue_pb2 import Sequence
@@ -18,7 +20,6 @@ from dpu_api.v1.scheduler_pb2 import GetCatalogueRequest, SubmitJobRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from dpu.bundle import Bundle
     from dpu.link import Link
@@ -93,6 +94,8 @@ class Submission:
         Raises a UsageError for a wrong name or value, NothingSelected where no frame fits.
         """
         sequence, options = asked(recipes.catalogue, name, given)
+        if link.is_local and recipes.bundle is not None:
+            _check_packages(recipes.bundle)
         preview(link, recipes.catalogue, sequence, options)
         own = DpuOptions.of(given)
         told = {DRYRUN: int(own.dpu_dryrun), PRIVILEGES: privileges}
@@ -134,6 +137,15 @@ class Submission:
             files = f"{shipped.files} file{'' if shipped.files == 1 else 's'}"
             say(f"Sent {files} of local code, {shipped.bytes:,} bytes ({packed.description})")
         return shipped.digest
+
+
+def _check_packages(packed: Bundle) -> None:
+    """Raise BadTree where the embedded DPU lacks packages that a tree asks for: it runs on what is installed here."""
+    for entry in packed.tree.entries:
+        if entry.path == LOCK:
+            from dpu import packages
+
+            packages.check(Path(packed.blobs[entry.digest]).parent)
 
 
 def asked(catalogue: Catalogue, name: str, given: Mapping[str, object]) -> tuple[Sequence, dict[str, Plain]]:

@@ -305,6 +305,17 @@ def test_a_checkout_that_cannot_be_described_is_one_error_and_nothing_is_sent(se
     assert session.script.asked == []
 
 
+def test_on_this_machine_packages_that_are_not_installed_are_refused_before_a_job_is_submitted(session, checkout):
+    (checkout / "requirements.lock").write_text("absent-package==1.0\n")
+    session.checkout = checkout
+    session.dpu.link.is_local = True
+    with pytest.raises(BadTree, match=r"requirements\.lock asks for absent-package==1\.0, and the DPU of this machine"):
+        session.dpu.run("Mine")
+    assert session.script.asked == []
+    session.dpu.link.is_local = False
+    assert session.dpu.run("Mine")
+
+
 def test_a_checkout_without_recipes_is_refused(session, checkout):
     (checkout / "pyproject.toml").write_text('[tool.dpu]\nship = ["services"]\n')
     session.checkout = checkout

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from dpu.errors import BadTree, Unreachable
+from dpu.packages import check, missing, pins
 from dpu_api.v1.job_pb2 import FailureCategory
-from dpud.worker.packages import Packages, missing, pins
+from dpud.worker.packages import Packages
 from fakes_worker import tree_of, working
 
 RECIPES = """
@@ -157,3 +158,10 @@ def test_what_the_worker_has_itself_or_another_machine_needs_is_not_missing(tmp_
     assert missing(pins(asking(tmp_path / "tree", lock))) == []
     (tmp_path / "none").mkdir()
     assert pins(tmp_path / "none") == []
+
+
+def test_where_no_packages_are_installed_for_tasks_a_tree_is_refused_before_it_travels(tmp_path: Path) -> None:
+    check(asking(tmp_path / "fine", f"numpy=={version('numpy')}"))
+    check(tmp_path)
+    with pytest.raises(BadTree, match=r"asks for greeting==1\.0, and the DPU of this machine installs no packages"):
+        check(asking(tmp_path / "tree", "greeting==1.0"))

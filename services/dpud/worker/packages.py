@@ -9,20 +9,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import re
 import shutil
 import signal
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, STDOUT
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-
-from packaging.requirements import InvalidRequirement, Requirement
+from typing import TYPE_CHECKING
 
 from dpu.errors import BadTree, Unreachable
+from dpu.packages import missing, named, pins
 from dpu.tree import LOCK
 from dpud.hosting.children import send_signal
 from dpud.worker.folders import remove
@@ -31,21 +28,13 @@ from dpud.worker.shelf import Shelf, by_use
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
+    from dpu.packages import Pin
+
 INSTALL_S = 900.0
-_HASH = re.compile(r"\s+--hash=(sha256:[0-9a-f]{64})(?=\s|$)")
 #: How uv begins to say that an index does not answer.
 _AWAY = ("Failed to fetch", "error sending request", "Request failed")
 #: Lines of uv's that go into a message.
 _TOLD = 6
-
-
-class Pin(NamedTuple):
-    """One package in one version."""
-
-    name: str
-    version: str
-    line: str
-    hashed: bool
 
 
 class Packages:
@@ -73,8 +62,8 @@ class Packages:
             return
         if self._source is None:
             raise BadTree(
-                f"{LOCK} asks for {', '.join(pin.line.split(' ')[0] for pin in wanted)}, and this DPU installs no "
-                f"packages for tasks: leave it out, or ask its operator for DPU_WORKER_PACKAGES"
+                f"{LOCK} asks for {named(wanted)}, and this DPU installs no packages for tasks: leave it out, or ask "
+                f"its operator for DPU_WORKER_PACKAGES"
             )
         key = _key(wanted)
         async with self._shelf.holding(key, lambda: self._make(key, wanted, str(self._source))):
@@ -92,54 +81,6 @@ class Packages:
             remove(made)
             raise
         return size
-
-
-def pins(tree: Path) -> list[Pin]:
-    """Return what the lock of a tree names; nothing where it has none. Raises BadTree where it is no lock."""
-    try:
-        text = (tree / LOCK).read_text()
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadTree(f"{LOCK} cannot be read: {error}") from error
-    lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in re.sub(r"\\\n", " ", text).splitlines())
-    return [pin for line in lines if line and (pin := _pin(line)) is not None]
-
-
-def _pin(line: str) -> Pin | None:
-    """Return what one line names, None where it is not meant for this machine. Raises BadTree."""
-    hashes = _HASH.findall(line)
-    try:
-        asked = Requirement(_HASH.sub("", line).strip())
-    except InvalidRequirement as error:
-        raise _no_pin(line) from error
-    exact = [each.version for each in asked.specifier if each.operator == "==" and not each.version.endswith(".*")]
-    if asked.url or len(exact) != 1 or len(asked.specifier) != 1:
-        raise _no_pin(line)
-    if asked.marker is not None and not asked.marker.evaluate():
-        return None
-    text = " ".join([f"{asked.name}=={exact[0]}", *(f"--hash={each}" for each in hashes)])
-    return Pin(asked.name, exact[0], text, bool(hashes))
-
-
-def _no_pin(line: str) -> BadTree:
-    return BadTree(
-        f"{LOCK}: {line[:80]!r} is not NAME==VERSION with its hashes: write it with `uv pip compile --generate-hashes`"
-    )
-
-
-def missing(wanted: Sequence[Pin]) -> list[Pin]:
-    """Return what this worker has not installed itself. Raises BadTree where it has another version of something."""
-    found = []
-    for pin in wanted:
-        try:
-            here = version(pin.name)
-        except PackageNotFoundError:
-            found.append(pin)
-            continue
-        if here != pin.version:
-            raise BadTree(f"{LOCK} asks for {pin.name} {pin.version}, and the recipes run with {here}: ask for that")
-    return found
 
 
 def _key(wanted: Sequence[Pin]) -> str:
