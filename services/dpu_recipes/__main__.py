@@ -23,18 +23,21 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def check(files: Sequence[Path], folder: Path | None, instrument: str) -> int:
-    """Print how each file is understood; return 1 where one is not."""
+    """Print how each file is understood; return 1 where one is not, or where an instrument has limits of nothing."""
     from dpu_recipes.explanation import explain, refusal
     from dpu_recipes.exposure import BadExposure
     from dpu_recipes.instrument import InstrumentError
     from dpu_recipes.instruments import load
+    from dpu_recipes.registry import strays
 
-    code = 0
     try:
         known = load(folder)
     except InstrumentError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    strange = [line for instrument in known.values() for line in strays(instrument)]
+    sys.stdout.writelines(f"{line}\n" for line in strange)
+    code = int(bool(strange))
     for file in files:
         try:
             lines = list(explain(file, known, instrument=instrument))

@@ -70,7 +70,23 @@ def plan(
     targets = options.get(TARGETS.long) or [recipe]
     if options.get(DEEP.long) and recipe not in targets:
         return list(_first(recipe, options, _Kitchen(archive, scratch, known)))
-    return chosen.plan(_request(chosen, options, archive, scratch, known))
+    request = _request(chosen, options, archive, scratch, known)
+    for line in strays(request.instrument):
+        log.warning("%s", line)
+    return chosen.plan(request)
+
+
+def strays(instrument: Instrument) -> Iterator[str]:
+    """Yield a line for each limit and each minimum of an instrument's file that belongs to no recipe."""
+    limits = [pars.full_name(makes, name) for makes, own in instrument.limits.items() for name in own]
+    for key, said, known in (
+        ("limits", limits, parameter_names()),
+        ("minima", list(instrument.minima), [find(name).makes for name in names()]),
+    ):
+        for name in said:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+                yield f"{instrument.source}: {key}: no recipe has {name!r}; the nearest is {near[0]!r}"
 
 
 def _rehearse(

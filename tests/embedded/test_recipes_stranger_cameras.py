@@ -7,6 +7,8 @@ import pytest
 from astropy.io import fits
 
 from dpu_recipes.__main__ import main
+from dpu_recipes.instruments import load
+from dpu_recipes.registry import strays
 from fakes_cameras import LIGHT, RATE, Camera, noise, reduce_night, signal
 
 #: A third axis of one plane, 32 bits without a sign, its time a Julian Date, exposures in milliseconds, strips on all
@@ -243,6 +245,21 @@ def test_a_stranger_camera_that_only_a_toml_describes_reduces_two_biases_and_two
     tmp_path: Path, camera: Camera
 ) -> None:
     reduce_night(camera, tmp_path)
+
+
+def test_a_limit_of_nothing_is_told_with_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = "[limits.BiasFrame]\nMAXIMUM_STDDEV = 20\n\n[minima]\nBias = 2\n"
+    (tmp_path / "strange.toml").write_text(CUBE + wrong)
+    write_cube(tmp_path / "frame.fits", 1, 0.0)
+    assert main(["check", str(tmp_path / "frame.fits"), "--instruments", str(tmp_path)]) == 1
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        (
+            "strange.toml: limits: no recipe has 'BiasFrame.process_params.MAXIMUM_STDDEV'; "
+            "the nearest is 'BiasFrame.process_params.MAXIMUM_STDEV'"
+        ),
+        "strange.toml: minima: no recipe has 'Bias'; the nearest is 'BiasFrame'",
+    ]
+    assert [line for instrument in load().values() for line in strays(instrument)] == []
 
 
 EXPLAINED = {
