@@ -128,7 +128,8 @@ class Ledger:
                 closed = TaskClosed(
                     now, command.task, command.attempt, command.state, command.lines, command.patience_us
                 )
-                known = self._attempts.get((command.task, command.attempt), _Attempt()).closed
+                attempt = self._attempts.get((command.task, command.attempt))
+                known = attempt.closed if attempt else None
                 same = known is not None and (known.state, known.lines) == (closed.state, closed.lines)
                 return [] if same else [closed]
             case CloseJob():
@@ -164,9 +165,10 @@ class Ledger:
             case TaskClosed():
                 self._applied_close(record)
             case TaskEnded():
-                self._attempts.setdefault((record.task, record.attempt), _Attempt()).told = record
-                self._awaited.discard((record.task, record.attempt))
-                self._news.discard((record.task, record.attempt))
+                key = (record.task, record.attempt)
+                self._attempt(key).told = record
+                self._awaited.discard(key)
+                self._news.discard(key)
             case JobClosed():
                 self._applied_end(record)
             case TaskLabelled():
@@ -227,10 +229,10 @@ class Ledger:
         return []
 
     def _take(self, command: TakeLines, now: int) -> list[Record]:
-        known = self._attempts.get((command.task, command.attempt), _Attempt())
-        closed = known.closed or self.closed
+        known = self._attempts.get((command.task, command.attempt))
+        closed = (known and known.closed) or self.closed
         stop = command.first + command.count
-        holes = known.got.missing(command.first, stop)
+        holes = known.got.missing(command.first, stop) if known else [(command.first, stop)] if command.count else []
         if holes and closed is not None and now > closed.time_us + LATE_US:
             raise UsageError(
                 f"attempt {command.attempt} of task {command.task} ended more than 24 hours ago: "
@@ -241,9 +243,14 @@ class Ledger:
             for start, end in holes
         ]
 
+    def _attempt(self, key: Key) -> _Attempt:
+        if (attempt := self._attempts.get(key)) is None:
+            attempt = self._attempts[key] = _Attempt()
+        return attempt
+
     def _applied_close(self, record: TaskClosed) -> None:
         key = (record.task, record.attempt)
-        attempt = self._attempts.setdefault(key, _Attempt())
+        attempt = self._attempt(key)
         attempt.closed, attempt.told = record, None
         self._await(key)
         heapq.heappush(self._deadlines, (record.time_us + record.patience_us, key))
@@ -262,7 +269,7 @@ class Ledger:
 
     def _applied_lines(self, record: Lines) -> None:
         key = (record.task, record.attempt)
-        attempt = self._attempts.setdefault(key, _Attempt())
+        attempt = self._attempt(key)
         attempt.got.add(record.first, record.first + record.count)
         self._newest[record.task] = max(record.attempt, self._newest.get(record.task, 0))
         if attempt.told is None and self.closed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 #: Where an attempt has its place: (task, attempt).
@@ -129,16 +130,21 @@ _FORMS = (
     _Form(7, Owned, str),
     _Form(8, Deleted, str),
 )
-_BY_KIND = {form.kind: (form, form.layout, [each.name for each in fields(form.kind)]) for form in _FORMS}
+_BY_KIND = {
+    form.kind: (form.number, form.tail, form.layout.pack, attrgetter(*(each.name for each in fields(form.kind))))
+    for form in _FORMS
+}
 _BY_NUMBER = {form.number: (form, form.layout) for form in _FORMS}
 
 
 def encode(record: Record) -> bytes:
     """Return the record as bytes."""
-    form, layout, names = _BY_KIND[type(record)]
-    values = [getattr(record, name) for name in names]
-    tail: str | bytes = values.pop() if form.tail else b""
-    return layout.pack(form.number, *values) + (tail.encode() if isinstance(tail, str) else tail)
+    number, tail, pack, values_of = _BY_KIND[type(record)]
+    values = values_of(record)
+    if tail is None:
+        return pack(number, *values)
+    end: bytes = values[-1].encode() if tail is str else values[-1]
+    return pack(number, *values[:-1]) + end
 
 
 def decode(body: bytes) -> Record:

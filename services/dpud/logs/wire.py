@@ -32,16 +32,10 @@ def take(request: logs_pb2.AppendRequest) -> TakeLines:
     """Return the command to take a batch. Raises UsageError where it contradicts itself."""
     batch = request.batch
     ref, count = batch.ref, len(batch.texts)
-    what = f"lines from {batch.first} on of job {ref.job_id}, task {ref.task}, attempt {ref.attempt}"
-    columns = (len(batch.time_us), len(batch.levels), len(batch.streams))
     if ref.job_id < 1 or ref.task < 0 or ref.attempt < 1 or not 0 <= batch.first < _FAR:
-        raise UsageError(f"no attempt can print this: {what}")
-    if columns != (count, count, count):
-        raise UsageError(f"{what}: {count} texts, but {columns} times, levels and streams")
-    if max(batch.levels, default=0) >= _LEVELS or max(batch.streams, default=0) >= _STREAMS:
-        raise UsageError(f"{what}: a level or a stream that does not exist")
-    if (size := batch.ByteSize()) > MAX_BATCH:
-        raise UsageError(f"{what}: {size} bytes are more than the {MAX_BATCH} that a batch may have")
+        raise UsageError(f"no attempt can print this: {_named(batch)}")
+    if wrong := _contradiction(batch, count):
+        raise UsageError(f"{_named(batch)}: {wrong}")
     return TakeLines(
         ref.task,
         ref.attempt,
@@ -51,6 +45,23 @@ def take(request: logs_pb2.AppendRequest) -> TakeLines:
         request.user,
         request.label,
     )
+
+
+def _named(batch: logs_pb2.LogBatch) -> str:
+    ref = batch.ref
+    return f"lines from {batch.first} on of job {ref.job_id}, task {ref.task}, attempt {ref.attempt}"
+
+
+def _contradiction(batch: logs_pb2.LogBatch, count: int) -> str:
+    """Return what is wrong with a batch of so many lines; '' where nothing is."""
+    columns = (len(batch.time_us), len(batch.levels), len(batch.streams))
+    if columns != (count, count, count):
+        return f"{count} texts, but {columns} times, levels and streams"
+    if max(batch.levels, default=0) >= _LEVELS or max(batch.streams, default=0) >= _STREAMS:
+        return "a level or a stream that does not exist"
+    if (size := batch.ByteSize()) > MAX_BATCH:
+        return f"{size} bytes are more than the {MAX_BATCH} that a batch may have"
+    return ""
 
 
 def acknowledgement(request: logs_pb2.AppendRequest, durable: int) -> logs_pb2.AppendResponse:

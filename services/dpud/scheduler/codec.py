@@ -45,7 +45,7 @@ def dump(record: Any) -> bytes:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, default=_other, separators=(",", ":")).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def load(kind: type[T], body: bytes) -> T:
@@ -79,6 +79,9 @@ def _other(value: Any) -> Any:
 
 def _text(value: bytes) -> str:
     return binascii.b2a_base64(value, newline=False).decode("ascii")
+
+
+_ENCODER = json.JSONEncoder(default=_other, separators=(",", ":"), check_circular=False)
 
 
 @cache

@@ -171,7 +171,7 @@ class Loop:
         return machine.decide(self.state, command, self._clock())
 
     def _check_room(self, command: Command) -> None:
-        if isinstance(command, Submit | Repeat) and not self._roomy:
+        if not self._roomy and isinstance(command, Submit | Repeat):
             raise StorageFull("the disk under the scheduler's journal is full: free some space, then try again")
 
     def _commit(self) -> None:
@@ -214,7 +214,7 @@ class Loop:
         try:
             for command in ask.commands:
                 self._check_room(command)
-                if isinstance(command, Retire):
+                if type(command) is Retire:
                     leaving += self._about_to_leave(command)
                 ask.happened += machine.execute(self.state, command, now)
         except DpuError as refusal:

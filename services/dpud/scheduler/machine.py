@@ -35,7 +35,9 @@ def apply(state: State, event: events.Event) -> None:
 def execute(state: State, command: commands.Command, now: float) -> list[events.Event]:
     """Decide on `command`, apply what happens and all that follows, and return it. Raises DpuError, all unchanged."""
     happened = decide(state, command, now)
-    touched = dict.fromkeys(number for event in happened for number in jobs_of(state, event))
+    touched: dict[int, None] = {}
+    for event in happened:
+        touched.update(dict.fromkeys(jobs_of(state, event)))
     for event in happened:
         apply(state, event)
     for number in touched:
@@ -48,16 +50,17 @@ def execute(state: State, command: commands.Command, now: float) -> list[events.
 
 def jobs_of(state: State, event: events.Event) -> tuple[int, ...]:
     """Return the jobs that an event, not applied yet, is about."""
+    if (number := getattr(event, "job", None)) is not None:
+        return (number,)
     match event:
         case events.EntriesDelivered(entries):
-            return tuple(state.outbox[number].ref.job for number in entries)
+            return tuple(state.outbox[entry].ref.job for entry in entries)
         case events.TasksDue(keys):
             return tuple(key.job for key in keys)
         case events.JobsRetired(retired):
             return retired
         case _:
-            number = getattr(event, "job", None)
-            return () if number is None else (number,)
+            return ()
 
 
 def _tick(state: State, _command: commands.Tick, now: float) -> list[events.Event]:

@@ -266,7 +266,7 @@ class Errand(StrEnum):
     @property
     def for_archive(self) -> bool:
         """Whether the archive is told, and not the logs."""
-        return self in {Errand.PUBLISH, Errand.DISCARD}
+        return self is Errand.PUBLISH or self is Errand.DISCARD
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,16 +371,12 @@ class State:
 
     def holds(self, ref: Ref, token: str) -> bool:
         """Return whether `token` stands for a lease of this attempt, now."""
-        task = self.find(ref.key)
-        return (
-            task is not None
-            and task.state is TaskState.RUNNING
-            and (task.attempt, task.token)
-            == (
-                ref.attempt,
-                token,
-            )
-        )
+        number, position, attempt = ref
+        job = self.jobs.get(number)
+        if job is None or not 0 <= position < len(job.tasks):
+            return False
+        task = job.tasks[position]
+        return task.token == token and task.attempt == attempt and task.state is TaskState.RUNNING
 
     @property
     def free_number(self) -> int:
