@@ -218,7 +218,7 @@ def _writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageFull(
-            f"the DPU cannot write in {folder} ({error.strerror}): free it, or set DPU_HOME to another folder"
+            f"the DPU cannot write in {folder} ({error.strerror}): mend that, or set DPU_HOME to another folder"
         ) from error
 
 
