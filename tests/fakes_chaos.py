@@ -1,241 +1,29 @@
-"""A whole DPU of real processes that fails on purpose: schedulers, workers real and by script, a line between them.
-
-Archive, logs and code are in this process; they remember what they were told.
-"""
+"""A whole DPU of real processes that fails on purpose: schedulers, workers real and by script, a line between them."""
 
 import asyncio
-import os
 import random
-import signal
-import sys
 import time
 from collections import defaultdict
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import grpc
-import psutil
 from google.protobuf.duration_pb2 import Duration
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import fakes_worker
 from dpu.channel import open_async_channel
-from dpu.config import KnownDpu
-from dpu.errors import DpuError, UnknownSession, Unreachable
-from dpu.link import Link
+from dpu.errors import UnknownSession
 from dpu.status import from_rpc
-from dpu_api.v1 import (
-    archive_pb2_grpc,
-    codeship_pb2_grpc,
-    dispatch_pb2,
-    dispatch_pb2_grpc,
-    job_pb2,
-    logs_pb2_grpc,
-    scheduler_pb2,
-    scheduler_pb2_grpc,
-)
-from dpud.hosting.children import send_signal
-from dpud.hosting.server import listening
-from dpud.hosting.settings import Address, Listening
-from dpud.hosting.tokens import token_row
+from dpu_api.v1 import dispatch_pb2, dispatch_pb2_grpc, job_pb2, scheduler_pb2, scheduler_pb2_grpc
 from fakes_house import ending, specs, submission, until_ended
 from fakes_network import proxied
-from fakes_scheduler import RecordingArchive, RecordingLogs, background, until
+from fakes_programs import DEADLINE_S, Others, Scheduler, patiently, worker_program
+from fakes_scheduler import background, until
 
-JOBS, TASKS = 4, 500
-#: What a real worker's task takes, and a round of a scripted one.
-TASK_S, ROUND_S = 0.2, 0.5
+#: At least so many jobs of so many tasks; and so many tasks wait or run until all has failed that is to fail.
+JOBS, TASKS, AHEAD = 8, 250, 400
+#: A round of a scripted worker, which has so many tasks at a time.
+ROUND_S = 0.5
 SLOTS = 8
-#: On a machine that is busy with other things; nothing here is a bar.
-DEADLINE_S = 300
-#: Nothing that fails keeps work from going on for longer.
-RECOVERY_S = 120
-SERVING = health_pb2.HealthCheckResponse.SERVING
-ROLES = {"anna": "user", "ruth": "operator", "worker": "worker", "service": "service"}
-
-RECIPES = f"""
-from datetime import UTC, date, datetime
-
-def Bias(options, archive, scratch, spec):
-    print("at", spec.label)
-    time.sleep(600 if spec.label == "long" else {TASK_S})
-    night, begun = date(2000, 4, 28), datetime(2000, 4, 29, tzinfo=UTC)
-    archive.save(Frame(frame_class="BiasFrame", instrument="WFI", chip="ccd50", night=night, date_obs=begun))
-"""
-
-
-class Archive(fakes_worker.Archive, RecordingArchive):
-    """Takes products of workers, and what the outbox says of them."""
-
-    def __init__(self):
-        fakes_worker.Archive.__init__(self)
-        RecordingArchive.__init__(self)
-
-
-class Logs(fakes_worker.Logs, RecordingLogs):
-    """Takes lines of workers, and what the outbox says of them."""
-
-    def __init__(self):
-        fakes_worker.Logs.__init__(self)
-        RecordingLogs.__init__(self)
-
-
-class Others:
-    """Archive, logs and code on one socket, and who is let in by all."""
-
-    def __init__(self, folder):
-        self.address = f"unix:{folder / 'others'}"
-        self.archive, self.logs, self.code = Archive(), Logs(), fakes_worker.Code()
-        self._tokens = folder / "tokens.toml"
-        self._tokens.write_text("\n".join(token_row(name, name, ["*"], [role]) for name, role in ROLES.items()))
-        for service, token in (("scheduler", "service"), ("worker", "worker")):
-            (folder / f"{service}.token").write_text(token)
-
-    def serving(self):
-        """Serve until the block ends."""
-        servicers = (
-            ("Archive", archive_pb2_grpc, self.archive),
-            ("Log", logs_pb2_grpc, self.logs),
-            ("Code", codeship_pb2_grpc, self.code),
-        )
-        services = [
-            (f"dpu_api.v1.{name}Service", _adding(getattr(module, f"add_{name}ServiceServicer_to_server"), servicer))
-            for name, module, servicer in servicers
-        ]
-        return listening(Listening(listen=Address.parse(self.address), tokens=self._tokens, metrics=None), services)
-
-    def ship(self):
-        """Take the recipes; return their digest."""
-        return self.code.put(fakes_worker.tree_of(RECIPES))
-
-
-def _adding(add, servicer):
-    return lambda server: add(servicer, server)
-
-
-class Program:
-    """A `dpud SERVICE` that is started again whenever it ends."""
-
-    def __init__(self, folder, name, service, settings):
-        self.name = name
-        self.log = folder / f"{name}.log"
-        self.starts = 0
-        self._over = False
-        self._service = service
-        self._process = None
-        self._settings = {
-            "DPU_STATE": str(folder / f"state-{name}"),
-            "DPU_TOKEN_FILE": str(folder / f"{service}.token"),
-            **settings,
-        }
-
-    async def run(self):
-        """Keep it running until cancelled."""
-        with self.log.open("ab") as log:
-            while not self._over:
-                self.starts += 1
-                self._process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "dpud", self._service),
-                    env=os.environ | self._settings,
-                    stderr=log,
-                    stdout=log,
-                )
-                try:
-                    await self._process.wait()
-                finally:
-                    self.send(signal.SIGCONT)
-                    self.send(signal.SIGKILL)
-                    await self._process.wait()
-
-    def send(self, number):
-        """Send a signal to the process and all that it has started."""
-        if self._process is not None and self._process.returncode is None:
-            send_to_all(self._process.pid, number)
-
-    def end(self):
-        """Kill it, and do not start it again."""
-        self._over = True
-        self.kill()
-
-    def kill(self):
-        """Send SIGKILL to the process alone, as the kernel does that is out of memory."""
-        send_signal(self._process, signal.SIGKILL)
-
-
-def send_to_all(pid, number):
-    """Send a signal to a process and all that it has started."""
-    with suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        for each in (process, *process.children(recursive=True)):
-            with suppress(psutil.NoSuchProcess):
-                each.send_signal(number)
-
-
-class Scheduler(Program):
-    """A scheduler process."""
-
-    def __init__(self, folder, name, others, database=None):
-        self.socket = str(folder / name)
-        settings = {
-            "DPU_NAME": "chaos",
-            "DPU_LISTEN": f"unix:{self.socket}",
-            "DPU_TOKENS_FILE": str(folder / "tokens.toml"),
-            **dict.fromkeys(("DPU_LOGS", "DPU_ARCHIVE", "DPU_CODE"), others),
-            **({"DPU_DATABASE": database} if database else {}),
-        }
-        super().__init__(folder, name, "scheduler", settings)
-
-    async def leads(self):
-        async with open_async_channel(f"unix:{self.socket}", "") as channel:
-            request = health_pb2.HealthCheckRequest(service="dpu_api.v1.DispatchService")
-            try:
-                return (await health_pb2_grpc.HealthStub(channel).Check(request, timeout=0.5)).status == SERVING
-            except grpc.RpcError:
-                return False
-
-
-class Customer:
-    """A user's own client, which knows several addresses."""
-
-    def __init__(self, folder, address):
-        (folder / "anna.token").write_text("anna")
-        known = KnownDpu(name="far", address=address, token_file=folder / "anna.token")
-        #: What the client said to its user.
-        self.said = []
-        self._link = Link(known, fakes_worker.PROJECT, home=folder, say=self.said.append)
-
-    def submit(self, digest, tasks):
-        """Return the job that was taken."""
-        request = submission(tasks=specs(*map(str, range(tasks))), code_digest=digest)
-        return self._link.ask(lambda services: services.scheduler.SubmitJob, request).job
-
-    def wait(self, job):
-        """Return a job when it has ended, waited for with calls that a scheduler keeps open."""
-        deadline = time.monotonic() + DEADLINE_S
-        while job.state < job_pb2.JOB_STATE_FINISHED:
-            assert time.monotonic() < deadline, job
-            request = scheduler_pb2.WaitJobRequest(job_id=job.id, after_revision=job.revision)
-            request.timeout.FromSeconds(10)
-            # A machine that is busy may take longer to bring up a leader than a client is patient.
-            with suppress(Unreachable):
-                job = self._link.ask(lambda services: services.scheduler.WaitJob, request).job
-        return job
-
-    def close(self):
-        self._link.close()
-
-
-def worker_program(folder, number, line, others, **more):
-    """Return a real worker with a folder and uids of its own, and `more` settings."""
-    settings = {
-        "DPU_SCHEDULER": line,
-        **dict.fromkeys(("DPU_LOGS", "DPU_ARCHIVE", "DPU_CODE"), others),
-        "DPU_WORKER_NAME": f"real-{number}",
-        "DPU_WORKER_SLOTS": "2",
-        "DPU_WORKER_MEMORY_MIB": "4096",
-        "DPU_WORKER_UIDS": f"{57_000 + 100 * number}-{57_099 + 100 * number}",
-        **more,
-    }
-    return Program(folder, f"real-{number}", "worker", settings)
 
 
 class Fleet:
@@ -318,6 +106,8 @@ class Trial:
         ]
         self.recoveries = defaultdict(list)
         self.jobs = []
+        #: Nothing is to fail any more; and nothing is submitted any more.
+        self.spared, self.fed = asyncio.Event(), asyncio.Event()
 
     # What happens
 
@@ -334,12 +124,24 @@ class Trial:
                     self.line.mend()
             await asyncio.sleep(0.1)
 
-    async def recovered(self, fault, since=None, counted=None):
+    async def feed(self):
+        """Submit more when little is left: however slow the machine is, something runs when something fails."""
+        while len(self.jobs) < JOBS or not self.spared.is_set():
+            published, _ = self.published()
+            if len(self.jobs) < JOBS or len(self.jobs) * TASKS - len(published) < AHEAD:
+                await self.submit()
+            else:
+                await asyncio.sleep(0.1)
+        self.fed.set()
+
+    async def recovered(self, fault, since=None):
         """Wait until work goes on, and note how long that took from the fault."""
-        counted = counted or (lambda: len(self.archive.told))
-        begun, before = since or time.monotonic(), counted()
-        assert len(self.archive.told) < 0.95 * JOBS * TASKS, f"{fault} came when nearly all was done"
-        await until(lambda: counted() >= before + 8, lambda: f"work goes on after {fault}: {self.tails()}", RECOVERY_S)
+        begun, before = since or time.monotonic(), len(self.archive.told)
+        await until(
+            lambda: len(self.archive.told) >= before + 8,
+            lambda: f"work goes on after {fault}: {self.tails()}",
+            DEADLINE_S,
+        )
         self.recoveries[fault].append(time.monotonic() - begun)
 
     def tails(self):
@@ -416,18 +218,6 @@ class Trial:
         return attempts, twice
 
 
-async def patiently(call):
-    """Repeat a call until it is answered, as the client does."""
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
-        try:
-            return await call()
-        except (grpc.RpcError, DpuError, AssertionError):
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(0.05)
-
-
 @asynccontextmanager
 async def trial(folder, number=1, database=None, *, deaths=0.02):
     """Give a trial whose jobs are submitted and run."""
@@ -440,15 +230,16 @@ async def trial(folder, number=1, database=None, *, deaths=0.02):
         running = Trial(folder, others, (line, partition), schedulers, deaths)
         scripted = [ScriptedWorker(running.fleet, f"scripted-{number}") for number in range(2)]
         runs = [scheduler.run() for scheduler in schedulers]
-        async with others.serving(), background(*runs, running.route()):
-            for _ in range(JOBS):
-                await running.submit()
+        async with others.serving(), background(*runs, running.route(), running.feed()):
+            await until(lambda: running.jobs, running.tails, DEADLINE_S)
             async with background(*(worker.run() for worker in (*scripted, *running.workers))):
                 yield running
 
 
 async def settled(running):
     """Check, when all has ended, that nothing was lost, doubled or made up; return what was counted."""
+    running.spared.set()
+    await asyncio.wait_for(running.fed.wait(), DEADLINE_S)
     jobs = await running.ended()
     counts = running.report(jobs)
     ends = {(job.state, job.failure.message) for job in jobs}

@@ -16,19 +16,10 @@ import pytest
 from dpu.errors import StorageFull
 from dpu_api.v1 import job_pb2
 from dpud.scheduler.model import LEASE_TERM_S
-from fakes_chaos import (
-    DEADLINE_S,
-    Customer,
-    Others,
-    Scheduler,
-    patiently,
-    send_to_all,
-    settled,
-    trial,
-    worker_program,
-)
+from fakes_chaos import settled, trial
 from fakes_house import fails, specs, submission
 from fakes_postgres import programs, running
+from fakes_programs import DEADLINE_S, Customer, Others, Scheduler, patiently, send_to_all, worker_program
 from fakes_scheduler import background, until
 
 pytestmark = pytest.mark.timeout(3 * DEADLINE_S)
@@ -215,6 +206,13 @@ def fill(file):
             sink.write(bytes(1))
 
 
+async def is_refused(anna):
+    """Check that no more jobs are taken."""
+    request = submission(tasks=specs("more"))
+    call = anna.SubmitJob(request, timeout=DEADLINE_S)
+    await fails(call, StorageFull, "disk under the scheduler's journal is full")
+
+
 async def test_a_full_disk_refuses_new_jobs_and_no_work_and_recovers_by_itself(folder):
     with small_disk(folder / "state-a", 80):
         async with trial(folder) as run, run.calling() as anna:
@@ -224,7 +222,9 @@ async def test_a_full_disk_refuses_new_jobs_and_no_work_and_recovers_by_itself(f
             await run.recovered("a full disk")
             await until(lambda: "room for the journal" in run.leader().log.read_text(), run.tails, DEADLINE_S)
             more = submission(tasks=specs("more"))
-            await fails(anna.SubmitJob(more, timeout=10), StorageFull, "disk under the scheduler's journal is full")
+            await fails(
+                anna.SubmitJob(more, timeout=DEADLINE_S), StorageFull, "disk under the scheduler's journal is full"
+            )
             await kill_worker(run, 0)
             (folder / "state-a" / "filler").unlink()
             begun = time.monotonic()
@@ -247,7 +247,9 @@ async def test_a_full_disk_under_postgresql_refuses_new_jobs_and_no_work_and_rec
                 fill(disk / "filler")
                 await until(lambda: "room for the journal" in run.leader().log.read_text(), run.tails, DEADLINE_S)
                 more = submission(tasks=specs("more"))
-                await fails(anna.SubmitJob(more, timeout=10), StorageFull, "disk under the scheduler's journal is full")
+                await fails(
+                    anna.SubmitJob(more, timeout=DEADLINE_S), StorageFull, "disk under the scheduler's journal is full"
+                )
                 # The reserve was given up for what runs to end in.
                 await run.recovered("a full disk under PostgreSQL")
                 (disk / "filler").unlink()

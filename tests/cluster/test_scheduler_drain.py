@@ -2,8 +2,8 @@
 
 from dpu.channel import open_async_channel
 from dpu_api.v1 import job_pb2, scheduler_pb2, scheduler_pb2_grpc
-from fakes_chaos import Others, Scheduler, patiently, worker_program
 from fakes_house import specs, submission, until_ended
+from fakes_programs import Others, Scheduler, patiently, worker_program
 from fakes_scheduler import background, until
 from fakes_worker import PROJECT
 

@@ -7,7 +7,7 @@ from contextlib import closing
 import sqlalchemy as sa
 
 from dpu_api.v1 import job_pb2
-from fakes_chaos import Customer, Others, Scheduler, worker_program
+from fakes_programs import Customer, Others, Scheduler, worker_program
 from fakes_scheduler import background, until
 
 WAIT_S = 60
