@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from grpc import RpcError, StatusCode
 
+from dpu.errors import DpuError
 from dpu_api.v1 import archive_pb2 as pb
 from dpu_api.v1.archive_pb2_grpc import ArchiveServiceStub
 from dpu_api.v1.job_pb2 import TaskRef
 from dpud.archive.packing import unpack
 from dpud.archive.records import Attempt
+from dpud.worker.peers import answered
 from fakes_archive import a_product, announced, files_of, write_quiet
 from fakes_hosting import eventually, place
 
@@ -70,24 +72,25 @@ class Campaign:
             kind, what = self._next()
             try:
                 await (self._ingest if kind == "exposure" else self._make)(callers, what)
-            except RpcError:
+            except (RpcError, DpuError):
                 self._waiting.append((kind, what))
                 return
 
     async def _ingest(self, callers: dict[str, Any], name: str) -> None:
-        await callers["anna's"].Ingest(messages(pb.IngestRequest(file=pb.IngestFile(path=str(self._folder / name)))))
+        file = pb.IngestFile(path=str(self._folder / name))
+        await answered(callers["anna's"].Ingest(messages(pb.IngestRequest(file=file))), "the archive")
         self.ingested.add(name)
 
     async def tidy(self, callers: dict[str, Any]) -> None:
-        """Freeze all that there is, and ask for some of it, again and again until the archive is gone."""
+        """Ask for some of all that there is, and freeze the rest, again and again until the archive is gone."""
         which = pb.SeldomUsed(instrument="WFI")
         while True:
             try:
-                async for answer in callers["olga's"].FreezeFrames(pb.FreezeFramesRequest(which=which)):
-                    self.frozen += not answer.file.reason
                 frames = await everything(callers["anna's"], frame_class="RawBiasFrame")
                 for frame in self._moments.sample(frames, min(2, len(frames))):
                     await self._fetch(callers["anna's"], frame)
+                async for answer in callers["olga's"].FreezeFrames(pb.FreezeFramesRequest(which=which)):
+                    self.frozen += not answer.file.reason
             except RpcError as error:
                 if error.code() is not StatusCode.NOT_FOUND:  # nothing has come that could be frozen
                     return
@@ -106,7 +109,8 @@ class Campaign:
             digest = hashlib.sha256(content).hexdigest()
             record = a_product(Attempt(JOB, task, 1), number, digest=digest, size=len(content))
             chunk = pb.StageProductRequest(chunk=content)
-            await callers["worker's"].StageProduct(messages(announced(record, number), chunk))
+            staging = callers["worker's"].StageProduct(messages(announced(record, number), chunk))
+            await answered(staging, "the archive")
             self.staged.add((task, number))
         ref = TaskRef(job_id=JOB, task=task, attempt=1)
         await callers["service's"].Publish(pb.PublishRequest(ref=ref, commit=True))

@@ -20,7 +20,7 @@ from dpu_api.v1.job_pb2 import Failure, FailureCategory
 from dpud.worker.leases import Key, Leases, key_of
 from dpud.worker.line import Calls, Stream
 from dpud.worker.outcome import Stop
-from dpud.worker.peers import pauses
+from dpud.worker.peers import answered, pauses
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -275,9 +275,9 @@ class Agent:
             return report
         for pause in pauses():
             try:
-                await self._stub.ReportPlan(plan_chunks(self._session, report, plan), timeout=CALL_S)
-            except aio.AioRpcError as error:
-                reason = from_rpc(error, "the scheduler")
+                chunks = plan_chunks(self._session, report, plan)
+                await answered(self._stub.ReportPlan(chunks, timeout=CALL_S), "the scheduler")
+            except DpuError as reason:
                 if isinstance(reason, StaleLease) or attempt.stale:
                     return None
                 if isinstance(reason, UsageError):

@@ -55,6 +55,22 @@ class Channels:
             await channel.close()
 
 
+async def answered(call: Awaitable[T], service: str) -> T:
+    """Return the answer of a call into which a stream of requests goes. Raises DpuError.
+
+    Where a service goes away while the stream is written, gRPC gives the call up by itself, and what waits for it is
+    told that it was cancelled, as if its own task had been: that task would end without a word.
+    """
+    try:
+        return await call
+    except aio.AioRpcError as error:
+        raise from_rpc(error, service) from error
+    except asyncio.CancelledError as error:
+        if (task := asyncio.current_task()) is None or task.cancelling():
+            raise
+        raise Unreachable(f"{service} went away during a call") from error
+
+
 async def patiently(call: Callable[[], Awaitable[T]], service: str, patience_s: float = PATIENCE_S) -> T:
     """Return what `call` returns; where the service is away or full, try again for a while.
 

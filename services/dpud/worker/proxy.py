@@ -19,7 +19,7 @@ from dpu_api.v1.archive_pb2 import (
 from dpu_api.v1.archive_pb2_grpc import ArchiveServiceStub
 from dpud.worker import wire
 from dpud.worker.offered import Scratch, identity
-from dpud.worker.peers import PATIENCE_S, patiently
+from dpud.worker.peers import PATIENCE_S, answered, patiently
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -126,7 +126,7 @@ class ArchiveProxy:
         with nullcontext() if file is None else self._scratch.offered(file) as source:
             frame.digest, frame.size = ("", 0) if source is None else await asyncio.to_thread(identity, source)
             staging = partial(self._staging, frame, self.products, source, str(file))
-            answer = await self._try(lambda: self._stub.StageProduct(staging(), timeout=STAGE_S))
+            answer = await self._try(lambda: answered(self._stub.StageProduct(staging(), timeout=STAGE_S), SERVICE))
         self.products += 1
         return self._show(answer.frame)
 
