@@ -28,7 +28,7 @@ from dpu.errors import NotAllowed, StorageFull, Unreachable, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-START_S = 40.0
+START_S = 120.0
 STOP_S = 30.0
 #: A Unix socket's whole path must fit in 108 bytes (104 on some systems).
 LONGEST_SOCKET = 100
@@ -289,13 +289,13 @@ def _start(place: Home, slots: int) -> Running:
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environment, start_new_session=True
         )
     _wait(lambda: place.read_running() is not None or process.poll() is not None, START_S)
-    running = place.read_running()
-    if running is None:
-        if process.poll() is None:
-            process.terminate()
-        raise Unreachable(f"the local DPU did not start: {_last_line(place.log, begun)} (all of it: {place.log})")
+    running, has_ended = place.read_running(), process.poll() is not None
     # It outlives this process, on purpose; where it does not, nothing of it shall be left.
     threading.Thread(target=process.wait, name="embedded-dpu", daemon=True).start()
+    if running is None:
+        process.terminate()
+        why = _last_line(place.log, begun) if has_ended else f"it is not ready after {START_S:.0f} s"
+        raise Unreachable(f"the local DPU did not start: {why} (its log: {place.log})")
     return running
 
 
@@ -303,7 +303,7 @@ def _last_line(log: Path, begun: int) -> str:
     with log.open("rb") as file:
         file.seek(begun)
         lines = file.read().decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else f"nothing was heard of it for {START_S:.0f} s"
+    return lines[-1] if lines else "it ended, and said nothing"
 
 
 def _wait(met: Callable[[], bool], seconds: float) -> bool:

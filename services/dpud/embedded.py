@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-START_S = 30.0
+START_S = 90.0
 #: A child has so long to end by itself: a worker's tasks get 10 s after their SIGTERM.
 CHILD_STOP_S = 15.0
 #: A child that ends sooner than this is started again more slowly each time.

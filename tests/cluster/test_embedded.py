@@ -172,3 +172,13 @@ def test_a_dpu_that_cannot_start_says_why_in_one_line(tmp_path: Path) -> None:
     (home / "tokens.toml").mkdir()
     with pytest.raises(Unreachable, match=r"did not start: .*tokens.toml"):
         local.ensure(home)
+
+
+def test_a_dpu_that_is_not_ready_in_time_is_ended_and_said_to_be_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "START_S", 0.0)
+    home = tmp_path / "dpu"
+    with pytest.raises(Unreachable, match=r"did not start: it is not ready after 0 s \(its log: .*dpud\.log\)"):
+        local.ensure(home)
+    assert not local.Home(home).running.exists()
