@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Plain: TypeAlias = "bool | int | float | str | list[Plain] | dict[str, Plain] | None"
 
+#: Raw frames are ingested, everything else is made.
+RAW_PREFIX = "Raw"
+
 #: Class of what is drawn of a product: a PNG file that goes with it.
 QUALITY_FIGURE = "QualityFigure"
 

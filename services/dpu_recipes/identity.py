@@ -20,7 +20,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from dpu_recipes.archive import Archive, ArchiveError, MissingCalibration, Selection
-from dpu_recipes.frames import QUALITY_FIGURE
+from dpu_recipes.frames import QUALITY_FIGURE, RAW_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -75,16 +75,30 @@ def call_of(recipe: Recipe, request: Request, spec: TaskSpec) -> dict[str, Any]:
 
 
 def standing(recipe: Recipe, archive: Archive, identity: str) -> Frame | None:
-    """Return the newest product of an identity that is valid and not outdated, None where there is none."""
+    """Return the newest product of an identity that is valid and not outdated, None where there is none.
+
+    It is outdated where an input was set invalid since, which a raw frame cannot be, or a calibration is another now.
+    """
     made = archive.select(recipe.makes, Selection(instrument="", identity=identity))
     # Most recipes ask several calibrations for one frame.
     find = cache(archive.find)
     for product in sorted(made, key=lambda frame: frame.creation_date, reverse=True):
-        if product.is_valid and all(
-            _answers_same(archive, find, *asked) for asked in json.loads(product.consulted or "[]")
+        inputs = () if recipe.selects.startswith(RAW_PREFIX) else product.inputs
+        asked = json.loads(product.consulted or "[]")
+        if (
+            product.is_valid
+            and all(_is_valid(find, name) for name in inputs)
+            and all(_answers_same(archive, find, *each) for each in asked)
         ):
             return product
     return None
+
+
+def _is_valid(find: Callable[[str], Frame], frame_id: str) -> bool:
+    try:
+        return find(frame_id).is_valid
+    except ArchiveError:
+        return False
 
 
 def _answers_same(archive: Archive, find: Callable[[str], Frame], *asked: Any) -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpu_recipes import instruments, pars
 from dpu_recipes.deep import Larder, plain
+from dpu_recipes.frames import RAW_PREFIX
 from dpu_recipes.identity import Replay, Witness, call_of, identity_of, standing
 from dpu_recipes.instrument import InstrumentError
 from dpu_recipes.night import BadNight, parse_night
@@ -36,8 +37,6 @@ log = logging.getLogger(__name__)
 
 #: Arguments of a task that say how it is called: with options of its own, or as a product was made.
 _OWN, _AGAIN = "own options", "as was made"
-#: Raw frames are ingested, everything else is made.
-RAW_PREFIX = "Raw"
 #: Options that say which frames; the inputs of a task say it better.
 _WHICH = ("date", "chip", "filter")
 

@@ -8,6 +8,7 @@ import pytest
 
 from dpu_recipes import identity
 from dpu_recipes.archive import Selection
+from dpu_recipes.task import RecipeError
 from fakes_recipes import Night
 
 
@@ -76,6 +77,12 @@ def test_after_a_bias_is_set_invalid_exactly_what_depends_on_it_is_made_again(a_
     set_invalid(a_whole_night, "BiasFrame")
     assert again(a_whole_night) == ["BiasFrame", "HotPixelMap"]
     assert again(a_whole_night) == []
+
+
+def test_what_was_made_from_a_bias_that_is_invalid_now_does_not_stand(a_whole_night):
+    set_invalid(a_whole_night, "BiasFrame")
+    with pytest.raises(RecipeError, match=r"no BiasFrame .* may be used: .*has is_valid=0"):
+        a_whole_night.run("HotPixels")
 
 
 def test_a_product_is_outdated_when_a_calibration_that_it_asked_for_is_another(a_whole_night):
