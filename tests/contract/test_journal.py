@@ -116,6 +116,20 @@ def test_a_shortened_journal_gives_the_same_state(opening):
         assert list(journal.replay()) == [[events.JobEnded(1, NOON)]]
 
 
+def test_a_snapshot_leaves_the_writer_its_turn_after_each_few_rows_that_it_reads(tmp_path, monkeypatch):
+    pauses = []
+    monkeypatch.setattr("dpud.scheduler.snapshot_sql.time.sleep", pauses.append)
+    monkeypatch.setattr("dpud.scheduler.snapshot_sql._FEW", 2)
+    with closing(SqlJournal.open_file(tmp_path / "journal.sqlite", 1024)) as journal:
+        for event in eventful().happened:
+            journal.append([event])
+        groups = len(list(journal.replay()))
+        shorten(journal)
+        assert restored(journal) == eventful().state
+    assert len(pauses) > groups / 2
+    assert min(pauses) >= 0.01
+
+
 def test_a_superseded_writers_snapshot_drops_nothing(engines):
     with closing(SqlJournal(engines())) as first, closing(SqlJournal(engines())) as second:
         first.begin()

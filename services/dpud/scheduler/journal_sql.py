@@ -123,7 +123,7 @@ class SqlJournal:
     def _parts(self, number: int) -> Iterator[bytes]:
         first = 0
         while page := self._patiently(partial(page_of_parts, number=number, first=first)):
-            yield from page
+            yield from map(zlib.decompress, page)
             first += len(page)
 
     def replay(self) -> Iterator[Sequence[Event]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import zlib
 from bisect import bisect_left
+from contextlib import contextmanager
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
     from dpud.scheduler.events import Event
     from dpud.scheduler.model import State
 
-#: Groups or parts that are read at once.
+#: Groups or parts that are read at once; and beside a writer, which in SQLite has to wait meanwhile.
 _PAGE = 1_000
-#: About so many bytes are written or dropped in one transaction, and between two of them is a pause: the writer
-#: never waits long for its turn, and it is its turn then.
+_FEW = 100
+#: About so many bytes are written or dropped in one transaction.
 _BATCH_BYTES = 256 * 1024
 _PAUSE_S = 0.01
 
@@ -40,16 +41,16 @@ def newest(connection: sa.Connection) -> int:
     return connection.scalar(whole.order_by(snapshots.c.number.desc()).limit(1)) or 0
 
 
-def page_of_parts(connection: sa.Connection, number: int, first: int) -> Sequence[bytes]:
-    """Return the next parts of a snapshot."""
+def page_of_parts(connection: sa.Connection, number: int, first: int, limit: int = _PAGE) -> Sequence[bytes]:
+    """Return the next parts of a snapshot, as they are stored."""
     wanted = sa.select(snapshots.c.body).where(snapshots.c.number == number, snapshots.c.part >= first)
-    return [zlib.decompress(body) for body in connection.scalars(wanted.order_by(snapshots.c.part).limit(_PAGE))]
+    return connection.scalars(wanted.order_by(snapshots.c.part).limit(limit)).all()
 
 
-def page_of_groups(connection: sa.Connection, behind: int) -> Sequence[tuple[int, bytes]]:
+def page_of_groups(connection: sa.Connection, behind: int, limit: int = _PAGE) -> Sequence[tuple[int, bytes]]:
     """Return the next groups, as they are stored."""
     wanted = sa.select(groups.c.number, groups.c.body).where(groups.c.number > behind)
-    return [(number, body) for number, body in connection.execute(wanted.order_by(groups.c.number).limit(_PAGE))]
+    return [(number, body) for number, body in connection.execute(wanted.order_by(groups.c.number).limit(limit))]
 
 
 def events_of(body: bytes) -> Sequence[Event]:
@@ -65,24 +66,35 @@ def shorten(engine: sa.Engine, writer: int) -> int:
     number, state = _read(engine)
     parts = [zlib.compress(part, 1) for part in dump_state(state)]
     for batch in _batches(number, parts):
-        with engine.begin() as connection:
+        with _brief(engine) as connection:
             connection.execute(_INSERT, batch)
-        time.sleep(_PAUSE_S)
     older = snapshots.c.number < number, groups.c.number <= number
     for table, place, condition in zip((snapshots, groups), (snapshots.c.part, groups.c.number), older, strict=True):
         while _drop(engine, writer, table, place, condition):
-            time.sleep(_PAUSE_S)
+            pass
     return number
+
+
+@contextmanager
+def _brief(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Give a transaction beside the writer, and leave its lock alone afterwards for twice as long as it was held.
+
+    SQLite's writer asks for the lock after ever longer pauses: it must be free more often than not.
+    """
+    with engine.begin() as connection:
+        begun = time.monotonic()
+        yield connection
+    time.sleep(max(_PAUSE_S, 2 * (time.monotonic() - begun)))
 
 
 def _read(engine: sa.Engine) -> tuple[int, State]:
     """Return the state that the journal tells, and the number of the last group in it."""
-    with engine.begin() as connection:
+    with _brief(engine) as connection:
         number = newest(connection)
     state = load_state(_parts(engine, number))
     while True:
-        with engine.begin() as connection:
-            page = page_of_groups(connection, number)
+        with _brief(engine) as connection:
+            page = page_of_groups(connection, number, _FEW)
         if not page:
             return number, state
         for number, body in page:  # noqa: B007 (the next page begins behind the last one)
@@ -93,11 +105,11 @@ def _read(engine: sa.Engine) -> tuple[int, State]:
 def _parts(engine: sa.Engine, number: int) -> Iterator[bytes]:
     first = 0
     while True:
-        with engine.begin() as connection:
-            page = page_of_parts(connection, number, first)
+        with _brief(engine) as connection:
+            page = page_of_parts(connection, number, first, _FEW)
         if not page:
             return
-        yield from page
+        yield from map(zlib.decompress, page)
         first += len(page)
 
 
@@ -119,7 +131,7 @@ def _drop(
 ) -> bool:
     """Drop the first rows, by their number and `place`; return whether there were any."""
     wanted = sa.select(table.c.number, place, sa.func.length(table.c.body)).where(older)
-    with engine.begin() as connection:
+    with _brief(engine) as connection:
         epoch.lock(connection, writer)
         rows = connection.execute(wanted.order_by(table.c.number, place).limit(_PAGE)).all()
         if not rows:
