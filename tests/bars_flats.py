@@ -178,6 +178,34 @@ class FlatBars:
         smooth = large_scale(master, good=~bad)
         assert_at_most("replaced pixels off the large scales", float(np.abs(master[bad] / smooth[bad] - 1).max()), 0.01)
 
+    def test_a_quick_check_meets_the_shot_noise(self, night: FlatNight) -> None:
+        check = self.checked(night)
+        windows = (night.detector.layout.rows // 100) * (night.detector.layout.columns // 100)
+        print(f"the largest of {windows} windows; noise predicts {1 / np.sqrt(2 * 100 * 100):.2%} for each")
+        assert_noise("scatter in a window", float(check.values["SCATTER"]), Allowance(error=1.0, times=1.1))
+        assert_noise("row to row", float(check.values["ROW_SCATTER"]), Allowance(error=1.0, times=1.5))
+        assert_at_most("saturated", float(check.values["SATURATED"]), 0.001)
+
+    def test_a_quick_check_tells_the_level(self, night: FlatNight) -> None:
+        check = self.checked(night)
+        lit = next(exposure.light for exposure in night.truth.exposures if exposure.lamp)
+        response = night.detector.flat * night.detector.lamp_shape()
+        # As the recipe's mean, without cold pixels.
+        light = lit * clipped(response, threshold=5.0, iterations=5).mean
+        noise = float(np.sqrt(light / night.detector.gain / response.size))
+        allowance = Allowance(error=noise, times=4, systematic=0.1, because="ADU of bias and overscan")
+        assert_agrees("level, ADU", float(check.values["MEAN"]), light, allowance)
+        assert check.quality_flags == 0
+
+    def checked(self, night: FlatNight) -> Frame:
+        """Return what QuickCheck makes of the night, the gain being known as a recipe for it would have measured it."""
+        if not night.bench.products("QuickCheckFrame"):
+            (noise,) = night.bench.products("ReadNoise")
+            gain = {"GAIN": night.detector.gain}
+            night.bench.archive.save(noise.evolve(id="", frame_class="GainLinearity", values=gain, file_name=""))
+            night.bench.run("QuickCheck")
+        return night.made("QuickCheckFrame")
+
     def test_products_of_a_good_night_carry_no_flags(self, night: FlatNight) -> None:
         classes = ("DomeFlatFrame", "TwilightFlatFrame", "ColdPixelMap", "MasterFlatFrame")
         assert {name: night.made(name).quality_flags for name in classes} == dict.fromkeys(classes, 0)

@@ -8,7 +8,7 @@ from bars_sky import FRINGING, PLAIN, FringeBars, NightSkyBars, SkyNight, a_sky_
 
 pytestmark = pytest.mark.timeout(900)
 
-NIGHTS = [(2, "ccd53", 0.25), (3, "ccd56", 0.25), (4, "ccd51", 1.0)]
+NIGHTS = [(2, "ccd53", 0.25), (3, "ccd56", 0.25), (4, "ccd51", 1.0), (5, "ccd55", 1.0)]
 
 
 def _name(item: tuple[int, str, float]) -> str:
