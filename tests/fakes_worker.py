@@ -266,6 +266,8 @@ class Code(codeship_pb2_grpc.CodeServiceServicer):
         self.trees: dict[str, codeship_pb2.Tree] = {}
         self.blobs: dict[str, bytes] = {}
         self.sent: list[str] = []
+        #: How often a tree was asked for.
+        self.asked = 0
 
     def put(self, files: dict[str, bytes]) -> str:
         entries = []
@@ -279,6 +281,7 @@ class Code(codeship_pb2_grpc.CodeServiceServicer):
 
     async def GetTree(self, request: Any, context: Any) -> codeship_pb2.GetTreeResponse:
         assert current_caller().project == PROJECT
+        self.asked += 1
         if request.digest not in self.trees:
             raise NotFound(f"there is no tree {request.digest}")
         return codeship_pb2.GetTreeResponse(tree=self.trees[request.digest])

@@ -48,6 +48,11 @@ class Recipes:
     #: Of a version that is installed there under a name; '': what the workers have.
     digest: str = ""
 
+    @property
+    def description(self) -> str:
+        """What this checkout is called, for a person; '' for what is there already."""
+        return self.bundle.description if self.bundle is not None else ""
+
 
 def find_recipes(link: Link, checkout: Path | None, cache: Path, version: str = CURRENT) -> Recipes:
     """Return the recipes of the checkout; without one the cluster's, as it or else this machine describes them.
@@ -118,6 +123,7 @@ class Submission:
             sequence=self.sequence,
             options=to_map(self.options),
             code_digest=self._ship(link, say),
+            code_description=self.recipes.description,
             limits=Limits(time_s=self.dpu_options.dpu_time, memory_mib=self.dpu_options.dpu_mem),
             priority=self.dpu_options.dpu_priority,
             commit=bool(self.options.get("commit")),

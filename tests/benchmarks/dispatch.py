@@ -40,6 +40,7 @@ from tests.benchmarks.figure import Figure
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from dpu.bundle import Bundle
     from dpu.link import Link
 
 SLOTS = 2
@@ -105,7 +106,7 @@ class _Bench:
     """An embedded DPU to measure, and the code that its workers run."""
 
     link: Link
-    digest: str
+    code: Bundle
     home: Path
 
     def measured(self) -> Iterator[tuple[str, float]]:
@@ -134,7 +135,8 @@ class _Bench:
         request = SubmitJobRequest(
             request_id=str(uuid.uuid4()),
             sequence=Sequence(name=recipe, stages=[Stage(recipe=recipe, seconds=0.1, memory_mib=256)]),
-            code_digest=self.digest,
+            code_digest=self.code.digest,
+            code_description=self.code.description,
             tasks=[TaskSpec(label=f"ccd{number}") for number in range(tasks)],
             wait=Duration(seconds=60),
         )
@@ -191,8 +193,8 @@ def _dpu() -> Iterator[_Bench]:
         processor = Processor(Config(home=home, username="bench"), reporter=Reporter(out=StringIO()))
         try:
             packed = bundle(_checkout(Path(folder)))
-            shipped = processor.link.attempt(lambda services: ship(packed, services.code))
-            yield _Bench(processor.link, shipped.digest, home)
+            processor.link.attempt(lambda services: ship(packed, services.code))
+            yield _Bench(processor.link, packed, home)
         finally:
             processor.close()
             local.stop(home)

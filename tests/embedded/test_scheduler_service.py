@@ -1,4 +1,5 @@
 import asyncio
+import uuid
 from contextlib import closing
 
 import pytest
@@ -237,6 +238,23 @@ async def test_the_dpu_says_who_it_is_and_what_its_workers_can_do(house):
         assert (who.name, who.archive_address, who.slots, who.open_jobs) == ("trial", house.address, 3, 1)
         catalogue = (await anna.GetCatalogue(scheduler_pb2.GetCatalogueRequest())).catalogue
         assert (catalogue.version, catalogue.sequences[0].name) == ("7", "Bias")
+
+
+async def test_a_plan_is_told_what_its_code_is_called_also_when_it_is_done_again(house):
+    async with house.open() as callers:
+        anna, worker = callers.person(), await callers.worker()
+        await anna.SubmitJob(submission(code_digest="4f1a", code_description="4f1a, git 90ab + 1 changed file"))
+        [plan] = (await worker.work(room=1)).leases
+        assert (plan.plan, plan.code_description) == (True, "4f1a, git 90ab + 1 changed file")
+        await worker.plan(plan, "ccd50")
+        [task] = (await worker.work(room=1)).leases
+        assert (task.plan, task.code_description) == (False, "")
+        failure = job_pb2.Failure(category=job_pb2.FailureCategory.FAILURE_CATEGORY_RECIPE, message="no")
+        await worker.work(ended=[ending(task, failure=failure)], wait=0)
+        await until_ended(anna, 1)
+        await anna.RetryJob(scheduler_pb2.RetryJobRequest(job_id=1, request_id=str(uuid.uuid4())))
+        [again] = (await worker.work(room=1)).leases
+        assert (again.plan, again.code_description) == (True, plan.code_description)
 
 
 async def test_a_stale_plan_is_refused(house):

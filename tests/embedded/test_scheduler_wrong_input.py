@@ -130,6 +130,14 @@ async def test_a_request_id_that_comes_again_with_other_content_is_refused(house
             await fails(anna.RetryJob(again), errors.Conflict, "was used for another job, 1: take a new one")
 
 
+async def test_a_description_of_code_that_is_no_line_of_a_log_is_refused(house):
+    async with house.open() as callers, unchanged(house):
+        anna = callers.person()
+        for description in ("4f1a\nForged line of a log", "4f1a\x1b[2J", "x" * 501):
+            request = submission(code_digest="4f1a", code_description=description)
+            await fails(anna.SubmitJob(request), errors.UsageError, "must be one line of at most 500 characters")
+
+
 async def test_a_job_of_ten_million_tasks_is_over_what_a_call_may_hold(house):
     async with house.open():
         request = submission().SerializeToString() + EMPTY_TASK * 10**7

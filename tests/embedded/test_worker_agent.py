@@ -191,6 +191,19 @@ async def test_a_plan_is_reported_with_its_tasks(rig: Rig) -> None:
     assert rig.scheduler.reports == {}
 
 
+async def test_a_plan_says_by_which_code_and_asks_only_where_nobody_said(rig: Rig) -> None:
+    digest = rig.ship(RECIPES)
+    changes = {"plan": True, "spec": None, "options": {"chips": ["ccd50"]}}
+    unsaid = rig.lease("Split", digest, **changes)
+    rig.scheduler.give(unsaid)
+    await until(lambda: f"Using the code {digest[:12]}" in rig.logs.texts(unsaid.ref), "the digest of the code")
+    asked = rig.code.asked
+    said = rig.lease("Split", digest, code_description="4f1a, git 90ab", **changes)
+    rig.scheduler.give(said)
+    await until(lambda: "Using the code 4f1a, git 90ab" in rig.logs.texts(said.ref), "what the code is called")
+    assert rig.code.asked == asked
+
+
 async def test_with_a_scheduler_that_knows_no_streams_a_worker_works_by_calls(rig: Rig) -> None:
     await by_calls(rig)
     digest = rig.ship(RECIPES)

@@ -20,6 +20,8 @@ MAX_TASKS = 100_000
 MAX_STAGES = 100
 MAX_PRIORITY = 100
 MAX_NAME = 200
+#: Of what a person calls code, characters.
+MAX_DESCRIPTION = 500
 
 
 class OptionKind(IntEnum):
@@ -87,6 +89,14 @@ def check_figures(what: str, seconds: float, memory_mib: int) -> None:
         raise UsageError(f"{what}: {seconds!r} s is no time to run; give seconds from 0 up")
     if memory_mib < 0:
         raise UsageError(f"{what}: {memory_mib!r} MiB is no amount of memory; give MiB from 0 up")
+
+
+def check_description(description: str) -> None:
+    """Raise UsageError unless a description of code can be part of a line of a log."""
+    if len(description) > MAX_DESCRIPTION or not description.isprintable():
+        raise UsageError(
+            f"code_description={description[:80]!r}: must be one line of at most {MAX_DESCRIPTION} characters"
+        )
 
 
 def check_options(sequence: Sequence, given: Mapping[str, object]) -> None:

@@ -34,6 +34,8 @@ class Submit:
     #: Behind those of a deposit, if there is one.
     tasks: tuple[TaskPlan, ...] = ()
     deposit: str = ""
+    #: For a person.
+    code_description: str = ""
 
     @property
     def instrument(self) -> str:

@@ -46,6 +46,7 @@ class JobSubmitted:
     instrument: str = ""
     #: Of the tasks that come before these.
     deposit: str = ""
+    code_description: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ def submit(state: State, command: Submit, now: float) -> list[Event]:
             tasks=command.tasks,
             instrument=command.instrument,
             deposit=command.deposit,
+            code_description=command.code_description,
         )
     ]
 
@@ -96,6 +97,7 @@ def was_taken(state: State, command: Submit | Repeat, now: float) -> bool:
 def _check(command: Submit) -> None:
     catalogue.check_sequence(command.sequence)
     catalogue.check_options(command.sequence, command.given)
+    catalogue.check_description(command.code_description)
     catalogue.check_figures("the job's limits", command.limits.time_s, command.limits.memory_mib)
     if abs(command.priority) > catalogue.MAX_PRIORITY:
         bound = catalogue.MAX_PRIORITY
@@ -234,6 +236,7 @@ def submitted(state: State, event: JobSubmitted) -> None:
         estimate_s=event.estimate_s,
         instrument=event.instrument,
         size=len(event.options),
+        code_description=event.code_description,
     )
     if event.tasks or event.deposit:
         _add_tasks(state, job, deposits.taken(state, event.deposit, event.tasks))

@@ -244,6 +244,8 @@ class Job:
     size: int = 0
     #: Time of slots that its tasks used, in all attempts.
     busy_s: float = 0.0
+    #: What who submitted it called its code; '' where they did not say.
+    code_description: str = ""
 
     def kind(self, stage: int) -> Kind:
         """Return what the tasks of a stage are like."""

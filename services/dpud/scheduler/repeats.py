@@ -48,6 +48,7 @@ def repeat(state: State, command: Repeat, now: float) -> list[Event]:
             tasks=command.tasks,
             instrument=old.instrument,
             deposit=command.deposit,
+            code_description=old.code_description,
         )
     ]
 

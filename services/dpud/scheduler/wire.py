@@ -67,6 +67,7 @@ def submit(request: scheduler_pb2.SubmitJobRequest, caller: Caller) -> Submit:
         priority=request.priority,
         commit=request.commit,
         tasks=tuple(task_plans(request.tasks)),
+        code_description=request.code_description,
     )
 
 
@@ -383,6 +384,8 @@ def _lease(job: Job, event: TaskLeased, trace_parent: str) -> dispatch_pb2.TaskL
         estimate_s=max(task.seconds, stage.seconds),
         alone=task.is_suspect,
         trace_parent=trace_parent,
+        # It is said by plans alone.
+        code_description=job.code_description if task.plan else "",
     )
 
 

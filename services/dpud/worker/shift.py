@@ -111,7 +111,8 @@ class Shift:
                 packages = await held.enter_async_context(self._bench.packages.holding(tree))
                 if lease.plan:
                     # The first line of a job says by which code it is done.
-                    code = await self._bench.trees.description(lease.code_digest, lease.project)
+                    described = self._bench.trees.description
+                    code = lease.code_description or await described(lease.code_digest, lease.project)
                     await self._attempts[0].say(f"Using the code {code}")
                     self._flush_in_time()
             for attempt in [attempt for attempt in self._attempts if attempt.stopping]:
