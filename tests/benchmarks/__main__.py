@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.benchmarks.figure import Figure
 
-NOT_BENCHES = {"__main__", "figure"}
+NOT_BENCHES = {"__main__", "figure", "standins"}
 #: What an installation compiles once, and an edited checkout may not have.
 SOURCES = ("protos", "client", "services")
 
