@@ -257,7 +257,7 @@ async def test_a_full_disk_under_postgresql_refuses_new_jobs_and_no_work_and_rec
                 await run.submit()
                 run.recoveries["a disk with room again"].append(time.monotonic() - begun)
                 await settled(run)
-                # It did not end of the disk; where the machine let it wait for longer than its epoch lasts, it began anew.
+                # It did not end of the disk; where the machine kept it waiting beyond its epoch, it began anew.
                 assert "DiskFull" not in run.leader().log.read_text()
 
 
