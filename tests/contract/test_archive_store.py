@@ -3,9 +3,6 @@
 import errno
 import hashlib
 import os
-import resource
-import signal
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +15,7 @@ from dpu.errors import BadFrame, NotFound, StorageFull, Unreachable
 from dpud.archive.store import MemoryStore
 from dpud.archive.store_files import FolderStore, refusing
 from dpud.archive.store_s3 import YOUNG, BucketLabel, BucketStore
+from fakes_disk import files_of_at_most
 
 #: Nothing is young: an S3's clock counts whole seconds.
 OLD = timedelta(seconds=-2)
@@ -59,19 +57,6 @@ def a_file(tmp_path, content=b"pixels", name="file"):
 
 def left(tmp_path):
     return [file for file in (tmp_path / "files").rglob("*") if file.is_file()]
-
-
-@contextmanager
-def files_of_at_most(size):
-    """Let this process write no file beyond a size, as a full disk would."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.mark.parametrize("ours", [True, False])

@@ -1,9 +1,7 @@
 """Full disks and broken connections under a journal in a database."""
 
-import resource
-import signal
 import threading
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -17,22 +15,10 @@ from dpud.scheduler.journal_sql import SqlJournal
 from dpud.scheduler.model import Limits
 from dpud.scheduler.reserve import Reserve
 from dpud.scheduler.reserve_sql import LOOK_S, TableReserve
+from fakes_disk import files_of_at_most
 from fakes_journal import GROUPS, SMALL_RESERVE, begun
 from fakes_network import proxied
 from fakes_scheduler import NOON, plans
-
-
-@contextmanager
-def files_of_at_most(size):
-    """Let no file of this process grow beyond `size`."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_a_disk_that_takes_nothing_leaves_the_journal_as_it_was(tmp_path):

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import resource
 from contextlib import contextmanager
 
 import pytest
@@ -18,6 +17,7 @@ from dpud.logs.store import MemoryLogStore, Placed
 from dpud.logs.store_files import FileLogStore
 from dpud.logs.store_s3 import S3LogStore
 from dpud.logs.stretch import look
+from fakes_disk import files_of_at_most
 
 LOTS = 1 << 30
 
@@ -260,17 +260,6 @@ async def test_damage_that_comes_while_the_service_runs_is_named(tmp_path):
             await all_read(store, 7)
 
 
-@contextmanager
-def disk_of(size):
-    """Let no file of this process grow beyond `size` bytes: writes end short, then fail, as on a full disk."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
 async def test_sealed_segments_are_smaller_and_few(tmp_path):
     text = b"12:10:24 - The read noise (ADU) for ccd ESO_CCD_#67 is : 2.34\n" * 50
     with closing_store(tmp_path, segment_bytes=100_000) as store:
@@ -335,7 +324,7 @@ async def test_a_disk_without_room_for_a_pack_leaves_everything_as_it_is(tmp_pat
     with closing_store(tmp_path) as store:
         await store.append({7: [lines(number, text=os.urandom(500)) for number in range(50)]})
         before = await replayed(store, 7)
-        with disk_of(10_000):
+        with files_of_at_most(10_000):
             await store.seal(7, 4)
         assert await replayed(store, 7) == before
         assert [path.suffix for path in (tmp_path / "jobs").glob("*/0*")] == [".log"]
@@ -358,7 +347,7 @@ async def test_a_reader_keeps_its_files_while_they_are_sealed(tmp_path):
 async def test_a_full_disk_keeps_nothing_of_a_group_and_recovers_by_itself(tmp_path):
     with closing_store(tmp_path) as store:
         await store.append({7: RECORDS[:2], 8: RECORDS[:2]})
-        with disk_of(2_000), pytest.raises(StorageFull, match="keep the lines and try again"):
+        with files_of_at_most(2_000), pytest.raises(StorageFull, match="keep the lines and try again"):
             await store.append({7: [lines(3)], 8: [lines(3, text=b"x" * 4_000)], 9: [RECORDS[0]]})
         for job_id in (7, 8):
             assert await replayed(store, job_id) == RECORDS[:2]

@@ -1,9 +1,7 @@
 """The log service as its callers meet it: through a socket, with tokens, over a folder."""
 
 import asyncio
-import resource
 import time
-from contextlib import contextmanager
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -29,6 +27,7 @@ from dpu_api.v1.logs_pb2 import (
     LogBatch,
     ReadRequest,
 )
+from fakes_disk import files_of_at_most
 from fakes_hosting import eventually
 from fakes_logs import Clock, batch, request, text, texts
 from fakes_logs_desk import Follower, desk
@@ -42,17 +41,6 @@ async def logs(tmp_path):
 
 #: So many lines are more bytes than a file of a full disk may have.
 MANY, FULL = 4_000, 100_000
-
-
-@contextmanager
-def disk_of(size):
-    """Let no file of this process grow beyond `size` bytes, as on a full disk."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def all_of_it(lines, **options):
@@ -268,7 +256,7 @@ async def test_patience_goes_on_over_a_restart(tmp_path):
 
 async def test_a_full_disk_is_said_and_goes_by_itself(logs):
     await logs.append(request(0, MANY))
-    with disk_of(FULL):
+    with files_of_at_most(FULL):
         with pytest.raises(RpcError) as refused:
             await logs.append(request(MANY, 5))
         with pytest.raises(StorageFull):
@@ -284,7 +272,7 @@ async def test_an_end_that_did_not_fit_on_the_disk_is_tried_again(logs):
     await logs.close_task(MANY + 1)
     await logs.close_job()
     await follower.has(lambda seen: len(texts(seen)) == MANY)
-    with disk_of(FULL):
+    with files_of_at_most(FULL):
         await logs.pass_time(31)
         with pytest.raises(RpcError):
             await logs.append(request(MANY, 5))
