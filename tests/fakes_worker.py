@@ -63,6 +63,11 @@ async def until(condition: Callable[[], Any], what: str, seconds: float = WAIT_S
     return value
 
 
+def passing_on() -> list[asyncio.Task[Any]]:
+    """Return the tasks by which gRPC passes on what is written into open streams."""
+    return [task for task in asyncio.all_tasks() if "_consume_request_iterator" in repr(task)]
+
+
 HEARTBEAT_S = 0.5
 
 
@@ -304,6 +309,8 @@ class Archive(archive_pb2_grpc.ArchiveServiceServicer):
         self.files: dict[str, bytes] = {}
         self.staged: dict[tuple[Key, int], tuple[archive_pb2.StagedProduct, bytes]] = {}
         self.fetched: list[str] = []
+        #: Identifiers, by question.
+        self.looked_up: list[list[str]] = []
         self.away = False
         self.sends_always = False
 
@@ -322,9 +329,10 @@ class Archive(archive_pb2_grpc.ArchiveServiceServicer):
     async def ListFrames(self, request: Any, context: Any) -> archive_pb2.ListFramesResponse:
         self._check()
         if request.ids:
-            if request.ids[0] not in self.frames:
-                raise NotFound(f"there is no frame {request.ids[0]}")
-            return archive_pb2.ListFramesResponse(frames=[self.frames[request.ids[0]]])
+            self.looked_up.append(list(request.ids))
+            for missing in set(request.ids) - set(self.frames):
+                raise NotFound(f"there is no frame {missing}")
+            return archive_pb2.ListFramesResponse(frames=[self.frames[each] for each in request.ids])
         found = [frame for frame in self.frames.values() if frame.frame_class == request.frame_class]
         start = int(request.page_token or 0)
         more = str(start + 1) if start + 1 < len(found) else ""

@@ -55,6 +55,10 @@ def Use(options, archive, scratch, spec):
     second = archive.save(bias.evolve(values={"NAN": 1}))
     print(first.id, first.file_name, second.id)
 
+def Inputs(options, archive, scratch, spec):
+    frames = [archive.find(name) for name in spec.inputs]
+    print(*[archive.open(frame).read_text() for frame in frames * 2])
+
 def Missing(options, archive, scratch, spec):
     archive.calibration("ReadNoise", archive.find("raw-0"))
 
@@ -153,6 +157,27 @@ async def test_a_process_is_used_again_by_one_user_and_one_tree_only(rig: Rig) -
         pids.append(json.loads(rig.logs.texts(lease.ref)[0])["pid"])
     assert pids[0] == pids[1]
     assert len(set(pids)) == 3
+
+
+async def test_inputs_are_looked_up_together_and_are_there_for_the_next_task(rig: Rig) -> None:
+    texts = {"raw-0": "one", "raw-1": "two", "raw-2": "three"}
+    for name, text in texts.items():
+        rig.archive.add(bias(name), text.encode())
+    digest = rig.ship(RECIPES)
+    for _ in range(2):
+        lease = rig.lease("Inputs", digest, spec=job_pb2.TaskSpec(label="ccd50", inputs=list(texts)))
+        report = await rig.done(lease)
+        assert not report.HasField("failure"), report
+        assert rig.logs.texts(lease.ref) == ["one two three one two three"]
+    assert (rig.archive.looked_up, rig.archive.fetched) == ([list(texts)] * 2, list(texts))
+
+
+async def test_an_input_that_is_gone_is_named(rig: Rig) -> None:
+    rig.archive.add(bias("raw-0"), b"one")
+    spec = job_pb2.TaskSpec(label="ccd50", inputs=["raw-0", "raw-1"])
+    lease = rig.lease("Inputs", rig.ship(RECIPES), spec=spec)
+    assert (await rig.done(lease)).failure.message == "there is no frame raw-1"
+    assert rig.archive.looked_up == [["raw-0", "raw-1"], ["raw-0"], ["raw-1"]]
 
 
 async def test_two_users_with_two_versions_of_a_recipe_at_once_each_get_their_own(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -253,6 +254,52 @@ async def test_a_frame_that_the_disk_has_spoilt_meanwhile_is_fetched_anew(
         async with cache.holding(frame, PROJECT, 7) as path:
             assert path.read_bytes() == b"right"
     assert rig.archive.fetched == [frame.id] * 2
+
+
+async def test_a_frame_that_is_here_is_at_hand_and_stays_while_it_is_held(rig: Rig, channels: Channels) -> None:
+    cache = frames(rig, channels, capacity=1500)
+    first, second = (raw(rig, letter * 1000) for letter in (b"a", b"b"))
+    async with AsyncExitStack() as held:
+        assert cache.at_hand(first, held) is None
+        await read_into(cache, first)
+        path = cache.at_hand(first, held)
+        await read_into(cache, second)
+        assert path is not None
+        assert path.read_bytes() == b"a" * 1000
+        assert names(rig.settings.state / "frames") == [first.digest]
+    await read_into(cache, second)
+    assert names(rig.settings.state / "frames") == [second.digest]
+
+
+async def read_into(cache: Frames, frame: archive_pb2.Frame) -> None:
+    async with cache.holding(frame, PROJECT, 7):
+        pass
+
+
+@pytest.mark.parametrize("damage", [b"rig", None])
+async def test_a_frame_that_is_spoilt_is_not_at_hand(rig: Rig, channels: Channels, damage: bytes | None) -> None:
+    cache, frame = frames(rig, channels), raw(rig, b"right")
+    async with cache.holding(frame, PROJECT, 7) as path:
+        path.unlink()
+    if damage is not None:
+        path.write_bytes(damage)
+    async with AsyncExitStack() as held:
+        assert cache.at_hand(frame, held) is None
+
+
+async def test_a_frame_of_an_earlier_run_is_at_hand_when_it_was_hashed(rig: Rig, channels: Channels) -> None:
+    frame = raw(rig, b"right")
+    await read_into(frames(rig, channels), frame)
+    cache = frames(rig, channels)
+    async with AsyncExitStack() as held:
+        assert cache.at_hand(frame, held) is None
+        await read_into(cache, frame)
+        assert cache.at_hand(frame, held) is not None
+
+
+async def test_a_frame_of_values_only_is_not_at_hand(rig: Rig, channels: Channels) -> None:
+    async with AsyncExitStack() as held:
+        assert frames(rig, channels).at_hand(archive_pb2.Frame(id="values"), held) is None
 
 
 async def test_a_frame_that_somebody_removed_from_the_cache_is_fetched_anew(rig: Rig, channels: Channels) -> None:

@@ -47,6 +47,26 @@ async def test_what_is_used_stays_even_when_there_is_too_much() -> None:
     assert removed == ["b"]
 
 
+async def test_what_is_there_can_be_kept_without_making_it() -> None:
+    removed: list[str] = []
+    shelf = Shelf(15, removed.append, there=[("a", 10)])
+    assert ("a" in shelf, "b" in shelf) == (True, False)
+    with shelf.keeping("a"):
+        async with shelf.holding("b", Maker()):
+            assert removed == []
+        assert removed == ["b"]
+    assert shelf.keys == ["a"]
+
+
+async def test_what_was_kept_was_used() -> None:
+    removed: list[str] = []
+    shelf = Shelf(25, removed.append, there=[("old", 10), ("older", 10)])
+    with shelf.keeping("old"):
+        pass
+    async with shelf.holding("new", Maker()):
+        assert removed == ["older"]
+
+
 async def test_what_could_not_be_made_is_made_anew() -> None:
     shelf = Shelf(15, lambda _: None)
 

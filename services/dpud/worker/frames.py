@@ -22,6 +22,7 @@ from dpud.worker.shelf import Shelf, by_use
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AsyncExitStack
 
     from dpu_api.v1.archive_pb2 import Frame
     from dpu_api.v1.archive_pb2_grpc import ArchiveServiceAsyncStub
@@ -49,6 +50,16 @@ class Frames:
         self._mending = asyncio.Lock()
         self._shelf = Shelf(capacity, lambda digest: (folder / digest).unlink(missing_ok=True), there)
 
+    def at_hand(self, frame: Frame, held: AsyncExitStack) -> Path | None:
+        """Return the path of a frame's file, kept until `held` is closed; None where it is to be fetched, or checked.
+
+        `frame` came from the archive in the name of who asks.
+        """
+        if frame.digest not in self._shelf or not self._is_sound(frame):
+            return None
+        held.enter_context(self._shelf.keeping(frame.digest))
+        return self._used(frame)
+
     @asynccontextmanager
     async def holding(self, frame: Frame, project: str, job_id: int, *, user: str = "") -> AsyncIterator[Path]:
         """Give the path of a frame's file, kept during the block.
@@ -58,15 +69,19 @@ class Frames:
         stub = ArchiveServiceStub(self._archive.of(project))
         request = FetchFrameRequest(id=frame.id, job_id=job_id, user=user, in_place=self._in_place)
         async with self._shelf.holding(frame.digest, lambda: self._fetch(stub, request, frame)):
-            path = self._folder / frame.digest
             if not self._is_sound(frame):
                 await self._mend(stub, request, frame)
-            if path.is_symlink():
-                path = path.readlink()
-            elif path.stat().st_nlink == 1:
-                # By its time a later run knows what was used last; that of a link is the archive's own file's.
-                os.utime(path)
-            yield path
+            yield self._used(frame)
+
+    def _used(self, frame: Frame) -> Path:
+        """Return the path of a file that is used from now on."""
+        path = self._folder / frame.digest
+        if path.is_symlink():
+            return path.readlink()
+        if path.stat().st_nlink == 1:
+            # By its time a later run knows what was used last; that of a link is the archive's own file's.
+            os.utime(path)
+        return path
 
     def _is_sound(self, frame: Frame) -> bool:
         """Return whether the file is what was put there, as far as can be told without reading it."""

@@ -87,9 +87,10 @@ class ArchiveProxy:
         )
         return [self._show(frame) for frame in await self._list(request)]
 
-    async def find(self, frame_id: str) -> dict[str, Any]:
-        """Return one frame."""
-        return self._show(await self._look_up(frame_id))
+    async def find(self, frame_ids: list[str]) -> dict[str, Any]:
+        """Return frames by their identifiers, all or none, and the files of those that are in the cache."""
+        found = await self._look_up(frame_ids)
+        return {"frames": [self._show(frame) for frame in found], "files": self._at_hand(*found)}
 
     async def calibration(self, frame_class: str, frame_id: str, overscan: int | None) -> dict[str, Any]:
         """Return the calibration that is valid for a frame, and why it was chosen."""
@@ -103,13 +104,15 @@ class ArchiveProxy:
         found = await self._try(lambda: self._stub.FindCalibration(request, timeout=CALL_S))
         if not found.HasField("frame"):
             raise MissingCalibration(f"the archive found no {frame_class} for frame {frame_id}")
-        return {"frame": self._show(found.frame), "why": found.why}
+        return {"frame": self._show(found.frame), "why": found.why, "files": self._at_hand(found.frame)}
 
     async def open(self, frame_id: str) -> str:
         """Return the path of a frame's file, which stays there until the task ends."""
-        frame = self._shown.get(frame_id) or await self._look_up(frame_id)
+        frame = self._shown.get(frame_id) or (await self._look_up([frame_id]))[0]
         if not frame.digest:
             raise UsageError(f"{frame.file_name or frame.id} is a {frame.frame_class} of values only: it has no file")
+        if (path := self._frames.at_hand(frame, self._open)) is not None:
+            return str(path)
         lease = self._lease
         holding = self._frames.holding(frame, lease.project, lease.ref.job_id, user=lease.user)
         return str(await self._open.enter_async_context(holding))
@@ -149,12 +152,17 @@ class ArchiveProxy:
         level = options["privileges"].int_value if "privileges" in options else 0
         return level if level in LEVELS else 0
 
-    async def _look_up(self, frame_id: str) -> Frame:
-        request = ListFramesRequest(ids=[str(frame_id)], job_id=self._lease.ref.job_id, user=self._lease.user)
-        found = await self._list(request)
-        if not found:
-            raise NotFound(f"the archive has no frame {frame_id!r}")
-        return found[0]
+    def _at_hand(self, *frames: Frame) -> dict[str, str]:
+        """Return the files of frames that are in the cache, by identifier; they stay there until the task ends."""
+        paths = {frame.id: self._frames.at_hand(frame, self._open) for frame in frames}
+        return {frame_id: str(path) for frame_id, path in paths.items() if path is not None}
+
+    async def _look_up(self, frame_ids: list[str]) -> list[Frame]:
+        ids = list(map(str, frame_ids))
+        found = await self._list(ListFramesRequest(ids=ids, job_id=self._lease.ref.job_id, user=self._lease.user))
+        if len(found) < len(ids):
+            raise NotFound(f"the archive has only {len(found)} of the frames {', '.join(map(repr, ids))}")
+        return found
 
     async def _list(self, request: ListFramesRequest) -> list[Frame]:
         frames: list[Frame] = []

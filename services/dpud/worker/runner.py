@@ -139,13 +139,15 @@ class TaskRunner:
         registry = importlib.import_module("dpu_recipes.registry")
         from dpud.worker.channel_archive import ChannelArchive
 
-        archive, folder = ChannelArchive(self._channel), self._scratch.path
+        folder = self._scratch.path
         if task["plan"]:
+            archive = ChannelArchive(self._channel)
             specs = registry.plan(task["recipe"], task["options"], archive, folder, **self._known())
             self._send_plan([spec.to_dict() for spec in specs])
         else:
             module = importlib.import_module("dpu_recipes.task")
             spec = module.TaskSpec.from_dict(task["spec"])
+            archive = ChannelArchive(self._channel, spec.inputs)
             registry.run(task["recipe"], task["options"], archive, folder, spec, **self._known())
 
     def _known(self) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
     from pathlib import Path
 
 
@@ -29,12 +29,25 @@ class Shelf:
 
         It is made once, however many ask at the same time.
         """
-        self._users[key] = self._users.get(key, 0) + 1
-        try:
+        with self._used(key):
             async with self._making.setdefault(key, asyncio.Lock()):
                 size = self._sizes.pop(key, None)
                 self._sizes[key] = await make() if size is None else size
             self._make_room()
+            yield
+
+    @contextmanager
+    def keeping(self, key: str) -> Iterator[None]:
+        """Keep `key`, which is on the shelf, there during the block."""
+        with self._used(key):
+            self._sizes[key] = self._sizes.pop(key)
+            yield
+
+    @contextmanager
+    def _used(self, key: str) -> Iterator[None]:
+        """Note that `key` has one user more during the block."""
+        self._users[key] = self._users.get(key, 0) + 1
+        try:
             yield
         finally:
             self._put_back(key)
@@ -53,6 +66,10 @@ class Shelf:
                 return
             excess -= self._sizes.pop(key)
             self._remove(key)
+
+    def __contains__(self, key: str) -> bool:
+        """Return whether `key` is there."""
+        return key in self._sizes
 
     @property
     def keys(self) -> list[str]:

@@ -1,10 +1,11 @@
-"""An agent that answers the questions of one task about the archive, in a process of its own as on a node."""
+"""An agent that answers what tasks ask about the archive, one after the other, in a process of its own as on a node."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -19,17 +20,22 @@ from tests.benchmarks.archive.process import PROJECT
 CACHE_BYTES = 1 << 30
 
 
-async def answer(folder: Path, peer: Peer, task: socket.socket) -> None:
-    """Answer until the task closes its end."""
+async def answer(folder: Path, peer: Peer, process: socket.socket) -> None:
+    """Answer until the process of the tasks closes its end."""
     (folder / "scratch").mkdir()
     archive = Channels(peer)
     frames = Frames(folder / "frames", CACHE_BYTES, archive, in_place=False)
-    proxy = ArchiveProxy(TaskLease(project=PROJECT), folder / "scratch", archive, frames, in_place=False)
-    reader, writer = await asyncio.open_connection(sock=task)
+    begun = partial(ArchiveProxy, TaskLease(project=PROJECT), folder / "scratch", archive, frames, in_place=False)
+    proxy = begun()
+    reader, writer = await asyncio.open_connection(sock=process)
     receiver = Receiver(reader, cast("asyncio.Transport", writer.transport))
     while messages := await receiver.receive():
         for message in messages:
-            writer.write(pack(await proxy.answer(message["ask"], message["arguments"])))
+            if "end" in message:
+                await proxy.close()
+                proxy = begun()
+            else:
+                writer.write(pack(await proxy.answer(message["ask"], message["arguments"])))
     writer.close()
     await proxy.close()
     await archive.close()
