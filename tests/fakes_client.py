@@ -195,6 +195,8 @@ class Script:
     ingested: list[tuple[str, str, bytes]] = field(default_factory=list)
     #: Digests of the code that was sent.
     blobs: set[str] = field(default_factory=set)
+    #: Classes of which there are no frames.
+    lacking: set[str] = field(default_factory=set)
     #: File names whose ingest is refused, with the error.
     refuse: dict[str, Exception] = field(default_factory=dict)
 
@@ -343,7 +345,7 @@ class Archive(archive_pb2_grpc.ArchiveServiceServicer):
         for chip in chosen.chips:
             if chip not in CHIPS:
                 raise UnknownChip(f"chip {chip!r} is not one of WFI's {', '.join(CHIPS)}")
-        if chosen.night not in {"", NIGHT}:
+        if chosen.night not in {"", NIGHT} or request.frame_class in self.script.lacking:
             raise NothingSelected(f"no {request.frame_class} of night {chosen.night};\nnights with some: {NIGHT}")
         return archive_pb2.PreviewResponse(frames_by_chip=dict.fromkeys(CHIPS, 5))
 

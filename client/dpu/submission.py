@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dpu import tracing
 from dpu.catalogue import describe_checkout, describe_installed
-from dpu.errors import BadTree, Unreachable, UsageError
+from dpu.errors import BadTree, NothingSelected, Unreachable, UsageError
 from dpu.options import CURRENT, DpuOptions, check, find_sequence
 from dpu.tree import LOCK
 from dpu.values import Plain, to_map
@@ -177,7 +177,7 @@ def deepened(catalogue: Catalogue, sequence: Sequence) -> Sequence:
     before: dict[str, Stage] = {}
 
     def need(stage: Stage) -> None:
-        for frame_class in (*stage.needs, stage.selects):
+        for frame_class in (*stage.needs, stage.selects, *stage.instead):
             maker = makers.get(frame_class)
             if maker is not None and maker.recipe not in own | set(before):
                 need(maker)
@@ -201,13 +201,26 @@ def preview(link: Link, catalogue: Catalogue, sequence: Sequence, options: Mappi
     targets = options.get(TARGETS) or [stage.recipe for stage in sequence.stages]
     for stage in sequence.stages:
         if isinstance(targets, list) and stage.recipe in targets and stage.selects and stage.selects not in made:
-            request = PreviewRequest(
-                frame_class=stage.selects,
-                selection=selection_of(options),
-                makers=maker_of(catalogue, stage.selects, options),
-            )
-            link.ask(lambda services: services.archive.Preview, request, deadline=SLOW_S)
+            _preview_of_any(link, catalogue, stage, options)
         made |= {stage.selects, stage.makes}
+
+
+def _preview_of_any(link: Link, catalogue: Catalogue, stage: Stage, options: Mapping[str, Plain]) -> None:
+    """Raise what the archive answers of each class that a stage may start from, where none of them has frames."""
+    nothing = []
+    for frame_class in (stage.selects, *stage.instead):
+        request = PreviewRequest(
+            frame_class=frame_class,
+            selection=selection_of(options),
+            makers=maker_of(catalogue, frame_class, options),
+        )
+        try:
+            link.ask(lambda services: services.archive.Preview, request, deadline=SLOW_S)
+        except NothingSelected as error:
+            nothing.append(error)
+        else:
+            return
+    raise NothingSelected("; and ".join(map(str, nothing))) from nothing[0]
 
 
 def selection_of(options: Mapping[str, Plain]) -> Selection:

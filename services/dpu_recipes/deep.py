@@ -36,11 +36,12 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "NightSkyFlat": _FOR_RAW,
     "Gain": _FOR_RAW,
     "QuickCheck": _FOR_RAW,
-    "MasterFlat": (*_MAPS, "TwilightFlatFrame"),
+    "MasterFlat": (*_MAPS, "TwilightFlatFrame", "NightSkyFlatFrame"),
     "FringeFlat": (*_FOR_RAW, *_MAPS, "MasterFlatFrame"),
 }
-#: The value of option `combine` with which a master flat needs both.
+#: The value of option `combine` with which a master flat needs both, and the parameter with which it needs the night's.
 _BOTH_FLATS: Final = 1
+_NIGHT_SKY: Final = "MasterFlatFrame.process_params.NIGHT_SKY"
 #: Those that are asked for by the overscan method of what uses them.
 BY_METHOD: Final = frozenset({"BiasFrame", "TwilightFlatFrame", "NightSkyFlatFrame", "MasterFlatFrame"})
 #: Options that a made input takes over, where its recipe has them.
@@ -60,8 +61,8 @@ class Kitchen(Protocol):
         """Return the tasks of a recipe. Raises RecipeError."""
         ...
 
-    def starts_from(self, recipe: str) -> str:
-        """Return the class that a recipe starts from."""
+    def starts_from(self, recipe: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the classes that a recipe starts from, of which it takes the first that has frames."""
         ...
 
     def maker(self, frame_class: str) -> str:
@@ -93,11 +94,9 @@ class Larder:
 
     def _raw_frames(self, recipe: str, options: Mapping[str, Any]) -> Iterator[Frame]:
         """Give a frame of each kind that the tasks of a recipe begin with; of products, what these are made from."""
-        maker = self.kitchen.maker(self.kitchen.starts_from(recipe))
-        if maker:
-            own = {name: options[name] for name in ("instrument", "date", "chip", "filter") if options.get(name)}
-            self._demand(maker, own, options)
-            yield from self._raw_frames(maker, self._taking(maker, own, options))
+        makers = [self.kitchen.maker(name) for name in self.kitchen.starts_from(recipe, options)]
+        if any(makers):
+            yield from self._raw_frames_of_first(makers, options)
             return
         kinds = set()
         for spec in self._planned(recipe, options):
@@ -106,6 +105,16 @@ class Larder:
             if kind not in kinds:
                 kinds.add(kind)
                 yield frame
+
+    def _raw_frames_of_first(self, makers: list[str], options: Mapping[str, Any]) -> Iterator[Frame]:
+        """Give what the first of some recipes that has raw frames begins with, and note that it is to be done."""
+        own = {name: options[name] for name in ("instrument", "date", "chip", "filter") if options.get(name)}
+        for maker in makers:
+            frames = list(self._raw_frames(maker, self._taking(maker, own, options)))
+            if frames:
+                self._demand(maker, own, options)
+                yield from frames
+                return
 
     def _planned(self, recipe: str, options: Mapping[str, Any]) -> list[TaskSpec]:
         try:
@@ -132,8 +141,11 @@ class Larder:
 
 def needs(recipe: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the classes that the tasks of a recipe ask for with these options."""
-    without = set() if options.get("combine", _BOTH_FLATS) == _BOTH_FLATS else {"TwilightFlatFrame"}
-    return tuple(name for name in NEEDS.get(recipe, ()) if name not in without)
+    asked = {
+        "TwilightFlatFrame": options.get("combine", _BOTH_FLATS) == _BOTH_FLATS,
+        "NightSkyFlatFrame": bool((options.get("pars") or {}).get(_NIGHT_SKY)),
+    }
+    return tuple(name for name in NEEDS.get(recipe, ()) if asked.get(name, True))
 
 
 def _of_frame(frame_class: str, frame: Frame) -> Options:

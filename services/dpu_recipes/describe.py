@@ -53,6 +53,7 @@ def _stage(name: str) -> dict[str, Any]:
     return {
         "recipe": recipe.name,
         "selects": recipe.selects,
+        "instead": recipe.instead,
         "makes": recipe.makes,
         "seconds": recipe.seconds,
         "memory_mib": recipe.memory_mib,

@@ -148,9 +148,9 @@ class _Kitchen:
         chosen = find(recipe)
         return chosen.plan(_request(chosen, options, self.archive, self.scratch, self.known))
 
-    def starts_from(self, recipe: str) -> str:
-        """Return the class that a recipe starts from."""
-        return find(recipe).selects
+    def starts_from(self, recipe: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the classes that a recipe starts from, of which it takes the first that has frames."""
+        return find(recipe).starts_from(options)
 
     def maker(self, frame_class: str) -> str:
         """Return the recipe that makes a class, '' where none does."""

@@ -37,7 +37,7 @@ def told(recipe: Recipe, parts: Sequence[Part]) -> Iterator[str]:
             yield f"{recipe.name} of {label} : exists, {part.made.file_name}, and would not be made again"
             continue
         inputs = part.spec.inputs
-        yield f"{recipe.name} of {label} : would be made from {len(inputs)} {recipe.selects}"
+        yield f"{recipe.name} of {label} : would be made from {len(inputs)} {_class_of(part)}"
         missing = _missing(part)
         if part.request.options.get("deep"):
             yield from (f"{recipe.name} of {label} : waits for a {name} of a stage before" for name in missing)
@@ -49,6 +49,12 @@ def told(recipe: Recipe, parts: Sequence[Part]) -> Iterator[str]:
     long = f"; about {max(seconds, 1):.0f} s on one processor" if to_run else ""
     there = _counted(len(parts) - len(to_run), "product")
     yield f"{recipe.name} : {_counted(len(to_run), 'task')} would run{lacks}, {there} there already{long}"
+
+
+def _class_of(part: Part) -> str:
+    """Return the class of what a task starts from."""
+    inputs = part.spec.inputs
+    return part.request.archive.find(inputs[0]).frame_class if inputs else part.recipe.selects
 
 
 def _missing(part: Part) -> dict[str, str]:

@@ -65,6 +65,8 @@ class Recipe(ABC):
     #: Class of the frames that it starts from, and of the product that it makes.
     selects: ClassVar[str]
     makes: ClassVar[str]
+    #: Classes that it may start from instead, where there is none of that or its options say so, the best first.
+    instead: ClassVar[tuple[str, ...]] = ()
     #: Process parameters of the product: a frozen dataclass of fields made by dpu_recipes.pars.parameter.
     parameters: ClassVar[type]
     #: The product's quality flags: a bit a limit, by the limit's name.
@@ -74,6 +76,10 @@ class Recipe(ABC):
     memory_mib: ClassVar[int]
     #: Whether a next stage may go on with the tasks that succeeded.
     partial: ClassVar[bool] = True
+
+    def starts_from(self, options: Mapping[str, Any]) -> tuple[str, ...]:  # noqa: ARG002 (for those whose options say)
+        """Return the classes of which it takes the first that has frames; `options` by long name."""
+        return (self.selects, *self.instead)
 
     @abstractmethod
     def plan(self, request: Request) -> list[TaskSpec]:

@@ -36,7 +36,7 @@ def test_a_master_flat_is_made_of_raw_frames_alone(tmp_path: Path):
                 yield stage.makes
 
     assert list(tasks()) == [
-        *("ReadNoise", "BiasFrame", "HotPixelMap", "DomeFlatFrame", "ColdPixelMap", "TwilightFlatFrame"),
+        *("ReadNoise", "BiasFrame", "HotPixelMap", "DomeFlatFrame", "TwilightFlatFrame", "ColdPixelMap"),
         "MasterFlatFrame",
     ]
     (flat,) = archive.select("MasterFlatFrame", Selection(instrument="WFI"))

@@ -25,7 +25,11 @@ def stages(sequence):
         ("Bias", ["ReadNoise"]),
         ("HotPixels", ["ReadNoise", "Bias"]),
         ("DomeFlat", ["ReadNoise", "Bias"]),
-        ("MasterFlat", ["ReadNoise", "Bias", "HotPixels", "DomeFlat", "ColdPixels", "TwilightFlat"]),
+        ("ColdPixels", ["ReadNoise", "Bias", "DomeFlat", "TwilightFlat"]),
+        (
+            "MasterFlat",
+            ["ReadNoise", "Bias", "HotPixels", "DomeFlat", "TwilightFlat", "ColdPixels", "NightSkyFlat"],
+        ),
     ],
 )
 def test_each_stage_comes_after_those_that_make_what_it_needs(catalogue, name, before):

@@ -118,6 +118,17 @@ def test_a_stage_that_starts_from_what_an_earlier_one_makes_is_not_looked_for(se
     assert [request.frame_class for request in session.asked("Preview")] == ["RawBiasFrame"]
 
 
+def test_a_stage_that_may_start_from_another_class_is_looked_for_until_one_has_frames(session):
+    session.script.catalogue = catalogue_pb2.Catalogue(sequences=[CATALOGUE.sequences[0]])
+    session.script.catalogue.sequences[0].stages[0].instead.append("TwilightFlatFrame")
+    session.script.lacking.add("BiasFrame")
+    run(session, i="WFI", d="2000-04-28")
+    assert [request.frame_class for request in session.asked("Preview")] == ["BiasFrame", "TwilightFlatFrame"]
+    session.script.lacking.add("TwilightFlatFrame")
+    with pytest.raises(NothingSelected, match=r"(?s)no BiasFrame of night .*; and no TwilightFlatFrame of"):
+        run(session, i="WFI", d="2000-04-28")
+
+
 def told(texts: list[str], state: int = job_pb2.JOB_STATE_FINISHED, **changes: object) -> Script:
     """Return a DPU that ends whatever is submitted, by a plan that logged some lines."""
     return Script(becomes=[job(82382, state=state, **changes)], logs=[batch(0, *texts), job_end(2)])

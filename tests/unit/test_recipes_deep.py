@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,11 +64,11 @@ IN_TURN = [*FOR_MAPS, "TwilightFlat", "NightSkyFlat", "MasterFlat", "Gain", "Qui
 RAW = ("RawDomeFlatFrame", "RawTwilightFlatFrame", "RawScienceFrame")
 
 
-def made_in_turn(night: Night, target: str) -> list[str]:
+def made_in_turn(night: Night, target: str, *, turn: Sequence[str] = IN_TURN, **options: object) -> list[str]:
     """Plan each stage before `target` with deep=1, add a product for each task, and return which had any."""
     planned = []
-    for name in IN_TURN[: IN_TURN.index(target)]:
-        specs = night.plan(name, deep=1, targets=[target])
+    for name in turn[: turn.index(target)] if target in turn else turn:
+        specs = night.plan(name, deep=1, targets=[target], **options)
         planned += [name] if specs else []
         for spec in specs:
             source = night.archive.find(spec.inputs[0])
@@ -84,6 +85,29 @@ def test_for_every_recipe_what_it_misses_is_planned_first(night, target):
         for _ in range(4):
             night.bias(frame_class=frame_class, filter="#879", object="CDF4", exptime=10.0)
     assert made_in_turn(night, target) == FIRST[target]
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "first"),
+    [
+        ("ColdPixels", {}, [*FOR_FLATS, "TwilightFlat"]),
+        ("MasterFlat", {"combine": 3}, [*FOR_FLATS, "HotPixels", "TwilightFlat", "ColdPixels"]),
+    ],
+    ids=["ColdPixels", "MasterFlat"],
+)
+def test_of_a_telescope_without_a_lamp_the_twilight_flat_is_made_first(night, target, options, first):
+    for _ in range(4):
+        night.bias(frame_class="RawTwilightFlatFrame", filter="#879", exptime=10.0)
+    turn = ("ReadNoise", "Bias", "HotPixels", "DomeFlat", "TwilightFlat", "ColdPixels")
+    assert made_in_turn(night, target, turn=turn, **options) == first
+
+
+def test_a_master_flat_with_the_night_sky_has_its_flat_made_first(night):
+    for frame_class in RAW:
+        for _ in range(4):
+            night.bias(frame_class=frame_class, filter="#879", object="CDF4", exptime=10.0)
+    pars = {"MasterFlatFrame.process_params.NIGHT_SKY": 1}
+    assert made_in_turn(night, "MasterFlat", pars=pars) == [*FIRST["MasterFlat"], "NightSkyFlat"]
 
 
 def test_what_is_there_is_not_planned(night):

@@ -75,3 +75,13 @@ def test_what_cannot_begin_at_all_is_refused_as_a_run_is(night):
 def test_a_master_flat_of_one_flat_needs_no_other():
     assert "TwilightFlatFrame" in needs("MasterFlat", {"combine": 1})
     assert "TwilightFlatFrame" not in needs("MasterFlat", {"combine": 2})
+
+
+def test_a_master_flat_needs_that_of_the_night_sky_where_it_is_asked_for():
+    assert "NightSkyFlatFrame" not in needs("MasterFlat", {"pars": {}})
+    assert "NightSkyFlatFrame" in needs("MasterFlat", {"pars": {"MasterFlatFrame.process_params.NIGHT_SKY": 1}})
+
+
+def test_what_it_would_begin_with_instead_is_told(night, caplog):
+    night.bias(frame_class="TwilightFlatFrame", filter="#879", overscan=6)
+    assert told(night, caplog, "ColdPixels")[0] == "ColdPixels of ccd50 : would be made from 1 TwilightFlatFrame"

@@ -41,6 +41,8 @@ class ColdPixels(Recipe):
 
     name = "ColdPixels"
     selects = "DomeFlatFrame"
+    # Some telescopes have no lamp.
+    instead = ("TwilightFlatFrame",)
     makes = "ColdPixelMap"
     parameters = ColdPixelParameters
     flags = ColdPixelFlag
@@ -49,14 +51,7 @@ class ColdPixels(Recipe):
 
     def plan(self, request: Request) -> list[TaskSpec]:
         """Return a task a chip and read-out mode: its newest good dome flat of the night, else its twilight flat."""
-        try:
-            return selection.newest(request, self, self.selects)
-        except RecipeError as nothing:
-            # Some telescopes have no lamp.
-            try:
-                return selection.newest(request, self, "TwilightFlatFrame")
-            except RecipeError:
-                raise nothing from None
+        return selection.newest(request, self)
 
     def run(self, request: Request, spec: TaskSpec) -> None:
         """Map the cold pixels of one dome flat, and save the map."""

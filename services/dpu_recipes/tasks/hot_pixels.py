@@ -49,7 +49,7 @@ class HotPixels(Recipe):
 
     def plan(self, request: Request) -> list[TaskSpec]:
         """Return a task a chip and read-out mode: its newest good bias of the night."""
-        return selection.newest(request, self, self.selects)
+        return selection.newest(request, self)
 
     def run(self, request: Request, spec: TaskSpec) -> None:
         """Map the hot pixels of one bias, and save the map."""

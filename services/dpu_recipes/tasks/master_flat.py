@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dpu_recipes.frames import write_image
 from dpu_recipes.pars import parameter
@@ -18,6 +18,8 @@ from dpu_recipes.tasks.quality import change, earlier, judged
 from dpu_recipes.tasks.quality_figure import of_image
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -60,16 +62,20 @@ class MasterFlat(Recipe):
 
     name = "MasterFlat"
     selects = "DomeFlatFrame"
+    instead = ("TwilightFlatFrame",)
     makes = "MasterFlatFrame"
     parameters = MasterFlatParameters
     flags = MasterFlatFlag
     seconds = 3.0
     memory_mib = 1024
 
+    def starts_from(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the class that `combine` says."""
+        return self.instead if options["combine"] == Combine.TWILIGHT else (self.selects,)
+
     def plan(self, request: Request) -> list[TaskSpec]:
         """Return a task a chip, filter and read-out mode: its newest good flat of the night."""
-        twilight = request.options["combine"] == Combine.TWILIGHT
-        return selection.newest(request, self, "TwilightFlatFrame" if twilight else self.selects)
+        return selection.newest(request, self)
 
     def run(self, request: Request, spec: TaskSpec) -> None:
         """Make and save the master flat of one chip and filter."""

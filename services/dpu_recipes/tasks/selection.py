@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -74,7 +75,7 @@ def split(request: Request, recipe: Recipe, *, at_most: int | None = None) -> li
     return specs
 
 
-def newest(request: Request, recipe: Recipe, frame_class: str) -> list[TaskSpec]:
+def newest(request: Request, recipe: Recipe) -> list[TaskSpec]:
     """Return a task a chip and kind: the newest good product of the night, else the newest, for the task to refuse it.
 
     One of the instrument's own overscan method goes before others: structure that another leaves hides pixels.
@@ -85,7 +86,7 @@ def newest(request: Request, recipe: Recipe, frame_class: str) -> list[TaskSpec]
     def rank(frame: Frame) -> tuple[bool, bool, datetime]:
         return is_good(frame), frame.overscan == method, frame.creation_date
 
-    for frame in selected(request, frame_class):
+    for frame in _of_first(request, recipe.starts_from(request.options)):
         of_chip, kind = best.setdefault(frame.chip, {}), _kind(recipe, frame)
         of_chip[kind] = max(of_chip.get(kind, frame), frame, key=rank)
     return [
@@ -93,6 +94,18 @@ def newest(request: Request, recipe: Recipe, frame_class: str) -> list[TaskSpec]
         for chip, of_chip in sorted(best.items())
         for kind, frame in sorted(of_chip.items())
     ]
+
+
+def _of_first(request: Request, classes: tuple[str, ...]) -> list[Frame]:
+    """Return the frames of the first class that has some. Raises RecipeError for none, which tells of the best."""
+    best, *others = classes
+    try:
+        return selected(request, best)
+    except RecipeError:
+        for other in others:
+            with suppress(RecipeError):
+                return selected(request, other)
+        raise
 
 
 def is_good(product: Frame) -> bool:
