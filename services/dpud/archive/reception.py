@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from dpu.errors import BadFrame
 from dpud.archive.store import PIECE, read
-from dpud.archive.store_files import refusing
+from dpud.archive.store_files import refusing, write_all
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -63,7 +63,7 @@ class Reception:
 
         def take(chunk: bytes) -> None:
             digest.update(chunk)
-            writing.write(chunk)
+            write_all(writing, chunk)
 
         with refusing(self._folder), file.open("xb", buffering=0) as writing:
             async for chunk in chunks:

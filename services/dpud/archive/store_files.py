@@ -16,7 +16,7 @@ from dpud.archive.store import PIECE, read, refuse_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from io import BufferedReader
+    from io import BufferedReader, FileIO
     from pathlib import Path
 
 #: What a file system says when it takes no more, or nothing from us.
@@ -121,6 +121,13 @@ def sync(folder: Path) -> None:
         os.close(descriptor)
 
 
+def write_all(writing: FileIO, data: bytes) -> None:
+    """Write all of `data` without a buffer: a disk that is nearly full takes a part of it, and no more is said."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[writing.write(rest) :]
+
+
 def write_durably(file: Path, content: bytes) -> None:
     """Write a small file, whole or not at all."""
     partial = file.with_name(f"{file.name}.part")
@@ -138,9 +145,7 @@ def _copied(reading: BufferedReader, target: Path) -> str:
     with target.open("xb", buffering=0) as writing:
         while piece := reading.read(PIECE):
             digest.update(piece)
-            rest = memoryview(piece)
-            while rest:
-                rest = rest[writing.write(rest) :]
+            write_all(writing, piece)
         _settle(writing.fileno())
     return digest.hexdigest()
 
