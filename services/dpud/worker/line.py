@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from grpc import aio
 
 from dpu_api.v1.dispatch_pb2 import AttendRequest, AttendResponse, WorkResponse
+from dpud.worker.peers import let_go
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +72,7 @@ class Stream:
 
     async def close(self) -> None:
         """End the stream."""
-        self._call.cancel()
+        await let_go(self._call)
 
 
 class Calls:

@@ -16,7 +16,7 @@ from dpu_api.v1.logs_pb2_grpc import LogServiceStub
 from dpud.worker import wire
 from dpud.worker.leases import key_of
 from dpud.worker.lines import Level, Lines, Stream, now_us
-from dpud.worker.peers import pauses
+from dpud.worker.peers import let_go, pauses
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -112,7 +112,7 @@ class LogShipper:
         finally:
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
-            call.cancel()
+            await let_go(call)
 
     async def _write(self, call: Any, first: AppendRequest) -> None:
         while True:

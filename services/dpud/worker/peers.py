@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from grpc import aio
@@ -69,6 +70,17 @@ async def answered(call: Awaitable[T], service: str) -> T:
         if (task := asyncio.current_task()) is None or task.cancelling():
             raise
         raise Unreachable(f"{service} went away during a call") from error
+
+
+async def let_go(call: Any) -> None:
+    """End a stream that was written into, by whichever side it may have ended.
+
+    gRPC keeps a task that passes on what is written, and cancels it with a stream that is open. Of one that has ended
+    it would wait for more, until it is found as garbage, which is logged as if something had failed.
+    """
+    if not call.cancel():
+        with suppress(asyncio.InvalidStateError, aio.AioRpcError):
+            await call.done_writing()
 
 
 async def patiently(call: Callable[[], Awaitable[T]], service: str, patience_s: float = PATIENCE_S) -> T:
