@@ -114,6 +114,17 @@ async def test_a_bucket_of_another_catalogue_is_refused(tmp_path, bucket):
             pass
 
 
+@pytest.mark.parametrize("cold", ["s3://survey/archive", "s3://survey/archive/"])
+async def test_the_cold_tier_is_never_the_bucket_of_the_frames_themselves(tmp_path, bucket, cold):
+    with place() as where:
+        settings = replace(
+            settings_at(where, tmp_path), files=f"s3://{bucket}/archive", cold=cold.replace("survey", bucket)
+        )
+        with pytest.raises(BadSetting, match="DPU_COLD_FILES='s3://.*': the frames themselves are there"):
+            async with built(settings):
+                pass
+
+
 @pytest.mark.parametrize("text", ["bucket", "s3://", "file:///files"])
 def test_what_is_no_bucket_is_a_bad_setting(tmp_path, text):
     given = {"DPU_LISTEN": "unix:/nowhere", "DPU_TOKENS_FILE": "t", "DPU_STATE": str(tmp_path), "DPU_FILES": text}

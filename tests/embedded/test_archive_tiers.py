@@ -296,3 +296,17 @@ async def test_the_cold_tier_of_another_catalogue_is_refused(tmp_path):
     with pytest.raises(BadSetting, match="that is not the cold tier of this catalogue"):
         async with a_desk_with(tmp_path / "two", tmp_path / "slow"):
             pass
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["a first start", "a later one"])
+async def test_the_cold_tier_is_never_the_warm_one(tmp_path, there):
+    # A frame that is taken from one tier would be gone from both.
+    state, other = tmp_path / "state", tmp_path / "other"
+    other.symlink_to(state / "files")
+    if there:
+        async with a_desk(state):
+            pass
+    for cold in (state / "files", other):
+        with pytest.raises(BadSetting, match=rf"DPU_COLD_FILES='{cold}': the frames themselves are there"):
+            async with a_desk_with(state, cold):
+                pass

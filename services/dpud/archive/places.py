@@ -47,9 +47,19 @@ def warm_place(state: Path, files: str) -> Place:
 def cold_place(state: Path, files: str, cold: str) -> Place:
     """Return where packed files are: beside the others, where nothing else is said. Raises as `warm_place` does."""
     where = cold or (f"{files.rstrip('/')}/cold" if files else str(state / "cold"))
+    if _is_same(where, files or str(state / "files")):
+        # What is taken from one of the tiers would be gone from both.
+        raise BadSetting(f"DPU_COLD_FILES={cold!r}: the frames themselves are there: name another place, or none")
     if _BUCKET.fullmatch(where):
         return _bucket(where, "DPU_COLD_FILES")
     return Place(FolderStore(Path(where)), FolderLabel(Path(where), "DPU_COLD_FILES"))
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Return whether two names are of one place."""
+    if _BUCKET.fullmatch(one) or _BUCKET.fullmatch(other):
+        return one.rstrip("/") == other.rstrip("/")
+    return Path(one).resolve() == Path(other).resolve()
 
 
 def _bucket(url: str, key: str) -> Place:
