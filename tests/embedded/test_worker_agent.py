@@ -15,7 +15,7 @@ from dpu_api.v1.archive_pb2 import Frame
 from dpud.hosting.settings import BadSetting, Peer
 from dpud.worker.leases import key_of
 from dpud.worker.main import run
-from fakes_worker import Rig, surroundings, until, working
+from fakes_worker import Rig, surroundings, tree_of, until, working
 
 Category = job_pb2.FailureCategory
 
@@ -266,6 +266,38 @@ async def test_code_that_cannot_be_loaded_is_told_from_a_recipe_that_fails(rig: 
     assert "No module named 'dpu_recipes.nowhere'" in missing.failure.message
     assert "SyntaxError: invalid syntax" in wrong.failure.message
     assert "there is no tree abab" in unknown.failure.message
+
+
+BIAS = b"""
+def stack(frames):
+    return frames["ccd51"]
+
+def Bias(options, archive, scratch, spec):
+    stack({})
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("from dpu_recipes.bias import Bias", ["bias.py", "bias.py", "KeyError: 'ccd51'"]),
+        (
+            "def Bias(options, archive, scratch, spec):\n    spec.chip",
+            ["registry.py", "registry.py", "AttributeError: "],
+        ),
+        ("from dpu_recipes.bias import Dark", ["registry.py", "ImportError: "]),
+        ("from dpu_recipes.nowhere import Bias", ["registry.py", "ModuleNotFoundError: "]),
+        ("def Bias(:", ["registry.py", "SyntaxError: "]),
+    ],
+)
+async def test_a_traceback_begins_with_the_shipped_code(rig: Rig, source: str, shown: list[str]) -> None:
+    lease = rig.lease("Bias", rig.code.put(tree_of(source) | {"dpu_recipes/bias.py": BIAS}))
+    report = await rig.done(lease)
+    trace = report.failure.detail.splitlines()
+    places = [line for line in trace if line.lstrip().startswith("File ")]
+    assert [Path(place.split('"')[1]).name for place in places] == shown[:-1]
+    assert trace[-1].startswith(shown[-1])
+    assert rig.logs.texts(lease.ref)[:-1] == trace
 
 
 async def test_a_task_reads_and_makes_frames_through_its_agent(rig: Rig) -> None:

@@ -26,12 +26,16 @@ from dpud.worker.output import Captured, Outlet, has_printed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
 #: Longest message, and longest end of a traceback, of a failure.
 MESSAGE = 500
 DETAIL = 8 * 1024 - 256
 #: Tasks of a plan in one message.
 PLANNED = 500
+#: Modules by which shipped code is loaded and called, and those by which that finds and calls a recipe.
+_OURS = frozenset({__name__, bytecode.__name__, "importlib", "importlib._bootstrap", "importlib._bootstrap_external"})
+_CALLERS = _OURS | {"dpu_recipes.registry"}
 #: How often it is looked whether the agent has read the pipes.
 READ_S = 0.0005
 
@@ -207,10 +211,28 @@ def _one_line(error: BaseException) -> str:
 
 
 def _trace(error: BaseException) -> str:
+    """Return the traceback of an error, from the recipe on."""
     try:
-        return "".join(traceback.format_exception(error))
+        return "".join(traceback.format_exception(type(error), error, _from_recipe_on(error)))
     except Exception as worse:  # noqa: BLE001 (as above)
         return f"{type(error).__name__} (its traceback cannot be had: {type(worse).__name__})\n"
+
+
+def _from_recipe_on(error: BaseException) -> TracebackType | None:
+    """Return the frames of an error without those by which its recipe was found, loaded and called."""
+    whole = error.__traceback__
+    shipped = _behind(whole, _OURS)
+    if shipped is None:
+        # Code that could not even be loaded is named by the error itself; anything else is a fault of ours.
+        return None if isinstance(error, ImportError | SyntaxError) else whole
+    return _behind(shipped, _CALLERS) or shipped
+
+
+def _behind(frames: TracebackType | None, modules: frozenset[str]) -> TracebackType | None:
+    """Return the frames from the first on that is in none of the modules."""
+    while frames is not None and frames.tb_frame.f_globals.get("__name__") in modules:
+        frames = frames.tb_next
+    return frames
 
 
 def _open_high_water() -> int | None:
