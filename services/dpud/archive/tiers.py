@@ -8,7 +8,7 @@ taken from the cold one. What a killed process leaves in both is settled by the 
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from weakref import WeakValueDictionary
@@ -138,19 +138,20 @@ class Tiers:
 
         It stays there where it would not come back, or is being read (BadFrame), or was deleted (NotFound).
         """
-        cold = self.holdings.cold
-        await asyncio.to_thread(cold.put, room / "packed", digest, ours=True)
-        same = await self._unpack(digest, room) == digest
-        async with self._turn(digest):
-            recent = self.usage.is_recent(digest)
-            if same and not recent and await asyncio.to_thread(self.holdings.cold_list.freeze, digest, stored):
-                await asyncio.to_thread(self.holdings.store.remove, digest)
-                return
-        # It was never noted, so nobody looks for it there.
-        await asyncio.to_thread(cold.remove, digest)
-        if not same:
-            raise BadFrame("unpacked, it would not be what it was to the byte")
-        raise BadFrame("it is being read") if recent else NotFound("it was deleted meanwhile")
+        held = self.holdings
+        await asyncio.to_thread(held.cold.put, room / "packed", digest, ours=True)
+        async with AsyncExitStack() as undoing:
+            # As long as it is not noted, nobody looks for it there.
+            undoing.push_async_callback(asyncio.to_thread, held.cold.remove, digest)
+            if await self._unpack(digest, room) != digest:
+                raise BadFrame("unpacked, it would not be what it was to the byte")
+            async with self._turn(digest):
+                if self.usage.is_recent(digest):
+                    raise BadFrame("it is being read")
+                if not await asyncio.to_thread(held.cold_list.freeze, digest, stored):
+                    raise NotFound("it was deleted meanwhile")
+                undoing.pop_all()
+                await asyncio.to_thread(held.store.remove, digest)
 
     async def _bring(self, record: Record) -> Moved:
         try:

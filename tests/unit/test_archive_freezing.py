@@ -1,0 +1,128 @@
+"""A file that does not go to the cold tier leaves nothing there, whatever kept it."""
+
+import hashlib
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+
+from dpu.errors import BadFrame, Unreachable
+from dpud.archive.catalogue import MemoryCatalogue
+from dpud.archive.coldlist import MemoryColdList
+from dpud.archive.holdings import Holdings
+from dpud.archive.reception import Reception
+from dpud.archive.records import Attempt
+from dpud.archive.seldom import Seeker, Seldom
+from dpud.archive.store import MemoryStore
+from dpud.archive.tiers import Tiers
+from dpud.archive.usage import Usage
+from dpud.hosting.caller import Caller, Role
+from fakes_archive import NOW, a_product
+
+CONTENT = b"pixels, pixels, pixels"
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+ATTEMPT = Attempt(7, 1, 1)
+OPERATOR = Caller("olga", "KIDS", frozenset({Role.OPERATOR}))
+
+
+class Press:
+    """What packs files; what unpacks them says what it is told to."""
+
+    def __init__(self, unpacked=DIGEST, *, meanwhile=lambda: None):
+        self._unpacked = unpacked
+        self._meanwhile = meanwhile
+
+    async def pack(self, _file, _name, target):
+        target.write_bytes(b"packed")
+        return len(b"packed")
+
+    async def unpack(self, _file, _name, _target):
+        self._meanwhile()
+        if isinstance(self._unpacked, Exception):
+            raise self._unpacked
+        return self._unpacked
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """Give an archive of one product, which nothing has packed yet."""
+    catalogue, warm, cold = MemoryCatalogue(), MemoryStore(), MemoryStore()
+    (tmp_path / "frame").write_bytes(CONTENT)
+    warm.put(tmp_path / "frame", DIGEST)
+    catalogue.stage(a_product(ATTEMPT, digest=DIGEST, size=len(CONTENT)))
+    catalogue.publish(ATTEMPT, commit=True)
+    cold_list = MemoryColdList(catalogue)
+    holdings = Holdings(warm, catalogue, cold=cold, cold_list=cold_list)
+    usage = Usage(cold_list, lambda: datetime(2030, 1, 1, tzinfo=UTC))
+
+    def tiers(press):
+        return Tiers(
+            catalogue=catalogue,
+            holdings=holdings,
+            splitter=press,
+            reception=Reception(tmp_path / "incoming"),
+            seeker=Seeker(catalogue, cold_list, cold_list),
+            usage=usage,
+        )
+
+    return SimpleNamespace(catalogue=catalogue, warm=warm, cold=cold, cold_list=cold_list, usage=usage, tiers=tiers)
+
+
+async def frozen(archive, press):
+    meant = Seldom(came_before=NOW.replace(year=NOW.year + 1).date())
+    (moved,) = [each async for each in archive.tiers(press).freeze(OPERATOR, meant, trial=False)]
+    return moved.reason
+
+
+def where(archive):
+    return [tier for tier in ("warm", "cold") if DIGEST in getattr(archive, tier).digests()]
+
+
+async def test_what_comes_back_to_the_byte_lies_in_the_cold_tier_alone(archive):
+    assert await frozen(archive, Press()) == ""
+    assert where(archive) == ["cold"]
+    assert archive.cold_list.frozen([DIGEST]) == {DIGEST}
+
+
+@pytest.mark.parametrize(
+    ("unpacked", "reason"),
+    [
+        ("0" * 64, "unpacked, it would not be what it was to the byte"),
+        (BadFrame("taking it apart took longer than 300 s"), "taking it apart took longer than 300 s"),
+    ],
+)
+async def test_what_does_not_come_back_stays_and_leaves_nothing_behind(archive, unpacked, reason):
+    assert await frozen(archive, Press(unpacked)) == reason
+    assert where(archive) == ["warm"]
+    assert archive.cold_list.frozen([DIGEST]) == set()
+
+
+async def test_what_somebody_reads_meanwhile_stays(archive):
+    assert await frozen(archive, Press(meanwhile=lambda: archive.usage.note(DIGEST))) == "it is being read"
+    assert where(archive) == ["warm"]
+
+
+async def test_what_is_deleted_meanwhile_is_not_put_away(archive):
+    def deleted():
+        (record,) = archive.catalogue.everything()
+        archive.catalogue.withdraw(record)
+
+    assert await frozen(archive, Press(meanwhile=deleted)) == "it was deleted meanwhile"
+    assert where(archive) == ["warm"]  # where whoever deleted it takes it from
+
+
+async def test_a_failure_before_it_is_noted_leaves_nothing_behind(archive):
+    with pytest.raises(Unreachable):
+        await frozen(archive, Press(Unreachable("the bucket")))
+    assert where(archive) == ["warm"]
+
+
+async def test_a_failure_after_it_was_noted_leaves_it_where_it_is_noted(archive, monkeypatch):
+    def gone(_digest):
+        raise Unreachable("the bucket")
+
+    monkeypatch.setattr(archive.warm, "remove", gone)
+    with pytest.raises(Unreachable):
+        await frozen(archive, Press())
+    assert where(archive) == ["warm", "cold"]
+    assert archive.cold_list.frozen([DIGEST]) == {DIGEST}
