@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 #: Lists that ship, by name. A catalogue of that name in the archive wins.
 SHIPPED: Final = {"LANDOLT": Path(__file__).parent / "catalogues" / "LANDOLT.csv"}
 _J2000: Final = 2000.0
+_TURN: Final = 360.0
 _MAS_A_DEGREE: Final = 3.6e6
 
 
@@ -96,5 +97,6 @@ def _moved(table: npt.NDArray[Any], epoch: float) -> npt.NDArray[Any]:
     years = epoch - (table["EPOCH"].astype(float) if "EPOCH" in names else _J2000)
     moved["DEC"] = table["DEC"] + np.nan_to_num(table["PMDEC"] * years) / _MAS_A_DEGREE
     # The motion in right ascension is an angle on the sky.
-    moved["RA"] = table["RA"] + np.nan_to_num(table["PMRA"] * years) / _MAS_A_DEGREE / np.cos(np.radians(table["DEC"]))
+    along = np.nan_to_num(table["PMRA"] * years) / _MAS_A_DEGREE
+    moved["RA"] = (table["RA"] + along / np.cos(np.radians(table["DEC"]))) % _TURN
     return moved

@@ -39,9 +39,7 @@ def translate(instrument: Instrument, header: Header, shape: tuple[int, int]) ->
     date_obs = _date_obs(instrument, header)
     exptime = _exptime(instrument, header)
     frame_class = _frame_class(instrument, header, exptime)
-    longitude = headers.angle(header, instrument.keys["longitude"])
-    if longitude is None:
-        longitude = instrument.longitude_deg
+    longitude = _longitude(instrument, header)
     return Frame(
         frame_class=frame_class,
         instrument=instrument.name,
@@ -71,13 +69,14 @@ def translate_reduced(instrument: Instrument, header: Header) -> Frame:
     chip = _chip(instrument, header)
     date_obs = _date_obs(instrument, header)
     binning = _binning(instrument, header)
+    longitude = _longitude(instrument, header)
     return Frame(
         frame_class="ReducedScienceFrame",
         instrument=instrument.name,
         chip=chip.name,
         filter=headers.text(header, instrument.keys["filter"]),
         object=headers.text(header, instrument.keys["object"]),
-        night=night_of(date_obs, instrument.longitude_deg),
+        night=night_of(date_obs, longitude),
         date_obs=date_obs,
         exptime=_exptime(instrument, header),
         values={
@@ -85,6 +84,7 @@ def translate_reduced(instrument: Instrument, header: Header) -> Frame:
             "BINY": binning[1],
             **_detector(instrument, header, chip),
             **_sky(instrument, header),
+            "LONGITUD": longitude,
         },
     )
 
@@ -112,6 +112,12 @@ def _date_obs(instrument: Instrument, header: Header) -> datetime:
     if other is not None and abs((other - found).total_seconds()) > _MJD_TOLERANCE_S:
         raise HeaderError(f"contradicts itself: the exposure began {found:%FT%T}, but {key}={mjd} is {other:%FT%T}")
     return found
+
+
+def _longitude(instrument: Instrument, header: Header) -> float:
+    """Return where the telescope is, degrees to the east: an instrument may be at several."""
+    found = headers.angle(header, instrument.keys["longitude"])
+    return instrument.longitude_deg if found is None else found
 
 
 def _exptime(instrument: Instrument, header: Header) -> float:

@@ -284,6 +284,13 @@ class TestQuickCheck:
         assert made.values["LEVEL_DIFFERENCE"] == pytest.approx(26 / 22 - 1, rel=0.01)
         assert made.quality_flags == QuickCheckFlag.MAXIMUM_LEVEL_DIFFERENCE
 
+    def test_what_was_taken_later_is_not_compared_with(self, debiased: Night):
+        one, other = flat(debiased, 22_000.0), flat(debiased, 26_000.0)
+        debiased.run("QuickCheck", raw_filenames=[other.file_name])
+        (made,) = debiased.run("QuickCheck", raw_filenames=[one.file_name])
+        assert "LEVEL_DIFFERENCE" not in made.values
+        assert made.quality_flags == 0
+
     def test_a_header_that_knows_better_says_where_pixels_are_full(self, debiased: Night):
         full = flat(debiased, values={**STRIPS.to_values(), "SATURATE": 24_000.0})
         message = refused(debiased, "QuickCheck", raw_filenames=[full.file_name])

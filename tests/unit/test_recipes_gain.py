@@ -94,6 +94,22 @@ def test_a_steady_lamp_tells_of_linearity(night: Domes):
     assert made.values["LINEARITY_HIGHEST"] == pytest.approx(30_000, rel=0.01)
 
 
+def test_non_linearity_is_told_no_higher_than_the_flats_reach(night: Domes):
+    for level in (1_000.0, 1_400.0, 2_000.0, 2_800.0):
+        # A slow shutter: it takes 0.2 % of the lowest level, and less of the others.
+        for _ in range(2):
+            night.dome(level - 2.0, exptime=level / LAMP)
+    pars = {
+        "GainLinearity.process_params.LINEARITY_ERROR": 0.01,
+        "GainLinearity.process_params.MAXIMUM_GAIN_ERROR": 0.1,
+        "GainLinearity.process_params.MAXIMUM_CHI2": 100.0,
+    }
+    (made,) = night.run("Gain", pars=pars)
+    assert made.values["LINEARITY_HIGHEST"] == pytest.approx(2_800, rel=0.01)
+    assert made.values["NONLINEARITY"] < 0.01
+    assert made.quality_flags == 0
+
+
 def test_a_lamp_that_drifts_tells_of_the_gain_alone(night: Domes, caplog: pytest.LogCaptureFixture):
     for number, level in enumerate(LEVELS):
         for lamp in (1.0, 1.03):

@@ -1,5 +1,6 @@
 """Images that were reduced elsewhere, and what belongs to them."""
 
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,15 @@ def test_an_image_comes_with_its_weight_mask_and_model(tmp_path, folder):
     with fits.open(image) as units:
         np.testing.assert_array_equal(pixels, units[1].data)
     assert made[3][1].read_bytes() == (tmp_path / "sky.psf").read_bytes()
+
+
+def test_its_night_is_that_of_the_telescope_that_its_header_names(tmp_path, folder):
+    header = fits.Header({"TELESCOP": "0m4-03", "INSTRUME": "kb97", "DETECTID": "kb97", "EXPTIME": 60.0})
+    # Evening at Siding Spring, an hour before midnight of the day before on Haleakala.
+    header.update({"DATE-OBS": "2017-08-17T10:00:00", "LONGITUD": 149.070593, "FILTER": "rp"})
+    fits.PrimaryHDU(np.zeros((20, 30), np.float32), header).writeto(tmp_path / "sky.fits")
+    ((science, _),) = adopted(tmp_path / "sky.fits", folder)
+    assert (science.chip, science.night) == ("kb97", date(2017, 8, 17))
 
 
 def test_a_mosaic_has_a_weight_a_chip(tmp_path, folder):

@@ -135,6 +135,13 @@ def test_positions_are_brought_to_an_epoch(tmp_path: Path) -> None:
     np.testing.assert_allclose(moved["RA"][0], 201.0 + 36 * 20 / 3.6e6 / np.cos(np.radians(9.5)), atol=1e-9)
 
 
+def test_a_star_that_moves_past_the_origin_of_right_ascension_stays_below_360(tmp_path: Path) -> None:
+    archive, file = Tables(), written(tmp_path / "list.csv", "ra,dec,pmra,pmdec\n359.9999,0,36000,0\n")
+    archive.held = split(file, "MINE", {}, tmp_path)
+    (moved,) = stars(archive, "MINE", (0.0, 0.0), 1.0, epoch=2020.0)  # type: ignore[arg-type]  # as above
+    assert moved["RA"] == pytest.approx(0.1999, abs=1e-9)
+
+
 def test_a_catalogue_that_is_not_there_says_how_to_bring_it_in() -> None:
     with pytest.raises(ArchiveError, match="`awe ingest-catalogue FILE --name GAIA` brings one in"):
         stars(Tables(), "GAIA", (0.0, 0.0), 1.0)  # type: ignore[arg-type]  # as above

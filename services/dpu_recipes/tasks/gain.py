@@ -225,7 +225,8 @@ def _linearity(request: Request, pairs: list[tuple[LitFlat, LitFlat]], full: flo
             100 * parameters.LINEARITY_ERROR,
         )
         return {}
-    return _told(found, parameters.LINEARITY_RANGE * full)
+    # Above the brightest flat a parabola says nothing.
+    return _told(found, min(parameters.LINEARITY_RANGE * full, found.highest))
 
 
 def _told(linearity: Linearity, up_to: float) -> dict[str, float]:

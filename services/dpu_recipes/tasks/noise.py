@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from dpu_recipes.archive import MissingCalibration
 from dpu_recipes.task import RecipeError, Request
-from dpu_recipes.tasks.quality import earlier
 
 if TYPE_CHECKING:
     from dpu_recipes.frames import Frame
@@ -24,7 +24,10 @@ def gain(request: Request, frame: Frame) -> tuple[float, Frame | None]:
 
     None where there is no such product: then it is what the frame's header says, or else the instrument's TOML.
     """
-    measured = earlier(request, "GainLinearity", frame)
+    try:
+        measured = request.archive.calibration("GainLinearity", frame)
+    except MissingCalibration:
+        measured = None
     found = _positive(measured or frame, "GAIN")
     log.info("Gain : %.3f e-/ADU, %s", found, f"by {measured.file_name}" if measured else "not measured")
     return found, measured

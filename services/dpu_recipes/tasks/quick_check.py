@@ -155,12 +155,12 @@ def _compared(pixels: list[NDArray[np.float32]], noise: NoiseModel) -> dict[str,
 
 
 def _earlier(request: Request, flat: Frame) -> list[float]:
-    """Return the light a second, ADU, of the last checked flats of the same chip, filter and read-out mode."""
+    """Return the light a second, ADU, of the last checked flats before of the same chip, filter and read-out mode."""
     wanted = Selection(instrument=flat.instrument, chips=(flat.chip,), filter=flat.filter)
     checked = [
         frame
         for frame in request.archive.select(QuickCheck.makes, wanted)
-        if selection.is_good(frame) and frame.readout == flat.readout and frame.inputs[:1] != (flat.id,)
+        if selection.is_good(frame) and frame.readout == flat.readout and frame.date_obs < flat.date_obs
     ]
     rates = [frame.values.get("RATE") for frame in checked[-EARLIER:]]
     return [float(rate) for rate in rates if isinstance(rate, int | float)]
