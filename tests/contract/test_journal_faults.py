@@ -107,7 +107,8 @@ class Cramped(TableReserve):
         return super().give_up()
 
 
-def test_a_full_disk_of_postgresql_is_answered_from_the_room_that_was_kept_back(postgres):
+@pytest.mark.parametrize("work", ["append", "renew"])
+def test_a_full_disk_of_postgresql_is_answered_from_the_room_that_was_kept_back(postgres, work):
     engine = postgres_engine(postgres.database())
     reserve = Cramped(engine)
     with closing(SqlJournal(engine, reserve)) as journal:
@@ -120,10 +121,14 @@ def test_a_full_disk_of_postgresql_is_answered_from_the_room_that_was_kept_back(
                 # What the server says where a file cannot grow.
                 raise psycopg.errors.DiskFull("could not extend file: No space left on device")
 
-        journal.append(GROUPS[0])
+        if work == "append":
+            journal.append(GROUPS[0])
+        else:
+            # A leader without work is one still.
+            journal.renew()
         assert reserve.refusals == 1
         assert not journal.roomy
-        assert list(journal.replay()) == [GROUPS[0]]
+        assert list(journal.replay()) == ([GROUPS[0]] if work == "append" else [])
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ class SqlJournal:
 
     def renew(self) -> None:
         """Stay the writer for one more term. Raises Superseded, or AppendFailed when the database is away."""
-        self._patiently(lambda connection: epoch.renew(connection, self._now, self._epoch))
+        self._durably(lambda connection: epoch.renew(connection, self._now, self._epoch), sa.Engine.begin)
 
     def resign(self) -> None:
         """Let another take over at once. Raises Superseded, or AppendFailed."""
@@ -157,14 +157,16 @@ class SqlJournal:
             yield
         self._laid_down = job.id
 
-    def _durably(self, work: Callable[[Any], None]) -> None:
+    def _durably(
+        self, work: Callable[[Any], None], begun: Callable[[sa.Engine], AbstractContextManager[Any]] = driving
+    ) -> None:
         """Do `work` in one transaction; on a full disk, in the room that was kept back."""
         try:
-            self._patiently(work, driving)
+            self._patiently(work, begun)
         except AppendFailed:
             if not (self._reserve and self._reserve.give_up()):
                 raise
-            self._patiently(work, driving)
+            self._patiently(work, begun)
 
     def _write(self, cursor: Any, row: dict[str, Any], beside: list[tuple[str, list[dict[str, Any]]]]) -> None:
         """Write a group and what goes with it, unless it is there.
