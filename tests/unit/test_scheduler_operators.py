@@ -5,14 +5,15 @@ from collections import Counter
 import pytest
 
 from dpu.errors import Conflict, Exhausted, NotFound, UsageError
-from dpud.scheduler import events
+from dpud.scheduler import events, machine
 from dpud.scheduler.commands import Cordon, Drain, Renew, Repeat, SetAllowance
 from dpud.scheduler.demand import LOOKED_AT
 from dpud.scheduler.explain import Explanation, Reason, Wait, explain
 from dpud.scheduler.model import Allowance, FailureCategory, JobState, Party, TaskPlan, TaskState
 from dpud.scheduler.repeats import first_failed
+from dpud.scheduler.share import Usage
 from dpud.scheduler.snapshot import dump_state, load_state
-from fakes_scheduler import NOON, Trial, again, failure, plans, stages
+from fakes_scheduler import NOON, Trial, again, failure, plans, stages, submit
 
 
 def allow(trial, kind, name, **figures):
@@ -297,6 +298,34 @@ def test_of_a_long_job_few_tasks_are_looked_at():
     assert reasons(trial, 1) == [(Reason.NO_MEMORY, 150), (Reason.SHARE, 850)]
     assert reasons(trial, 2) == [(Reason.RUNNING, 3), (Reason.SHARE, 297)]
     assert max(job.tasks.seen for job in jobs) < LOOKED_AT + 20
+
+
+class Asked(dict):
+    """Jobs, of which it is counted how often one is looked at."""
+
+    looks = 0
+
+    def __getitem__(self, number):
+        self.looks += 1
+        return super().__getitem__(number)
+
+
+def test_of_a_long_queue_few_jobs_are_looked_at():
+    trial = Trial()
+    trial.worker(slots=1)
+    # Without a look at the invariants after each, which takes as long as the queue is.
+    for number in range(2_000):
+        user = "bert" if number % 3 else "cleo"
+        machine.execute(
+            trial.state, submit(user=user, request_id=f"r{number}", tasks=plans("a"), priority=number % 2), NOON
+        )
+    job = trial.state.jobs[trial.submit(tasks=plans("a"))]
+    trial.state.usage[job.user] = Usage(1e6, NOON)
+    trial.state.jobs = Asked(trial.state.jobs)
+    found = explain(trial.state, job, NOON)
+    assert found.position == 2_001
+    assert found.may_start == pytest.approx(NOON + 2_000 * 10)
+    assert trial.state.jobs.looks < 250
 
 
 def test_an_ended_job_waits_for_nothing():

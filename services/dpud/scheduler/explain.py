@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: So many workers are named.
 NAMED = 5
+#: Of those that wait before a job about so many are looked at, one by one.
+LOOKED_AT = 200
 
 
 class Reason(IntEnum):
@@ -55,15 +57,15 @@ class Explanation:
 
 
 def explain(state: State, job: Job, now: float) -> Explanation:
-    """Return what a job waits for; walks the jobs that wait and the tasks that run, and few of those that wait."""
+    """Return what a job waits for; walks the tasks that run, and few of the jobs and tasks that wait."""
     if job.state.ended:
         return Explanation()
     queued = needs(job, state.waiting.of(job.user, job.id, len(job.tasks) - 1))
     delayed = [until for key, until in state.delayed.items() if key.job == job.id]
     waits = (*_running(state, job), *_of_queued(state, job, queued), *_paused(delayed, now), *_inputs(job))
-    before = _before(state, job, now) if queued else []
-    start = _start(state, before, now) if _for_turn(waits) else min(delayed, default=0.0)
-    return Explanation(waits, len(before) + 1 if queued else 0, start)
+    position, before_s = _place(state, job, now) if queued else (0, 0.0)
+    start = _start(state, before_s, now) if _for_turn(waits) else min(delayed, default=0.0)
+    return Explanation(waits, position, start)
 
 
 def _running(state: State, job: Job) -> Iterator[Wait]:
@@ -131,16 +133,30 @@ def _for_turn(waits: tuple[Wait, ...]) -> bool:
     return any(wait.reason is Reason.SHARE for wait in waits)
 
 
-def _before(state: State, job: Job, now: float) -> list[Job]:
-    """Return the jobs whose waiting tasks come first: those of users who had less, and earlier ones of its user."""
-    own = _standing(state, job.user, now)
-    ahead = [user for user in state.waiting.lines if user != job.user and _standing(state, user, now) < own]
-    numbers = dict.fromkeys(number for user in ahead for number, _ in state.waiting.lines[user])
-    for number, _ in state.waiting.lines[job.user]:
-        if number == job.id:
-            break
-        numbers[number] = None
-    return [state.jobs[number] for number in numbers]
+def _place(state: State, job: Job, now: float) -> tuple[int, float]:
+    """Return the position of a job in the queue, and the seconds of work left before it, by estimates.
+
+    Before it are jobs of users who had less, and earlier ones of its user. The work of many is taken from some of them.
+    """
+    lines, own = state.waiting.lines, _standing(state, job.user, now)
+    ahead = [
+        (line, len(line)) for user, line in lines.items() if user != job.user and _standing(state, user, now) < own
+    ]
+    line = lines[job.user]
+    ahead.append((line, line.place(job.priority, job.id)))
+    count = sum(jobs for _, jobs in ahead)
+    step = max(1, count // LOOKED_AT)
+    return count + 1, sum(_work(state, line.some(jobs, step), jobs) for line, jobs in ahead)
+
+
+def _work(state: State, looked_at: list[int], count: int) -> float:
+    """Return the seconds of work left in so many jobs, some of which are looked at."""
+    seconds = [_left(state.jobs[number]) for number in looked_at]
+    return sum(seconds) / len(seconds) * count if seconds else 0.0
+
+
+def _left(job: Job) -> float:
+    return job.counts.open * (job.stages[job.stage].seconds or 0.0)
 
 
 def _standing(state: State, user: str, now: float) -> float:
@@ -148,11 +164,10 @@ def _standing(state: State, user: str, now: float) -> float:
     return had / allowances.of(state, Party("user", user)).weight
 
 
-def _start(state: State, before: list[Job], now: float) -> float:
-    """Return when a slot may be free for the job behind these, by estimates."""
-    work = sum(job.counts.open * (job.stages[job.stage].seconds or 0.0) for job in before)
+def _start(state: State, before_s: float, now: float) -> float:
+    """Return when a slot may be free for the job behind so much work, by estimates."""
     running = (state.jobs[key.job].tasks[key.task] for key in state.leased)
     ends = sorted(max(now, task.started + task.charge) for task in running)
     free = len(ends) < state.presence.slots
     first = now if free or not ends else ends[0]
-    return first + work / max(1, state.presence.slots)
+    return first + before_s / max(1, state.presence.slots)

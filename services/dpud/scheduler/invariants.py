@@ -60,6 +60,10 @@ def _of_waiting(state: State) -> Iterator[str]:
         for job, task in line.plans:
             if task != len(state.jobs[job].tasks) - 1 or job in line.jobs:
                 yield f"waiting: plan {task} of job {job} is not alone, or not its last task"
+        numbers = [job for job, _ in line]
+        places = [line.place(state.jobs[job].priority, job) for job in numbers]
+        if places != list(range(len(line))) or line.some(len(line), 1) != numbers:
+            yield f"waiting: places {places} of {numbers}"
         if line.order != sorted(line.order) or {job for _, job in line.order} != set(line.jobs):
             yield f"waiting: order {line.order} of {set(line.jobs)}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -82,6 +82,22 @@ class Line:
             yield job, [task]
         for _, job in self.order:
             yield job, self.jobs[job]
+
+    def __len__(self) -> int:
+        """Return how many jobs wait: the plan of one is alone."""
+        return len(self.plans) + len(self.order)
+
+    def place(self, priority: int, job: int) -> int:
+        """Return how many jobs come before one that waits."""
+        if job in self.jobs:
+            return len(self.plans) + bisect_left(self.order, (-priority, job))
+        return next(place for place, (number, _) in enumerate(self.plans) if number == job)
+
+    def some(self, number: int, step: int) -> list[int]:
+        """Return every so manieth of the first jobs, without a look at those between."""
+        plans = islice(self.plans, 0, number, step)
+        rest = self.order[: max(0, number - len(self.plans)) : step]
+        return [*(job for job, _ in plans), *(job for _, job in rest)]
 
     def by_age(self) -> Iterator[tuple[int, list[int] | Queue]]:
         """Yield (job, its waiting tasks) of the oldest job."""
