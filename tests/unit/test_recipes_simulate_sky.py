@@ -18,7 +18,7 @@ from dpu_recipes.simulate.detector import bled
 from dpu_recipes.simulate.draw import detector as drawn
 from dpu_recipes.simulate.exposure import Exposure
 from dpu_recipes.simulate.field import Field, deprojected, projected
-from dpu_recipes.simulate.galaxies import Galaxies, stamp
+from dpu_recipes.simulate.galaxies import Galaxies, Shape
 from dpu_recipes.simulate.optics import Optics
 from dpu_recipes.simulate.scene import seen
 from dpu_recipes.simulate.stars import PEAK_FLUX, Stars
@@ -111,9 +111,9 @@ def test_a_galaxy_has_its_light_and_half_of_it_within_its_radius(index: float) -
 
 
 def test_a_galaxy_is_long_along_its_angle() -> None:
-    shape = stamp(0.0, 0.0, 6.0, 1.0, 0.4, 0.0)
-    y, x = np.mgrid[: len(shape), : len(shape)] - len(shape) // 2
-    assert np.average(x**2, weights=shape) > 2 * np.average(y**2, weights=shape)
+    stamp = Shape(radius=6.0, index=1.0, ratio=0.4, angle=0.0).stamp(0.0, 0.0)
+    y, x = np.mgrid[: len(stamp), : len(stamp)] - len(stamp) // 2
+    assert np.average(x**2, weights=stamp) > 2 * np.average(y**2, weights=stamp)
 
 
 def test_a_galaxy_beyond_the_edge_sheds_what_light_reaches_the_chip() -> None:
