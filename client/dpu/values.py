@@ -11,8 +11,22 @@ from dpu_api.v1.job_pb2 import Value, ValueList, ValueMap
 Plain: TypeAlias = "bool | int | float | str | list[Plain] | dict[str, Plain] | None"
 
 
+#: Lists and maps in each other: who reads a message takes it for nonsense where it is nested a hundred times.
+DEEPEST = 16
+
+
 def to_value(plain: object) -> Value:
-    """Return a Python value as a Value. Raises BadOption for a type that cannot travel."""
+    """Return a Python value as a Value. Raises BadOption for what cannot travel."""
+    return _value(plain, DEEPEST)
+
+
+def to_map(plain: Mapping[str, object]) -> ValueMap:
+    """Return a mapping as a ValueMap. Raises BadOption for what cannot travel."""
+    return _map(plain, DEEPEST)
+
+
+def _value(plain: object, levels: int) -> Value:
+    """Return a value in which there are at most so many levels of lists and maps."""
     match plain:
         case None:
             return Value()
@@ -30,16 +44,26 @@ def to_value(plain: object) -> Value:
             except UnicodeEncodeError as error:
                 raise BadOption(f"a text that is no Unicode cannot travel: {plain!r}") from error
         case Mapping():
-            return Value(map_value=to_map(plain))
+            return Value(map_value=_map(plain, levels - 1))
         case Sequence() if not isinstance(plain, bytes | bytearray | memoryview):
-            return Value(list_value=ValueList(values=map(to_value, plain)))
+            return Value(list_value=_list(plain, levels - 1))
         case _:
             raise BadOption(f"a value of type {type(plain).__name__} cannot travel: {plain!r}")
 
 
-def to_map(plain: Mapping[str, object]) -> ValueMap:
-    """Return a mapping as a ValueMap."""
-    return ValueMap(entries={str(key): to_value(item) for key, item in plain.items()})
+def _map(plain: Mapping[str, object], levels: int) -> ValueMap:
+    _check(levels)
+    return ValueMap(entries={str(key): _value(item, levels) for key, item in plain.items()})
+
+
+def _list(plain: Sequence[object], levels: int) -> ValueList:
+    _check(levels)
+    return ValueList(values=[_value(item, levels) for item in plain])
+
+
+def _check(levels: int) -> None:
+    if levels < 0:
+        raise BadOption(f"lists and maps in each other cannot travel deeper than {DEEPEST} levels")
 
 
 def from_value(value: Value) -> Plain:

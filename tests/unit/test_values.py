@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpu.errors import BadOption
-from dpu.values import from_map, from_value, to_map, to_value
+from dpu.values import DEEPEST, from_map, from_value, to_map, to_value
 from dpu_api.v1.job_pb2 import Value
 
 PLAIN = st.recursive(
@@ -53,6 +53,29 @@ def test_a_type_that_cannot_travel_is_named(wrong):
 def test_a_whole_number_that_is_too_long_is_named(wrong):
     with pytest.raises(BadOption, match=f"{wrong} is too long"):
         to_value(wrong)
+
+
+def nested(levels, around):
+    plain = 1
+    for _ in range(levels):
+        plain = around(plain)
+    return plain
+
+
+@pytest.mark.parametrize("around", [lambda inner: [inner], lambda inner: {"a": inner}], ids=["lists", "maps"])
+def test_what_is_nested_too_deeply_to_be_read_is_refused(around):
+    deepest = nested(DEEPEST, around)
+    assert from_value(Value.FromString(to_value(deepest).SerializeToString())) == deepest
+    for levels in (DEEPEST + 1, 500):
+        with pytest.raises(BadOption, match="deeper than 16 levels"):
+            to_value(nested(levels, around))
+
+
+def test_what_holds_itself_is_refused():
+    endless = []
+    endless.append(endless)
+    with pytest.raises(BadOption, match="deeper than 16 levels"):
+        to_map({"a": endless})
 
 
 def test_a_text_that_is_no_unicode_is_named():

@@ -58,6 +58,7 @@ async def test_what_comes_in_a_pause_is_read_afterwards_at_once() -> None:
         (HEADER.pack(3, 0) + b"{x}", "not JSON"),
         (HEADER.pack(2, 0) + b"[]", "a message is a list, not an object"),
         (HEADER.pack(1, 0) + b"\xff", "not JSON"),
+        (HEADER.pack(200_000, 0) + b"[" * 200_000, "not JSON"),
     ],
 )
 async def test_nonsense_is_refused(data: bytes, message: str) -> None:

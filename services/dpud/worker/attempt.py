@@ -128,10 +128,14 @@ class Attempt:
         }
 
     def said(self, end: dict[str, Any]) -> Failure | None:
-        """Take what its process said of its end; return the failure, None where it ended normally."""
-        self._cpu_s, self.peak_mib = end["cpu_s"], max(self.peak_mib, end["peak_mib"])
+        """Take what its process said of its end; return the failure, None where it ended normally.
+
+        Raises ValueError, TypeError or KeyError where that makes no sense; nothing is taken then.
+        """
+        cpu_s, peak_mib, ended = (outcome.number(end, name) for name in ("cpu_s", "peak_mib", "ended"))
+        self._cpu_s, self.peak_mib = cpu_s, max(self.peak_mib, peak_mib)
         # Several ends are heard at once. What their process says of the times only shares out the time between them.
-        self.ended = min(max(end["ended"], self.begun), time.monotonic())
+        self.ended = min(max(ended, self.begun), time.monotonic())
         return outcome.said(end, self.allowance)
 
     def starved(self, failure: Failure) -> Failure:

@@ -53,7 +53,7 @@ def unpack(kind: int, body: bytes) -> dict[str, Any]:
         return {"lines": body}
     try:
         message = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BrokenChannel(f"a message is not JSON: {error}") from error
     if not isinstance(message, dict):
         raise BrokenChannel(f"a message is a {type(message).__name__}, not an object")

@@ -23,6 +23,10 @@ SAID = {
 NEARLY_ALL = 0.8
 
 
+#: No task takes more seconds, or more MiB.
+MOST = 1e9
+
+
 class Stop(Enum):
     """Why the worker ended a task before it had ended itself."""
 
@@ -33,6 +37,14 @@ class Stop(Enum):
     MEMORY = auto()
     SCRATCH = auto()
     INFRASTRUCTURE = auto()
+
+
+def number(end: dict[str, Any], name: str) -> float:
+    """Return one number of what a process said of its end. Raises ValueError, TypeError or KeyError."""
+    value = float(end[name])
+    if not 0.0 <= value <= MOST:
+        raise ValueError(f"{name} of its end is {value}")
+    return value
 
 
 def said(end: dict[str, Any], allowance: Allowance) -> Failure | None:

@@ -40,7 +40,7 @@ _MAPS = ("values", "parameters")
 #: The same, that a tree of recipes from before there was one does not name.
 _MAPS_OF_PRODUCTS = ("limits",)
 #: Anything that a task's process got wrong in what it sent.
-_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, DpuError)
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, DpuError)
 
 
 def frame_to_json(frame: archive_pb2.Frame) -> dict[str, Any]:
