@@ -120,6 +120,26 @@ async def test_what_is_wrong_is_named_with_what_to_do(there, service, changes, c
     assert re.search(complaint, only), only
 
 
+async def test_a_database_in_a_file_is_looked_at_and_none_is_made(there):
+    file = there / "catalogue.sqlite"
+    asked = settings(there, "archive", DPU_DATABASE=f"sqlite:///{file}")
+    assert await complaints("archive", asked) == []
+    assert not file.exists()
+    file.write_bytes(b"no database" * 1000)
+    (only,) = await complaints("archive", asked)
+    assert only.startswith(f"{file} is damaged")
+
+
+async def test_people_whom_a_provider_knows_need_no_row(there):
+    rows = (there / "tokens.toml").read_text().replace('["user"]', '["service"]')
+    asked = settings(there, "archive", DPU_TOKENS_FILE=there / "people.toml")
+    (there / "people.toml").write_text(rows)
+    (only,) = await complaints("archive", asked)
+    assert "nobody has the role 'user'" in only
+    (there / "people.toml").write_text(f'{rows}\n[oidc]\nissuer = "https://id.example.org"\naudience = "dpu"\n')
+    assert await complaints("archive", asked) == []
+
+
 async def test_packages_that_can_be_installed_are_not_complained_about(there):
     assert await complaints("worker", settings(there, "worker", DPU_WORKER_PACKAGES=there)) == []
 

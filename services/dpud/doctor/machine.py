@@ -55,7 +55,8 @@ def unwritable(key: str, folder: Path) -> str:
 
 def _existing(path: Path) -> Path:
     """Return the path itself, or the nearest folder above that is there."""
-    return next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+    # What is in a folder that may not be entered is not there for us.
+    return next(each for each in (path.absolute(), *path.absolute().parents) if os.access(each, os.F_OK))
 
 
 def _disk(patient: Patient) -> Iterator[Finding]:
@@ -77,7 +78,11 @@ def _tokens(patient: Patient) -> Iterator[Finding]:
     except BadSetting as error:
         yield Finding(good=False, text=f"{error}: `dpud token` makes a row")
         return
-    roles = {role for row in tomllib.loads(path.read_text())["token"] for role in row["roles"]}
+    tables = tomllib.loads(path.read_text())
+    roles = {role for row in tables["token"] for role in row["roles"]}
+    if "oidc" in tables:
+        # People come from the provider.
+        roles.add("user")
     missing = [role for role in ("user", "worker", "service") if role not in roles]
     if missing:
         yield Finding(

@@ -7,8 +7,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import sqlalchemy as sa
+
 from dpud.doctor.finding import Finding
 from dpud.doctor.machine import unwritable
+from dpud.hosting.database import SQLITE, parse_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,21 +23,35 @@ FILES = {"scheduler": "journal.sqlite", "archive": "catalogue.sqlite"}
 #: What names the bucket, or the further folder, of each service that may have one.
 PLACES = {"codeship": ("DPU_CODE_BUCKET",), "logs": ("DPU_LOG_BUCKET",), "archive": ("DPU_FILES", "DPU_COLD_FILES")}
 
+#: How long a database's server is waited for, seconds.
+ANSWER_S = 5
+
 
 def _database(patient: Patient) -> Iterator[Finding]:
-    if patient.environment.get("DPU_DATABASE", str, ""):
-        yield _server(patient.environment.get("DPU_DATABASE", str))
-    elif patient.state and (file := patient.state / FILES.get(patient.service, "")).is_file():
+    url = patient.environment.get("DPU_DATABASE", parse_url, None)
+    if url is not None and url.get_backend_name() != SQLITE:
+        yield _server(url)
+        return
+    file = Path(url.database or "") if url is not None else _file(patient)
+    if file is not None and file.is_file():
         yield _sqlite(file)
 
 
-def _server(url: str) -> Finding:
-    import sqlalchemy as sa
+def _file(patient: Patient) -> Path | None:
+    name = FILES.get(patient.service)
+    return patient.state / name if patient.state and name else None
 
+
+def _server(url: sa.URL) -> Finding:
     try:
-        with sa.create_engine(url).connect() as connection:
+        # No connection is kept: whoever looks holds nothing.
+        engine = sa.create_engine(url, poolclass=sa.pool.NullPool, connect_args={"connect_timeout": ANSWER_S})
+    except ImportError as error:
+        return Finding(good=False, text=f"DPU_DATABASE: {error}: pip install 'dpu[postgres]'")
+    try:
+        with engine.connect() as connection:
             connection.execute(sa.text("SELECT 1"))
-    except (sa.exc.SQLAlchemyError, ImportError) as error:
+    except sa.exc.SQLAlchemyError as error:
         said = " ".join(str(getattr(error, "orig", None) or error).split())
         return Finding(good=False, text=f"DPU_DATABASE: no answer: {said}: start it, or mend the URL")
     return Finding(good=True, text="DPU_DATABASE answers")
