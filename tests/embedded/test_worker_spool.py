@@ -1,4 +1,5 @@
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from dpu_api.v1.job_pb2 import TaskRef
 from dpu_api.v1.logs_pb2 import AppendRequest, LogBatch
 from dpud.worker.spool import Spool
+from fakes_disk import files_of_at_most
 
 KEY = (7, 1, 1)
 
@@ -151,3 +153,33 @@ async def test_a_disk_that_is_full_holds_the_task_back_and_loses_nothing(make: M
     spool.acknowledge(KEY, 1)
     await asyncio.wait_for(putting, 60)
     assert (await spool.next(10)).batch.first == 1
+
+
+async def only_batch(spool: Spool, number: int) -> None:
+    """Find one batch in a spool, and nothing else."""
+    assert (await spool.next(10)).batch.first == number
+    spool.acknowledge(KEY, number + 1)
+    await asyncio.wait_for(spool.empty(), 5)
+
+
+async def test_what_a_full_disk_took_of_a_batch_is_no_batch_for_the_next_worker(make: Make, file: Path) -> None:
+    spool = make(file)
+    with files_of_at_most(5000):
+        await spool.put(request(0, text="\0" * 10_000))
+    await spool.next(10)
+    spool.acknowledge(KEY, 1)
+    await spool.put(request(1))
+    # A copy, as a kill would leave it.
+    left = file.with_name("left")
+    await asyncio.to_thread(shutil.copy, file, left)
+    await only_batch(make(left), 1)
+
+
+async def test_what_a_kill_left_of_a_batch_is_none_either_behind_what_came_later(make: Make, file: Path) -> None:
+    make(file).close()
+    await asyncio.to_thread(file.write_bytes, b"\0\0\10\0" + b"\0" * 500)
+    spool = make(file)
+    await spool.put(request(1))
+    left = file.with_name("left")
+    await asyncio.to_thread(shutil.copy, file, left)
+    await only_batch(make(left), 1)

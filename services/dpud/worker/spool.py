@@ -6,6 +6,7 @@ import asyncio
 import os
 import struct
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -53,6 +54,7 @@ class Spool:
         # those that had arrived are stored once.
         self._read = 0
         self._written = self._whole()
+        self._cut()
         self._changed = asyncio.Event()
         self._recall()
 
@@ -159,9 +161,16 @@ class Spool:
         except OSError as error:
             log.warning("log spool cannot be written", reason=error.strerror)
             whole = False
-        # What was written of a half one is written over by the next.
-        self._written += len(record) if whole else 0
+        if whole:
+            self._written += len(record)
+        else:
+            self._cut()
         return whole
+
+    def _cut(self) -> None:
+        """Take away what was written of a half one: behind a shorter one, its rest would be read as a batch."""
+        with suppress(OSError):
+            self._file.truncate(self._written)
 
     def _recall(self) -> None:
         """Bring batches from the file while there is room in memory; where all are acknowledged, empty it."""
