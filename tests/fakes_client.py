@@ -82,6 +82,10 @@ def sequence(name: str, options: str, selects: str, makes: str, one_of: tuple[st
                 makes=makes,
                 seconds=10,
                 parameters=to_map({f"{makes}.process_params.SIGMA_CLIP": 3.0, f"{makes}.process_params.ITERATIONS": 5}),
+                parameter_bounds={
+                    f"{makes}.process_params.SIGMA_CLIP": catalogue_pb2.Bounds(minimum=1),
+                    f"{makes}.process_params.ITERATIONS": catalogue_pb2.Bounds(minimum=1, maximum=100),
+                },
             )
         ],
         one_of=one_of,

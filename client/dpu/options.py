@@ -109,13 +109,11 @@ def check(sequence: pb.Sequence, given: Mapping[str, object]) -> dict[str, Plain
 
 def convert(sequence: pb.Sequence, option: pb.Option, name: str, value: object) -> Plain:
     """Return `value`, given for `option` under `name`, as the option's kind wants it. Raises BadOption."""
-    low = option.minimum if option.HasField("minimum") else None
-    high = option.maximum if option.HasField("maximum") else None
     match option.kind:
         case OptionKind.OPTION_KIND_INTEGER:
-            return _integer(name, value, low, high)
+            return _integer(name, value, *_ends(option))
         case OptionKind.OPTION_KIND_FLOAT:
-            return _number(name, value, low, high)
+            return _number(name, value, *_ends(option))
         case OptionKind.OPTION_KIND_FLAG:
             return _flag(name, value)
         case OptionKind.OPTION_KIND_DATE:
@@ -162,29 +160,39 @@ def _parameters(sequence: pb.Sequence, name: str, value: object) -> dict[str, Pl
     if not isinstance(value, Mapping):
         raise BadOption(f"{name}={value!r}: must be a dictionary of process parameters by name, as Pars.get() gives")
     known: dict[str, Plain] = {}
+    bounds: dict[str, pb.Bounds] = {}
     for stage in sequence.stages:
         known |= from_map(stage.parameters)
+        bounds |= stage.parameter_bounds
     for key in map(str, value):
         if key not in known:
             raise UnknownOption(
                 f"{sequence.name} has no process parameter {key!r}{_meant(key, list(known))}; it knows {listed(known)}"
             )
-    return {str(key): parameter(str(key), item, known[str(key)]) for key, item in value.items()}
+    return {str(key): parameter(str(key), item, known[str(key)], bounds.get(str(key))) for key, item in value.items()}
 
 
-def parameter(key: str, value: object, default: Plain) -> Plain:
+def parameter(key: str, value: object, default: Plain, bounds: pb.Bounds | None = None) -> Plain:
     """Return the value of a process parameter as its kind, that of its default. Raises BadOption."""
     match default:
         case bool():
             return bool(_flag(key, value))
         case int():
-            return _integer(key, value, None, None)
+            return _integer(key, value, *_ends(bounds))
         case float():
-            return _number(key, value, None, None)
+            return _number(key, value, *_ends(bounds))
         case list():
             return _texts(key, value)
         case _:
             return _text(key, value)
+
+
+def _ends(bounds: pb.Option | pb.Bounds | None) -> tuple[float | None, float | None]:
+    """Return the least and the greatest value that are allowed, None for any."""
+    if bounds is None:
+        return None, None
+    low = bounds.minimum if bounds.HasField("minimum") else None
+    return low, bounds.maximum if bounds.HasField("maximum") else None
 
 
 def _flag(name: str, value: object) -> int:
@@ -221,8 +229,10 @@ def _bounded(name: str, number: float, low: float | None, high: float | None) ->
         raise BadOption(f"{name}={number!r}: must be a finite number")
     if (low is None or number >= low) and (high is None or number <= high):
         return number
-    least, most = ("any" if bound is None else f"{bound:.12g}" for bound in (low, high))
-    raise BadOption(f"{name}={number!r}: must be between {least} and {most}")
+    if high is None:
+        raise BadOption(f"{name}={number!r}: must be at least {low:.12g}")
+    least = "at most" if low is None else f"between {low:.12g} and"
+    raise BadOption(f"{name}={number!r}: must be {least} {high:.12g}")
 
 
 def _date(name: str, value: object) -> str:

@@ -9,9 +9,9 @@ from dpu.options import listed, nearest, parameter
 from dpu.values import Plain, from_map
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from dpu_api.v1.catalogue_pb2 import Catalogue, Stage
+    from dpu_api.v1.catalogue_pb2 import Bounds, Catalogue, Stage
 
 #: Parameters by name, below groups by name: {'BiasFrame': {'process_params': {'SIGMA_CLIP': 3.0}}}.
 Tree: TypeAlias = "dict[str, Any]"
@@ -26,23 +26,29 @@ class Group:
 
     _name: str
     _tree: Tree
+    _bounds: Mapping[str, Bounds]
     _changed: dict[str, Plain]
 
-    def __init__(self, name: str, tree: Tree, changed: dict[str, Plain]) -> None:
+    def __init__(self, name: str, tree: Tree, bounds: Mapping[str, Bounds], changed: dict[str, Plain]) -> None:
         # Around our own __setattr__, which changes parameters.
-        vars(self).update(_name=name, _tree=tree, _changed=changed)
+        vars(self).update(_name=name, _tree=tree, _bounds=bounds, _changed=changed)
 
     def __getattr__(self, name: str) -> Any:
         """Return the value of a parameter, or a branch. Raises UnknownParameter with the nearest name."""
         member, whole = self._member(name), _whole(self._name, name)
-        return Group(whole, member, self._changed) if isinstance(member, dict) else self._changed.get(whole, member)
+        if isinstance(member, dict):
+            return Group(whole, member, self._bounds, self._changed)
+        return self._changed.get(whole, member)
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Change a parameter. Raises UnknownParameter with the nearest name, BadOption for a value of another kind."""
+        """Change a parameter.
+
+        Raises UnknownParameter with the nearest name, BadOption for a value of another kind or out of bounds.
+        """
         member, whole = self._member(name), _whole(self._name, name)
         if isinstance(member, dict):
             raise BadOption(f"{whole} is a group: change one of its members, {listed(member)}")
-        self._changed[whole] = parameter(whole, value, member)
+        self._changed[whole] = parameter(whole, value, member, self._bounds.get(whole))
 
     def __dir__(self) -> list[str]:
         return sorted(self._tree)
@@ -70,10 +76,12 @@ class Pars(Group):
 
     def __init__(self, catalogue: Catalogue, what: object, instrument: str = "") -> None:
         tree: Tree = {}
+        bounds: dict[str, Bounds] = {}
         for stage in _stages(catalogue, _name(what)):
+            bounds |= stage.parameter_bounds
             for whole, value in (from_map(stage.parameters) | _own(stage, instrument)).items():
                 _plant(tree, whole, value)
-        super().__init__("", tree, {})
+        super().__init__("", tree, bounds, {})
 
     def __dir__(self) -> list[str]:
         return [*sorted(self._tree), "get", "show"]

@@ -60,6 +60,7 @@ def _stage(name: str) -> dict[str, Any]:
         "partial": recipe.partial,
         "needs": NEEDS.get(name, ()),
         "parameters": _map(pars.flat(recipe.makes, recipe.parameters)),
+        "parameter_bounds": pars.bounds(recipe.makes, recipe.parameters),
         "instrument_parameters": {name: _map(changed) for name, changed in _by_instrument(recipe).items()},
     }
 

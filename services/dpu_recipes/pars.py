@@ -28,9 +28,12 @@ class BadParameter(RecipeError):
     """A process parameter has an unknown name, or a value that it cannot have."""
 
 
-def parameter(default: float, meaning: str, *, unit: str = "", minimum: float = 0.0) -> Any:
-    """Return the field of a parameter: a number not below `minimum`, whole where `default` is."""
-    return field(default=default, metadata={"meaning": meaning, "unit": unit, "minimum": minimum})
+def parameter(
+    default: float, meaning: str, *, unit: str = "", minimum: float = 0.0, maximum: float | None = None
+) -> Any:
+    """Return the field of a parameter: a number from `minimum` to `maximum`, whole where `default` is."""
+    bounds = {"minimum": minimum} if maximum is None else {"minimum": minimum, "maximum": maximum}
+    return field(default=default, metadata={"meaning": meaning, "unit": unit, "bounds": bounds})
 
 
 def full_name(makes: str, name: str) -> str:
@@ -43,6 +46,11 @@ def flat(makes: str, parameters: Any) -> dict[str, Plain]:
     if isinstance(parameters, type):
         parameters = parameters()
     return {full_name(makes, name): value for name, value in asdict(parameters).items()}
+
+
+def bounds(makes: str, kind: type) -> dict[str, dict[str, float]]:
+    """Return the least and, where there is one, the greatest value of each parameter, by whole name."""
+    return {full_name(makes, item.name): item.metadata["bounds"] for item in fields(kind)}
 
 
 def resolved(kind: type[P], makes: str, *, changed: Mapping[str, Any], limits: Mapping[str, Any]) -> P:
@@ -80,11 +88,13 @@ def check_names(changed: Mapping[str, Any], known: Iterable[str]) -> None:
 
 def _checked(item: Field[Any], whole: str, value: Any) -> float:
     """Return a parameter's value. Raises BadParameter."""
-    minimum = item.metadata["minimum"]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < minimum:
-        raise BadParameter(f"{whole}={value!r} must be a number of at least {minimum:g}")
+    low, high = item.metadata["bounds"]["minimum"], item.metadata["bounds"].get("maximum", math.inf)
+    allowed = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or not low <= value <= high:
+        raise BadParameter(f"{whole}={value!r} must be a number {allowed}")
     if not isinstance(item.default, int):
         return float(value)
     if value != int(value):
-        raise BadParameter(f"{whole}={value!r} must be a whole number of at least {minimum:g}")
+        raise BadParameter(f"{whole}={value!r} must be a whole number {allowed}")
     return int(value)

@@ -63,6 +63,10 @@ BAD = [
     ("p", "x", "p='x': must be a dictionary of process parameters by name, as Pars.get() gives"),
     ("p", {SIGMA: "5"}, f"{SIGMA}='5': must be a number"),
     ("p", {SIGMA: float("inf")}, f"{SIGMA}=inf: must be a finite number"),
+    ("p", {SIGMA: float("nan")}, f"{SIGMA}=nan: must be a finite number"),
+    ("p", {SIGMA: -5}, f"{SIGMA}=-5.0: must be at least 1"),
+    ("p", {ITERATIONS: 0}, f"{ITERATIONS}=0: must be between 1 and 100"),
+    ("p", {ITERATIONS: 101}, f"{ITERATIONS}=101: must be between 1 and 100"),
     (
         "p",
         {ITERATIONS: 2.5},

@@ -11,6 +11,8 @@ from dpu_api.v1.catalogue_pb2 import Catalogue, Sequence, Stage
 def stage(recipe: str, makes: str, own: dict | None = None, **parameters: object) -> Stage:
     whole = {f"{makes}.process_params.{name}": value for name, value in parameters.items()}
     found = Stage(recipe=recipe, makes=makes, parameters=to_map(whole))
+    for name in whole:
+        found.parameter_bounds[name].minimum = 1
     for name, changed in (own or {}).items():
         found.instrument_parameters[name].CopyFrom(to_map(changed))
     return found
@@ -109,6 +111,11 @@ def misspelt(pars: Pars) -> None:
             lambda pars: sigma_clip(pars, "five"),
             BadOption,
             "BiasFrame.process_params.SIGMA_CLIP='five': must be a number",
+        ),
+        (
+            lambda pars: sigma_clip(pars, -5),
+            BadOption,
+            "BiasFrame.process_params.SIGMA_CLIP=-5.0: must be at least 1",
         ),
         (
             lambda pars: setattr(pars.BiasFrame, "process_params", 5),

@@ -66,6 +66,9 @@ def test_a_stage_says_what_it_needs_and_makes():
     assert stage.seconds > 0
     assert stage.memory_mib > 0
     assert from_map(stage.parameters)["BiasFrame.process_params.SIGMA_CLIP"] == 3.0
+    bounds = stage.parameter_bounds["BiasFrame.process_params.SIGMA_CLIP"]
+    assert (bounds.minimum, bounds.HasField("maximum")) == (1, False)
+    assert set(stage.parameter_bounds) == set(stage.parameters.entries)
 
 
 def test_the_command_prints_the_catalogue_without_any_array_library():
@@ -101,9 +104,10 @@ def option_rows() -> list[str]:
 
 def parameter_rows(recipe: Recipe) -> list[str]:
     return [
-        f"| `{item.name}` | {item.default} | {item.metadata['unit']} | {item.metadata['minimum']:g} "
-        f"| {item.metadata['meaning']} |"
+        f"| `{item.name}` | {item.default} | {item.metadata['unit']} | {bounds['minimum']:g} "
+        f"| {bounds.get('maximum', '')} | {item.metadata['meaning']} |"
         for item in fields(recipe.parameters)
+        if (bounds := item.metadata["bounds"])
     ]
 
 

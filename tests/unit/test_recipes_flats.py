@@ -216,8 +216,8 @@ class TestColdPixels:
         assert np.argwhere(debiased.image(made) == 0).tolist() == [[50, 52]]
 
     def test_thresholds_that_leave_no_pixel_are_refused(self, flattened: Night):
-        pars = {"ColdPixelMap.process_params.THRESHOLD_LOW": 1.2}
-        assert "THRESHOLD_LOW 1.2 is not below THRESHOLD_HIGH 1.06" in refused(flattened, "ColdPixels", pars=pars)
+        pars = {f"ColdPixelMap.process_params.THRESHOLD_{name}": 1.0 for name in ("LOW", "HIGH")}
+        assert "THRESHOLD_LOW 1 is not below THRESHOLD_HIGH 1" in refused(flattened, "ColdPixels", pars=pars)
 
 
 class TestMasterFlat:

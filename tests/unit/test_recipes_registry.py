@@ -24,6 +24,7 @@ def night(tmp_path: Path) -> Night:
 class Parameters:
     THRESHOLD: float = parameter(5.0, "how far", unit="sigma", minimum=1)
     ITERATIONS: int = parameter(5, "how often", minimum=1)
+    PART: float = parameter(0.1, "how much", maximum=1)
 
 
 def resolved(changed: dict[str, Any], limits: dict[str, Any] | None = None) -> Parameters:
@@ -189,6 +190,12 @@ def test_a_parameter_keeps_its_type():
 def test_a_value_that_a_parameter_cannot_have_is_refused(value: object):
     with pytest.raises(BadParameter, match=r"Thing.process_params.THRESHOLD=.* must be a number of at least 1"):
         resolved({"Thing.process_params.THRESHOLD": value})
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, "0.5"])
+def test_a_value_beyond_both_bounds_is_refused(value: object):
+    with pytest.raises(BadParameter, match=r"Thing.process_params.PART=.* must be a number from 0 to 1$"):
+        resolved({"Thing.process_params.PART": value})
 
 
 def test_a_fraction_is_no_whole_number():

@@ -29,7 +29,7 @@ class ColdPixelFlag(IntFlag):
 class ColdPixelParameters:
     """Process parameters of a ColdPixelMap."""
 
-    THRESHOLD_LOW: float = parameter(0.94, "pixels below are bad", unit="background")
+    THRESHOLD_LOW: float = parameter(0.94, "pixels below are bad", unit="background", maximum=1)
     THRESHOLD_HIGH: float = parameter(1.06, "pixels above are bad", unit="background", minimum=1)
     BACKGROUND_SIZE: int = parameter(64, "mesh of the background", unit="pixels", minimum=8)
     MAXIMUM_COUNT: int = parameter(100000, "limit of the number of bad pixels")

@@ -46,7 +46,9 @@ class FlatParameters:
     SIGMA_CLIP: float = parameter(5.0, "limit of rejection about a pixel's median", unit="expected noise", minimum=1)
     MIN_FLAT_MEAN: float = parameter(20000.0, "a frame of less light is left out", unit="ADU", minimum=1)
     MAX_FLAT_MEAN: float = parameter(30000.0, "a frame of more light is left out", unit="ADU", minimum=1)
-    MAXIMUM_REJECTED: float = parameter(0.01, "limit of the part of all values that is rejected, stars aside")
+    MAXIMUM_REJECTED: float = parameter(
+        0.01, "limit of the part of all values that is rejected, stars aside", maximum=1
+    )
     MAXIMUM_ROW_SCATTER: float = parameter(
         1.5, "limit of the scatter of a frame's rows about the flat's", unit="expected noise"
     )

@@ -42,7 +42,9 @@ class FringeParameters:
     BACKGROUND_SIZE: int = parameter(
         256, "mesh of the background, wider than fringes are apart", unit="pixels", minimum=64
     )
-    MAXIMUM_REJECTED: float = parameter(0.01, "limit of the part of all values that is rejected, sources aside")
+    MAXIMUM_REJECTED: float = parameter(
+        0.01, "limit of the part of all values that is rejected, sources aside", maximum=1
+    )
     MAXIMUM_AMPLITUDE: float = parameter(0.2, "limit of the rms of the fringes", unit="sky")
 
 

@@ -45,10 +45,10 @@ class GainParameters:
 
     REJECTION_THRESHOLD: float = parameter(5.0, "what lies further from the mean is left out", unit="sigma", minimum=1)
     MAXIMUM_ITERATIONS: int = parameter(5, "of the clipping", minimum=1)
-    PAIR_AGREEMENT: float = parameter(0.04, "levels of a pair differ by at most this part")
-    FULL_PART: float = parameter(0.005, "a frame with a larger part of its pixels full is left out")
-    FIT_RANGE: float = parameter(0.6, "pairs above this part of a full pixel do not count for the gain")
-    LINEARITY_RANGE: float = parameter(0.8, "part of a full pixel up to which linearity is told")
+    PAIR_AGREEMENT: float = parameter(0.04, "levels of a pair differ by at most this part", maximum=1)
+    FULL_PART: float = parameter(0.005, "a frame with a larger part of its pixels full is left out", maximum=1)
+    FIT_RANGE: float = parameter(0.6, "pairs above this part of a full pixel do not count for the gain", maximum=1)
+    LINEARITY_RANGE: float = parameter(0.8, "part of a full pixel up to which linearity is told", maximum=1)
     LINEARITY_ERROR: float = parameter(0.002, "linearity with a larger error, part of the light, is not told")
     MAXIMUM_GAIN_ERROR: float = parameter(0.02, "limit of the gain's error, part of it")
     MAXIMUM_GAIN_DIFFERENCE: float = parameter(

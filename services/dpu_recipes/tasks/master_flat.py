@@ -51,8 +51,10 @@ class MasterFlatParameters:
     """Process parameters of a MasterFlatFrame."""
 
     LARGE_SCALE: int = parameter(64, "mesh of what is taken from sky flats", unit="pixels", minimum=8)
-    NIGHT_SKY: int = parameter(0, "1: with the large scales of the night-sky flat, except in filters that fringe")
-    MAXIMUM_BAD: float = parameter(0.05, "limit of the part of the pixels that is bad")
+    NIGHT_SKY: int = parameter(
+        0, "1: with the large scales of the night-sky flat, except in filters that fringe", maximum=1
+    )
+    MAXIMUM_BAD: float = parameter(0.05, "limit of the part of the pixels that is bad", maximum=1)
     MAXIMUM_STDEV: float = parameter(0.2, "limit of the standard deviation")
     MAXIMUM_STDEV_DIFFERENCE: float = parameter(0.05, "limit of its change since the earlier MasterFlatFrame")
 

@@ -22,7 +22,9 @@ class NightSkyFlatParameters:
     SIGMA_CLIP: float = parameter(5.0, "limit of rejection about a pixel's median", unit="expected noise", minimum=1)
     MIN_FLAT_MEAN: float = parameter(200.0, "a frame of less sky is left out", unit="ADU", minimum=1)
     MAX_FLAT_MEAN: float = parameter(30000.0, "a frame of more sky is left out", unit="ADU", minimum=1)
-    MAXIMUM_REJECTED: float = parameter(0.01, "limit of the part of all values that is rejected, sources aside")
+    MAXIMUM_REJECTED: float = parameter(
+        0.01, "limit of the part of all values that is rejected, sources aside", maximum=1
+    )
 
 
 class NightSkyFlat(FlatRecipe):

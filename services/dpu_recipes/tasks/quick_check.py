@@ -52,7 +52,7 @@ class QuickCheckParameters:
     MAXIMUM_SCATTER: float = parameter(
         1.1, "limit of the scatter of two flats' ratio in a window; held where the gain is measured", unit="shot noise"
     )
-    MAXIMUM_SATURATED: float = parameter(0.001, "limit of the part of the pixels that is saturated")
+    MAXIMUM_SATURATED: float = parameter(0.001, "limit of the part of the pixels that is saturated", maximum=1)
     MAXIMUM_ROW_SCATTER: float = parameter(
         1.5, "limit of the scatter of their ratio from row to row", unit="shot noise"
     )
