@@ -51,9 +51,14 @@ class Shelf(Generic[T]):
         if job_id in self._jobs:
             return
         self._jobs[job_id] = pieces
-        kept = self.busy | self._users.keys() | {job_id}
+        if len(self._jobs) > KEPT:
+            self._let_go(job_id)
+
+    def _let_go(self, newest: int) -> None:
+        """Forget the oldest jobs, several at once: to look for one among all of them takes as long."""
+        kept = self.busy | self._users.keys() | {newest}
         free = [each for each in self._jobs if each not in kept]
-        for each in free[: max(0, len(self._jobs) - KEPT)]:
+        for each in free[: len(self._jobs) - KEPT + KEPT // 8]:
             del self._jobs[each]
 
     @asynccontextmanager

@@ -64,6 +64,8 @@ class Attendance:
         self._given_mib = 0
         # Those of them that no answer has told yet.
         self._untold: list[TaskLeased] = []
+        # The last claim, as long as nothing was leased by it.
+        self._unspent: Claim | None = None
         self._said = Answer()
         self._spoke = _now()
         self._has_ended = False
@@ -113,6 +115,7 @@ class Attendance:
         """Have the leases of what happened go with the next answer."""
         for event in happened:
             if type(event) is TaskLeased:
+                self._unspent = None
                 memory_mib = self._memory_mib(event)
                 self._given.append((self.number + 1, event, memory_mib))
                 self._given_mib += memory_mib
@@ -130,13 +133,16 @@ class Attendance:
         self.claims[:] = self._claim() if self._is_heard else []
 
     def _claim(self) -> list[Claim]:
-        """Return what it still claims, with new tokens; nothing where it has no room."""
+        """Return what it still claims, with tokens that are nobody's; nothing where it has no room."""
         room = self._call.room - len(self._given)
         if room <= 0:
             return []
         memory_mib = self._call.memory_mib - self._given_mib
-        session = self._call.renewal.session
-        return [Claim(session=session, room=room, memory_mib=memory_mib, nonce=secrets.token_hex(8))]
+        session, last = self._call.renewal.session, self._unspent
+        if last is None or (last.session, last.room, last.memory_mib) != (session, room, memory_mib):
+            last = Claim(session=session, room=room, memory_mib=memory_mib, nonce=secrets.token_hex(8))
+            self._unspent = last
+        return [last]
 
     def _memory_mib(self, lease: TaskLeased) -> int:
         task = self._loop.state.find(Key(lease.job, lease.task))
@@ -196,13 +202,14 @@ class Attendance:
         """Return what there is to say; of what it holds, only what is new or may be upset is looked at."""
         if self._upsets != self._loop.upsets:
             self._upsets, self._unseen = self._loop.upsets, self._held
-        seen = answer(self._loop.state, (), self._unseen, ())
-        before = (ref for ref in self._cancelled if ref in self._held)
-        self._cancelled = tuple(dict.fromkeys((*before, *seen.cancel)))
-        self._unseen = {}
-        self._said = self._said.followed_by(replace(seen, cancel=self._cancelled))
+        if self._unseen or self._cancelled:
+            seen = answer(self._loop.state, (), self._unseen, ())
+            before = (ref for ref in self._cancelled if ref in self._held)
+            self._cancelled = tuple(dict.fromkeys((*before, *seen.cancel)))
+            self._unseen = {}
+            self._said = self._said.followed_by(replace(seen, cancel=self._cancelled))
         drain = session.draining and not self._call.draining
-        return replace(self._said, leases=tuple(self._untold), drain=drain)
+        return replace(self._said, leases=tuple(self._untold), drain=drain) if self._untold or drain else self._said
 
     def _was_told(self, said: Answer) -> None:
         self.number += 1

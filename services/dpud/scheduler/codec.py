@@ -8,6 +8,7 @@ from __future__ import annotations
 import binascii
 import json
 import types
+import zlib
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 #: Of the journal and of the history; a reader of another refuses them.
 FORMAT = 1
+_SHORT = 4096
 
 _KINDS = {number: kind for kind, number in JOURNALED.items()}
 
@@ -42,6 +44,14 @@ def load_events(body: bytes) -> list[Event]:
 def dump(record: Any) -> bytes:
     """Return a dataclass as text."""
     return _json(_row(record))
+
+
+def compressed(body: bytes) -> bytes:
+    """Return a body as zlib packs it; a short one with small tables: to clear large ones takes ten times as long."""
+    if len(body) > _SHORT:
+        return zlib.compress(body, 1)
+    packer = zlib.compressobj(1, zlib.DEFLATED, wbits=12, memLevel=4)
+    return packer.compress(body) + packer.flush()
 
 
 def _json(value: Any) -> bytes:

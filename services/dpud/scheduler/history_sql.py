@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import reduce
 from heapq import merge
 from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -37,6 +38,7 @@ LAY_DOWN = sa.text("INSERT INTO job_task (id, first, body) VALUES (:id, :first, 
 RETIRE = sa.insert(history)
 MARK = sa.insert(marks)
 _FIGURES = [field.name for field in fields(Totals)]
+_figures = attrgetter(*_FIGURES)
 
 
 def _added(name: str) -> str:
@@ -63,7 +65,7 @@ def pieces_of(job: Job) -> Iterator[dict[str, Any]]:
     """Yield the rows of a job's tasks."""
     for first in range(0, len(job.tasks), PIECE):
         piece = _Piece(job.tasks[first : first + PIECE])
-        yield {"id": job.id, "first": first, "body": zlib.compress(codec.dump(piece), 1)}
+        yield {"id": job.id, "first": first, "body": codec.compressed(codec.dump(piece))}
 
 
 def row_of(job: Job) -> dict[str, Any]:
@@ -75,7 +77,7 @@ def row_of(job: Job) -> dict[str, Any]:
         "sequence": job.sequence,
         "state": int(job.state),
         "ended": job.ended,
-        "body": zlib.compress(codec.dump(replace(job, tasks=[])), 1),
+        "body": codec.compressed(codec.dump(replace(job, tasks=[]))),
     }
 
 
@@ -86,7 +88,7 @@ def marks_of(job: Job) -> list[dict[str, Any]]:
 
 def counts_of(totals: Mapping[Slot, Totals]) -> list[dict[str, Any]]:
     """Return the rows that are added to the sums."""
-    return [slot._asdict() | asdict(total) for slot, total in totals.items()]
+    return [slot._asdict() | dict(zip(_FIGURES, _figures(total), strict=True)) for slot, total in totals.items()]
 
 
 def tasks(connection: sa.Connection, job: int, first: int, limit: int) -> list[Task]:
