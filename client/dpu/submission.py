@@ -71,13 +71,12 @@ def find_recipes(link: Link, checkout: Path | None, cache: Path, version: str = 
         packed = bundle(checkout)
         return Recipes(describe_checkout(checkout, cache), packed)
     try:
-        asked = link.ask(lambda services: services.scheduler.GetCatalogue, GetCatalogueRequest()).catalogue
+        asked = _cluster_recipes(link)
     except Unreachable as unreachable:
         try:
             return Recipes(describe_installed(cache))
         except BadTree:
             raise unreachable from None
-    # The answer is empty before the first worker has registered.
     return Recipes(asked if asked.sequences else describe_installed(cache))
 
 
@@ -99,8 +98,8 @@ class Submission:
         Raises a UsageError for a wrong name or value, NothingSelected where no frame fits.
         """
         sequence, options = asked(recipes.catalogue, name, given)
-        if link.is_local and recipes.bundle is not None:
-            _check_packages(recipes.bundle)
+        if recipes.bundle is not None:
+            _check_packages(link, recipes.bundle)
         preview(link, recipes.catalogue, sequence, options)
         own = DpuOptions.of(given)
         told = {DRYRUN: int(own.dpu_dryrun), PRIVILEGES: privileges}
@@ -145,13 +144,23 @@ class Submission:
         return shipped.digest
 
 
-def _check_packages(packed: Bundle) -> None:
-    """Raise BadTree where the embedded DPU lacks packages that a tree asks for: it runs on what is installed here."""
+def _check_packages(link: Link, packed: Bundle) -> None:
+    """Raise BadTree where a tree asks for packages that its tasks will not have, as far as it can be known."""
     for entry in packed.tree.entries:
         if entry.path == LOCK:
             from dpu import packages
 
-            packages.check(Path(packed.blobs[entry.digest]).parent)
+            tree = Path(packed.blobs[entry.digest]).parent
+            if link.is_local:
+                # The embedded DPU runs on what is installed here.
+                packages.check_here(tree)
+            elif (told := _cluster_recipes(link)).HasField("packages"):
+                packages.check_there(tree, told.packages)
+
+
+def _cluster_recipes(link: Link) -> Catalogue:
+    """Return what the workers' own recipes can do; empty before the first worker has registered."""
+    return link.ask(lambda services: services.scheduler.GetCatalogue, GetCatalogueRequest()).catalogue
 
 
 def asked(catalogue: Catalogue, name: str, given: Mapping[str, object]) -> tuple[Sequence, dict[str, Plain]]:

@@ -323,7 +323,19 @@ def test_on_this_machine_packages_that_are_not_installed_are_refused_before_a_jo
     with pytest.raises(BadTree, match=r"requirements\.lock asks for absent-package==1\.0, and the DPU of this machine"):
         session.dpu.run("Mine")
     assert session.script.asked == []
-    session.dpu.link.is_local = False
+
+
+def test_packages_that_a_dpu_will_not_have_are_refused_before_a_job_is_submitted(session, checkout):
+    (checkout / "requirements.lock").write_text("absent-package==1.0\n")
+    session.checkout = checkout
+    # A worker of an older release does not say what it has: its first task does.
+    assert session.dpu.run("Mine")
+    packages = catalogue_pb2.Packages(installed={"numpy": "2.0"})
+    session.script.catalogue = catalogue_pb2.Catalogue(packages=packages)
+    with pytest.raises(BadTree, match=r"asks for absent-package==1\.0, and this DPU installs no packages for tasks"):
+        session.dpu.run("Mine")
+    assert len(session.script.submitted) == 1
+    session.script.catalogue.packages.more = True
     assert session.dpu.run("Mine")
 
 

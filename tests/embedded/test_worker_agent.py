@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,9 @@ async def test_a_worker_says_what_it_is_and_what_its_recipes_can(rig: Rig) -> No
     said = rig.scheduler.registered[0]
     assert (said.name, said.slots, said.memory_mib) == ("anvil", 1, 4096)
     assert "Bias" in {sequence.name for sequence in said.catalogue.sequences}
+    told = said.catalogue.packages
+    assert (told.installed["numpy"], told.more) == (version("numpy"), False)
+    assert told.markers["sys_platform"] == sys.platform
 
 
 async def test_a_task_runs_and_its_lines_arrive_in_order(rig: Rig) -> None:

@@ -5,13 +5,14 @@ import hashlib
 import socket
 import tarfile
 import zipfile
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from dpu.errors import BadTree, Unreachable
-from dpu.packages import check, missing, pins
+from dpu.packages import check_here, check_there, missing, offered, pins
 from dpu_api.v1.job_pb2 import FailureCategory
 from dpud.worker.packages import Packages
 from fakes_worker import tree_of, working
@@ -161,7 +162,29 @@ def test_what_the_worker_has_itself_or_another_machine_needs_is_not_missing(tmp_
 
 
 def test_where_no_packages_are_installed_for_tasks_a_tree_is_refused_before_it_travels(tmp_path: Path) -> None:
-    check(asking(tmp_path / "fine", f"numpy=={version('numpy')}"))
-    check(tmp_path)
+    check_here(asking(tmp_path / "fine", f"numpy=={version('numpy')}"))
+    check_here(tmp_path)
     with pytest.raises(BadTree, match=r"asks for greeting==1\.0, and the DPU of this machine installs no packages"):
-        check(asking(tmp_path / "tree", "greeting==1.0"))
+        check_here(asking(tmp_path / "tree", "greeting==1.0"))
+
+
+def test_what_is_offered_is_all_that_is_installed() -> None:
+    told = offered(more=True)
+    assert told.more
+    assert told.installed == {canonicalize_name(each.name): version(each.name) for each in distributions()}
+
+
+def test_a_tree_is_held_to_what_tasks_have_where_they_run(tmp_path: Path) -> None:
+    there = offered(more=False)
+    there.installed["numpy"] = "7.0"
+    there.markers["sys_platform"] = "plan9"
+    fine = "NumPy==7.0\nonly-here==1.0 ; sys_platform == 'linux'\n"
+    check_there(asking(tmp_path / "fine", fine), there)
+    check_there(tmp_path, there)
+    asks = asking(tmp_path / "asks", "greeting==1.0 ; sys_platform == 'plan9'\n")
+    with pytest.raises(BadTree, match=r"asks for greeting==1\.0, and this DPU installs no .* ask its operator"):
+        check_there(asks, there)
+    there.more = True
+    check_there(asks, there)
+    with pytest.raises(BadTree, match=r"asks for numpy 1\.0, and the recipes run with 7\.0: ask for that"):
+        check_there(asking(tmp_path / "old", "numpy==1.0\n"), there)

@@ -17,6 +17,7 @@ import psutil
 import structlog
 
 from dpu.catalogue import describe_installed
+from dpu.packages import offered
 from dpud.hosting.metrics import DiskMetrics, expose, showing
 from dpud.hosting.settings import Address, BadSetting, Environment, Peer
 from dpud.worker import confinement, landlock, sandbox
@@ -41,6 +42,7 @@ from dpud.worker.walls import Walls
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from dpu_api.v1.catalogue_pb2 import Catalogue
     from dpu_api.v1.dispatch_pb2 import TaskLease
     from dpud.worker.outcome import Stop
 
@@ -277,7 +279,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         name=settings.name,
         slots=settings.slots,
         memory_mib=settings.memory_mib,
-        catalogue=await asyncio.to_thread(describe_installed),
+        catalogue=await asyncio.to_thread(_catalogue, settings),
     )
     dispatch, logs = Channels(settings.scheduler), Channels(settings.logs)
     try:
@@ -301,6 +303,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     finally:
         await dispatch.close()
         await logs.close()
+
+
+def _catalogue(settings: Settings) -> Catalogue:
+    """Return what the recipes installed here can do, and what tasks have beside them."""
+    told = describe_installed()
+    told.packages.CopyFrom(offered(more=settings.packages is not None))
+    return told
 
 
 def _shift(tools: Bench, leases: list[TaskLease]) -> Shift:

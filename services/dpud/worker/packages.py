@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpu.errors import BadTree, Unreachable
-from dpu.packages import missing, named, pins
+from dpu.packages import missing, not_installed, pins
 from dpu.tree import LOCK
 from dpud.hosting.children import send_signal
 from dpud.worker.folders import remove
@@ -61,10 +61,7 @@ class Packages:
             yield None
             return
         if self._source is None:
-            raise BadTree(
-                f"{LOCK} asks for {named(wanted)}, and this DPU installs no packages for tasks: leave it out, or ask "
-                f"its operator for DPU_WORKER_PACKAGES"
-            )
+            raise not_installed(wanted)
         key = _key(wanted)
         async with self._shelf.holding(key, lambda: self._make(key, wanted, str(self._source))):
             path = self._folder / key
