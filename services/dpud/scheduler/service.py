@@ -15,7 +15,7 @@ import dpu
 from dpu.errors import StaleLease, UsageError
 from dpu_api.v1 import catalogue_pb2, dispatch_pb2, dispatch_pb2_grpc, job_pb2, scheduler_pb2, scheduler_pb2_grpc
 from dpud.hosting.caller import current_caller
-from dpud.scheduler import machine, wire
+from dpud.scheduler import machine, wire, wire_workers
 from dpud.scheduler.arrivals import arriving, repetition, submission
 from dpud.scheduler.attendance import QUIET_S, Attendance, attending
 from dpud.scheduler.cancels import cancelling, own
@@ -310,7 +310,7 @@ class DispatchService(dispatch_pb2_grpc.DispatchServiceServicer):
     ) -> dispatch_pb2.RegisterWorkerResponse:
         """Open a session."""
         session = str(uuid.uuid4())
-        await self._loop.execute(wire.register(request, session))
+        await self._loop.execute(wire_workers.register(request, session))
         return dispatch_pb2.RegisterWorkerResponse(
             session=session,
             lease_term=Duration(seconds=int(LEASE_TERM_S)),
@@ -328,17 +328,17 @@ class DispatchService(dispatch_pb2_grpc.DispatchServiceServicer):
         with self._attending(first[0]) as attendance:
             async with aclosing(attendance.answers(first, words)) as answers:
                 async for said in answers:
-                    answer = wire.work_response(self._loop.state, said, self._traces)
+                    answer = wire_workers.work_response(self._loop.state, said, self._traces)
                     yield dispatch_pb2.AttendResponse(answer=answer, number=attendance.number)
 
     async def Work(
         self, request: dispatch_pb2.WorkRequest, _context: ServicerContext[Any, Any]
     ) -> dispatch_pb2.WorkResponse:
         """Take reports and renewals, and answer when there is something to say."""
-        call = wire.work(request)
+        call = wire_workers.work(request)
         with self._attending(call) as attendance:
             await attendance.take(call)
-            return wire.work_response(self._loop.state, await attendance.news(), self._traces)
+            return wire_workers.work_response(self._loop.state, await attendance.news(), self._traces)
 
     @contextmanager
     def _attending(self, first: WorkCall) -> Iterator[Attendance]:
@@ -360,7 +360,7 @@ class DispatchService(dispatch_pb2_grpc.DispatchServiceServicer):
             if first is None:
                 raise UsageError("a plan came without its first message")
             session_of(self._loop.state, first.session)
-            plan = Plan(report=wire.report(first.report), tasks=arrival.tasks, deposit=arrival.deposit)
+            plan = Plan(report=wire_workers.report(first.report), tasks=arrival.tasks, deposit=arrival.deposit)
             try:
                 await self._loop.execute(plan)
             except StaleLease:
@@ -385,4 +385,4 @@ async def _taking(
 
 async def _words(requests: AsyncIterator[dispatch_pb2.AttendRequest]) -> AsyncIterator[tuple[WorkCall, int]]:
     async for request in requests:
-        yield wire.work(request.work, QUIET_S), request.heard
+        yield wire_workers.work(request.work, QUIET_S), request.heard
