@@ -75,7 +75,7 @@ async def test_what_a_task_takes_with_its_children_is_bounded_by_the_kernel_at_o
     tmp_path: Path, group: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The watchdog looks away: each child alone is within its limits.
-    monkeypatch.setattr(sandbox, "memory_mib", lambda _pid: 0.0)
+    monkeypatch.setattr(sandbox, "memory_mib", lambda _pid, _families: 0.0)
     async with working(tmp_path, cgroup=group) as rig:
         digest = rig.ship(RECIPES)
         report = await rig.done(rig.lease("Together", digest, memory_mib=250))

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from dpud.worker import linux, sandbox
+from dpud.worker.families import Families
 from dpud.worker.folders import remove
 from dpud.worker.quarters import CACHES, PROCESSES, Ends, bury, spawn
 
@@ -45,6 +46,7 @@ class Nursery:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._guards: set[int] = set()
+        self._families = Families()
         self._changing = threading.Lock()
 
     def listen(self) -> socket.socket:
@@ -82,12 +84,14 @@ class Nursery:
                     self._furnish(Path(request["home"]), Path(request["caches"]))
                     _say(connection, {"done": True})
                 case "memory":
-                    measure = sandbox.memory_mib if request["family"] else sandbox.resident_mib
-                    _say(connection, {"mib": measure(request["pid"])})
+                    _say(connection, {"mib": self._memory_mib(request["pid"], family=request["family"])})
                 case "move_in":
                     self._begin_anew()
         except OSError as error:
             _say(connection, {"errno": error.errno, "error": str(error)})
+
+    def _memory_mib(self, pid: int, *, family: bool) -> float:
+        return sandbox.memory_mib(pid, self._families) if family else sandbox.resident_mib(pid)
 
     def _start(self, folder: Path, descriptors: list[int], connection: socket.socket) -> None:
         try:

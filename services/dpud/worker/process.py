@@ -9,7 +9,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from dpud.worker import channel, scratch
+from dpud.worker import channel, sandbox, scratch
 from dpud.worker.lines import Cutter, Level, Lines, Stream, escaped, now_us
 from dpud.worker.quarters import Ends
 
@@ -142,6 +142,11 @@ class TaskProcess:
     async def memory_mib(self) -> float:
         """Return what it and its descendants take, MiB."""
         return await self._guard.memory_mib(self.pid)
+
+    async def disk_mib(self) -> float:
+        """Return what is stored in its folder, MiB."""
+        # In a thread: a task may make more files than the loop has time for.
+        return await asyncio.to_thread(sandbox.folder_mib, self.folder)
 
     async def resident_mib(self) -> float:
         """Return what it alone takes, MiB: cheaper to know."""

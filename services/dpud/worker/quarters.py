@@ -12,6 +12,7 @@ from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from dpud.worker import sandbox
+from dpud.worker.families import Families
 from dpud.worker.folders import remove
 
 if TYPE_CHECKING:
@@ -109,13 +110,14 @@ class Here:
     def __init__(self, folder: Path) -> None:
         self.processes = folder / PROCESSES
         self.caches = folder / CACHES
+        self._families = Families()
         # Of processes that were killed together with their guards and their agent.
         remove(self.processes)
         self.processes.mkdir(mode=0o700)
 
     async def start(self, folder: Path, ends: Ends) -> Child:
         """Start a guard."""
-        return Child(folder, spawn(folder, ends))
+        return Child(folder, spawn(folder, ends), self._families)
 
     async def furnish(self, belongings: Belongings) -> None:
         """Make what is a process's own."""
@@ -130,9 +132,10 @@ class Here:
 class Child:
     """A guard that is a child of this process."""
 
-    def __init__(self, folder: Path, guard: subprocess.Popen[bytes]) -> None:
+    def __init__(self, folder: Path, guard: subprocess.Popen[bytes], families: Families) -> None:
         self._folder = folder
         self._guard = guard
+        self._families = families
 
     async def ended(self) -> None:
         """Return when it is gone."""
@@ -148,7 +151,8 @@ class Child:
 
     async def memory_mib(self, pid: int) -> float:
         """Return the memory of a process and its descendants."""
-        return sandbox.memory_mib(pid)
+        # In a thread: the more processes there are, the longer it takes, and the loop has leases to keep.
+        return await asyncio.to_thread(sandbox.memory_mib, pid, self._families)
 
     async def resident_mib(self, pid: int) -> float:
         """Return the memory of one process."""

@@ -8,10 +8,14 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from dpud.worker.folders import remove
+
+if TYPE_CHECKING:
+    from dpud.worker.families import Families
 
 MIB = 1024 * 1024
 #: What a process reserves beyond what it uses (interpreter, numpy, thread stacks): the watchdog counts what it uses.
@@ -118,15 +122,13 @@ def _give(folder: Path, uid: int) -> None:
             os.chown(f"{where}/{name}", uid, uid, follow_symlinks=False)
 
 
-def memory_mib(pid: int) -> float:
+def memory_mib(pid: int, families: Families) -> float:
     """Return the memory of a process and its descendants, MiB, without files that they only map."""
+    if descendants := families.descendants(pid):
+        return sum(map(_proportional, [pid, *descendants])) / MIB
     with suppress(psutil.Error):
-        process = psutil.Process(pid)
-        family = [process, *process.children(recursive=True)]
-        if len(family) == 1:
-            used = process.memory_info()
-            return float(used.rss - getattr(used, "shared", 0)) / MIB
-        return sum(map(_proportional, family)) / MIB
+        used = psutil.Process(pid).memory_info()
+        return float(used.rss - getattr(used, "shared", 0)) / MIB
     return 0.0
 
 
@@ -137,10 +139,10 @@ def resident_mib(pid: int) -> float:
     return 0.0
 
 
-def _proportional(process: psutil.Process) -> float:
+def _proportional(pid: int) -> float:
     """Return a process's share of memory: what forked processes share counts once."""
     with suppress(psutil.Error):
-        used = process.memory_full_info()
+        used = psutil.Process(pid).memory_full_info()
         return float(getattr(used, "pss", used.uss))
     return 0.0
 

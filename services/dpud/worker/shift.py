@@ -171,11 +171,11 @@ class Shift:
                 self._bell = asyncio.get_running_loop().create_future()
             if running.done():
                 break
-            used_mib = await process.memory_mib()
+            used_mib, stored_mib = await process.memory_mib(), await process.disk_mib()
             if running.done() or not self._attempts:
                 # The last one ended meanwhile, and in a moment the run does.
                 continue
-            await self._look(process, used_mib)
+            await self._look(process, used_mib, stored_mib)
             if not self._attempts:
                 # All of them were taken back: the process waits for another shift.
                 self._unfit = ""
@@ -185,11 +185,11 @@ class Shift:
         if not running.cancelled():
             running.result()
 
-    async def _look(self, process: TaskProcess, used_mib: float) -> None:
+    async def _look(self, process: TaskProcess, used_mib: float, stored_mib: float) -> None:
         """Take back what waits behind a task that lasts, or was stopped; note why the running one must be stopped."""
         head = self._attempts[0]
         if head.stopping is None:
-            self._limit(process, head, used_mib)
+            _limit(head, used_mib, stored_mib)
         lasts = len(self._attempts) > 1 and time.monotonic() - head.begun > SHORT_S
         if lasts or any(attempt.stopping for attempt in self._attempts):
             self._take_back()
@@ -201,17 +201,6 @@ class Shift:
             self._let_go()
         if len(self._attempts) == 1:
             process.listen()
-
-    def _limit(self, process: TaskProcess, head: Attempt, used_mib: float) -> None:
-        """Stop the attempt that runs where it takes more than it may."""
-        allowed = head.allowance
-        if time.monotonic() > head.begun + allowed.time_s:
-            head.stop(Stop.TIME)
-        head.peak_mib = max(head.peak_mib, used_mib)
-        if used_mib > allowed.memory_mib:
-            head.stop(Stop.MEMORY)
-        elif sandbox.folder_mib(process.folder) > allowed.scratch_mib:
-            head.stop(Stop.SCRATCH)
 
     def _take_back(self) -> None:
         """Have what was not begun by now never begin."""
@@ -312,6 +301,18 @@ class Shift:
         if self._attempts:
             self._attempts[0].begun = attempt.ended
         return len(self._attempts)
+
+
+def _limit(head: Attempt, used_mib: float, stored_mib: float) -> None:
+    """Stop the attempt that runs where it takes more than it may."""
+    allowed = head.allowance
+    if time.monotonic() > head.begun + allowed.time_s:
+        head.stop(Stop.TIME)
+    head.peak_mib = max(head.peak_mib, used_mib)
+    if used_mib > allowed.memory_mib:
+        head.stop(Stop.MEMORY)
+    elif stored_mib > allowed.scratch_mib:
+        head.stop(Stop.SCRATCH)
 
 
 def _path(place: Path | None) -> str | None:
