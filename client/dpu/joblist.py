@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from dpu.report import status
 from dpu_api.v1.scheduler_pb2 import ListJobsRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from dpu.link import Link
     from dpu_api.v1.job_pb2 import Job
@@ -39,6 +40,15 @@ def named(link: Link, jobids: Sequence[int]) -> list[Job]:
         return []
     found = {job.id: job for job in _listed(link, ListJobsRequest(job_ids=jobids, page_size=PAGE))}
     return [found[jobid] for jobid in jobids if jobid in found]
+
+
+def told(jobs: Sequence[Job], wanted: Sequence[int]) -> Iterator[str]:
+    """Yield the lines of `get_status`; `wanted` are identifiers that were asked for, known or not."""
+    yield from map(status, jobs)
+    found = {job.id for job in jobs}
+    yield from (f"Jobid {jobid} is unknown" for jobid in wanted if jobid not in found)
+    if not jobs and not wanted:
+        yield "No jobs"
 
 
 def _listed(link: Link, request: ListJobsRequest) -> list[Job]:

@@ -123,18 +123,11 @@ class Processor:
 
         N/E/A/S/U counts a job's tasks: ended normally, with an error, aborted, submitted (waiting or running), unknown.
         """
-        from dpu.joblist import named
+        from dpu.joblist import named, told
 
-        wanted = None if jobids is None else several(jobids)
-        jobs = self._jobs() if wanted is None else named(self.link, wanted)
-        found = {job.id for job in jobs}
-        missing = [jobid for jobid in wanted or [] if jobid not in found]
-        for job in jobs:
-            self._reporter.say(report.status(job))
-        for jobid in missing:
-            self._reporter.say(f"Jobid {jobid} is unknown")
-        if not jobs and not missing:
-            self._reporter.say("No jobs")
+        wanted = [] if jobids is None else several(jobids)
+        for line in told(self._jobs() if jobids is None else named(self.link, wanted), wanted):
+            self._reporter.say(line)
 
     def get_logs(
         self,

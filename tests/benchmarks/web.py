@@ -33,9 +33,10 @@ from dpu_api.v1 import (
     scheduler_pb2_grpc,
 )
 from dpud.scheduler.catalogue import Stage
+from dpud.scheduler.counts import Counts
 from dpud.scheduler.events import WorkerCordoned
 from dpud.scheduler.journal_sql import SqlJournal
-from dpud.scheduler.model import Counts, Job, JobState, Limits
+from dpud.scheduler.model import Job, JobState, Limits
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.scale import USERS, Scheduler
 from tests.benchmarks.standins import beside, standing_in

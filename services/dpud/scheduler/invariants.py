@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from dpud.scheduler.model import Counts, Key, TaskState
+from dpud.scheduler.counts import Counts
+from dpud.scheduler.model import Key, TaskState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,6 +12,7 @@ from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 from dpud.scheduler.catalogue import Stage  # noqa: TC001 (the codec reads the annotations)
+from dpud.scheduler.counts import Counts
 from dpud.scheduler.experience import Figures, Kind
 from dpud.scheduler.presence import Presence
 from dpud.scheduler.share import Usage  # noqa: TC001 (the same)
@@ -127,32 +128,6 @@ class TaskPlan(NamedTuple):
     def size(self) -> int:
         """How many bytes are kept of it."""
         return len(self.label) + len(self.spec)
-
-
-@dataclass(slots=True)
-class Counts:
-    """N/E/A/S/U."""
-
-    normal: int = 0
-    error: int = 0
-    aborted: int = 0
-    submitted: int = 0
-    unknown: int = 0
-
-    @property
-    def open(self) -> int:
-        """How many tasks have not settled."""
-        return self.submitted + self.unknown
-
-    @property
-    def total(self) -> int:
-        """How many tasks there are."""
-        return self.normal + self.error + self.aborted + self.submitted + self.unknown
-
-    def add(self, letter: str, change: int) -> None:
-        """Change one of the five; the empty letter counts nothing."""
-        if letter:
-            setattr(self, letter, getattr(self, letter) + change)
 
 
 _LETTERS = {
