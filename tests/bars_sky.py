@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 
 #: A filter through which the WFI has fringes, and one through which it has none.
 FRINGING, PLAIN = "#846", "#842"
-#: Rms of the fringes, part of the sky; science exposures of a night, and flats of each kind: fringes need more.
-FRINGES, SCIENCES = 0.03, 5
-FLATS = {FRINGING: 10, PLAIN: 5}
+#: Rms of the fringes, part of the sky; science exposures of a night, and flats of each kind.
+FRINGES, SCIENCES, FLATS = 0.03, 5, 10
 #: In units of the noise of a pixel: a source has shone where its light is above this.
 FOOTPRINT = 1.0
 CALIBRATIONS = ("ReadNoise", "Bias", "HotPixels", "DomeFlat", "ColdPixels", "TwilightFlat", "MasterFlat")
@@ -123,8 +122,8 @@ def a_sky_night(folder: Path, *, chip: str, scale: float, seed: int, through: st
         scale=scale,
         seed=seed,
         biases=5,
-        domes=FLATS[through],
-        twilights=FLATS[through],
+        domes=FLATS,
+        twilights=FLATS,
         sciences=SCIENCES,
         fringes=FRINGES if through == FRINGING else 0.0,
         filter=through,

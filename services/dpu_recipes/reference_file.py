@@ -131,10 +131,19 @@ def _csv_columns(file: Path) -> Iterator[tuple[str, npt.NDArray[Any]]]:
     except UnicodeDecodeError as error:
         raise BadCatalogue(f"is neither FITS nor text: {error}") from error
     for name, values in lists.items():
-        try:
-            yield name, np.array([float(value) if value else np.nan for value in values])
-        except ValueError:
-            yield name, np.array(values)
+        yield name, _column(values)
+
+
+def _column(texts: list[str]) -> npt.NDArray[Any]:
+    """Return a column as whole numbers, of which identifiers need every digit, else as numbers, else as texts."""
+    try:
+        return np.array([int(text) for text in texts], dtype=np.int64)
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return np.array([float(text) if text else np.nan for text in texts])
+    except ValueError:
+        return np.array(texts)
 
 
 def _named(found: Mapping[str, npt.NDArray[Any]], columns: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:

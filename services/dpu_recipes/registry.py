@@ -216,11 +216,12 @@ class _Call:
 
 
 def find(recipe: str) -> Recipe:
-    """Return a recipe by name. Raises RecipeError, with the nearest name."""
+    """Return a recipe by name. Raises RecipeError, with the nearest name, or all where none is near."""
     module = f"dpu_recipes.tasks.{re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', recipe).lower()}"
     if not re.fullmatch(r"[A-Z][A-Za-z0-9]*", recipe) or find_spec(module) is None:
-        near = difflib.get_close_matches(recipe, names(), n=1, cutoff=0.0)
-        raise RecipeError(f"there is no recipe {recipe!r}; the nearest is {near[0]!r}")
+        near = difflib.get_close_matches(recipe, names(), n=1)
+        known = f"the nearest is {near[0]!r}" if near else f"known are {', '.join(names())}"
+        raise RecipeError(f"there is no recipe {recipe!r}; {known}")
     found = getattr(import_module(module), recipe, None)
     if not (isinstance(found, type) and issubclass(found, Recipe)):
         raise RecipeError(f"{module} has no recipe named {recipe!r}")

@@ -146,6 +146,18 @@ class TestStarless:
         flat = combined(frames, noise=MODEL, threshold=5.0)
         assert stars(residuals(frames[-1], flat.mean)).mean() < 0.03
 
+    @pytest.mark.parametrize("length", [40, 400])
+    def test_a_trail_is_masked_as_wide_as_it_is_however_long(self, length: int):
+        sky = np.random.default_rng(3).normal(0, 1, (256, 512)).astype(np.float32)
+        rows = np.arange(256)[:, np.newaxis]
+        sky[:, 50 : 50 + length] += 10 * np.exp(-0.5 * ((rows - 128) / 1.0) ** 2)
+        found = stars(sky)[:, 60 : 40 + length]
+        # Above 2 sigma of the smoothed sky it is 7 bins wide; then half of its radius and a bin more on either side.
+        assert found.sum(axis=0).mean() == pytest.approx(7 + 2 * (0.5 * 3.5 + 1), abs=2)
+
+    def test_an_even_sky_has_none(self):
+        assert not stars(np.zeros((64, 64), np.float32)).any()
+
     def test_noise_alone_has_hardly_a_star(self):
         frames = layers()
         flat = combined(frames, noise=MODEL, threshold=5.0)

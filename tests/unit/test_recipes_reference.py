@@ -54,6 +54,13 @@ def test_a_csv_list_is_read_in_order_of_declination(tmp_path: Path) -> None:
     assert np.isnan(table["PMRA"][1])
 
 
+def test_identifiers_keep_all_their_digits(tmp_path: Path) -> None:
+    text = "source_id,ra,dec,n\n5853498713190525696,217.39,-62.68,1\n4472832130942575873,269.45,4.69,\n"
+    table = read(written(tmp_path / "list.csv", text), {})
+    assert table["SOURCE_ID"].tolist() == [5853498713190525696, 4472832130942575873]
+    assert (table["RA"].dtype, table["N"].dtype) == ("f8", "f8")
+
+
 def test_a_fits_table_is_read_and_its_columns_named(tmp_path: Path) -> None:
     rows = np.array(
         [(3.0, 20.0, 7, b"x"), (2.0, 10.0, 8, b"y")],

@@ -112,6 +112,11 @@ def test_an_unknown_recipe_is_refused_with_the_nearest_name():
         registry.find("Baias")
 
 
+def test_a_recipe_that_is_near_none_is_refused_with_those_that_there_are():
+    with pytest.raises(RecipeError, match=r"^there is no recipe 'GAstrometry'; known are HotPixels, ReadNoise, Bias, "):
+        registry.find("GAstrometry")
+
+
 def test_an_unknown_option_is_refused_with_the_nearest_name(night: Night):
     with pytest.raises(RecipeError, match=r"^there is no option 'overscann'; the nearest is 'overscan'$"):
         night.plan("Bias", overscann=6)

@@ -19,7 +19,8 @@ BIN = 2
 SMOOTHING = 1.0
 #: A star has a bin so many sigma above the sky, and reaches as far as bins next to each other are above the second.
 CORE, SKIRT = 3.5, 2.0
-#: Its light goes on where it is lost in the noise: by so much of its radius, and so many bins more.
+#: Its light goes on where it is lost in the noise: by so much of its radius, which is that of the largest circle in it
+#: (a trail's is half of its width, however long it is), and so many bins more.
 HALO, RIM = 0.5, 1.0
 #: Bins of a mesh of the sky.
 MESH = 32
@@ -40,10 +41,11 @@ def stars(residual: NDArray[np.float32]) -> NDArray[np.bool_]:
     bright[groups[over > CORE * sigma]] = True
     # Noise has made most of the groups: what is done a group is done for stars alone.
     labels, number = ndimage.label(bright[groups], structure=everywhere)
-    areas = np.bincount(labels.ravel(), minlength=number + 1)[1:]
+    inside = ndimage.distance_transform_edt(labels) - 0.5
+    radii = np.atleast_1d(ndimage.maximum(inside, labels, np.arange(1, number + 1)))
     found = np.zeros(residual.shape, bool)
     for place, box in enumerate(ndimage.find_objects(labels)):
-        reach = HALO * math.sqrt(areas[place] / math.pi) + RIM
+        reach = HALO * float(radii[place]) + RIM
         margin = math.ceil(reach)
         around = tuple(slice(max(side.start - margin, 0), side.stop + margin) for side in box)
         found[around] |= ndimage.distance_transform_edt(labels[around] != place + 1) <= reach
