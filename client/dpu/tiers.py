@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from dpu.errors import BadOption
 from dpu_api.v1 import archive_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from dpu.link import Link, Services
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 DEADLINE_S = 7 * 86400.0
 #: Between two lines about how far it is.
 EVERY = 100
+#: So many files are named that stay as they are for one reason.
+FEW = 3
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _THOUSAND = 1000
 
@@ -44,8 +46,19 @@ class Tally:
         told = f"{_count(files)} {verb}: {amount(size)}"
         if stored and stored != size:
             told += f" are {amount(stored)} now, {size / stored:.2f} times less"
-        stay = [f"{_count(len(self.staying))} left as {'they are' if len(self.staying) > 1 else 'it is'}:"]
-        return [told, *(stay if self.staying else []), *(f"  {file.file_name}: {file.reason}" for file in self.staying)]
+        return [told, *self._left()]
+
+    def _left(self) -> Iterator[str]:
+        """Give what is said of the files that stay: a line for each reason, with the first of them."""
+        if not self.staying:
+            return
+        yield f"{_count(len(self.staying))} left as {'they are' if len(self.staying) > 1 else 'it is'}:"
+        by_reason = defaultdict[str, list[str]](list)
+        for file in self.staying:
+            by_reason[file.reason].append(file.file_name)
+        for reason, names in by_reason.items():
+            more = f" and {len(names) - FEW:,} more" if len(names) > FEW else ""
+            yield f"  {reason}: {', '.join(names[:FEW])}{more}"
 
 
 def move(link: Link, which: pb.SeldomUsed, say: Callable[[str], None], *, thaw: bool, trial: bool) -> Tally:

@@ -7,7 +7,7 @@ import pytest
 from dpu.errors import BadOption, NothingSelected, StorageFull
 from dpud.archive.catalogue import MemoryCatalogue
 from dpud.archive.coldlist import MemoryColdList
-from dpud.archive.records import View
+from dpud.archive.records import Attempt, View
 from dpud.archive.seldom import Seeker, Seldom
 from dpud.archive.usage import RECENT, Usage
 from fakes_archive import NOW, a_product, a_raw
@@ -54,6 +54,15 @@ def test_a_frame_that_was_asked_for_since_is_used(seeker, catalogue):
 
 def test_a_frame_that_came_since_is_not_yet_seldom_used(seeker):
     assert found(seeker, unused_since=TODAY, came_before=TODAY - timedelta(days=150)) == [2]
+
+
+def test_a_figure_of_quality_is_packed_as_it_is(seeker, catalogue):
+    for number, kind in enumerate(("QualityFigure", "BiasFrame")):
+        attempt = Attempt(7, number, 1)
+        catalogue.stage(a_product(attempt, frame_class=kind, digest=f"{number:064x}", size=9))
+        catalogue.publish(attempt, commit=True)
+    pages = seeker.pages(VIEW, Seldom(came_before=NOW.date() + timedelta(days=2)), frozen=False)
+    assert {record.frame.frame_class for page in pages for record in page} == {"RawBiasFrame", "BiasFrame"}
 
 
 def test_each_tier_has_its_own(seeker, catalogue):

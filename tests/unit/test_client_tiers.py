@@ -46,7 +46,20 @@ def test_what_was_moved_is_summed_and_what_stays_is_named():
     assert tally.lines("frozen") == [
         "2 files frozen: 4.00 kB are 2.00 kB now, 2.00 times less",
         "1 file left as it is:",
-        "  c.fits: is no FITS file",
+        "  is no FITS file: c.fits",
+    ]
+
+
+def test_of_many_that_stay_the_reasons_are_told_with_some_of_their_names():
+    tally = Tally()
+    for number in range(1200):
+        reason = "it is being read" if number % 400 else "holds a table (BinTableHDU): only images are packed"
+        tally.add(pb.MovedFile(file_name=f"{number}.fits", size=10, reason=reason))
+    assert tally.lines("frozen") == [
+        "0 files frozen: 0 B",
+        "1,200 files left as they are:",
+        "  holds a table (BinTableHDU): only images are packed: 0.fits, 400.fits, 800.fits",
+        "  it is being read: 1.fits, 2.fits, 3.fits and 1,194 more",
     ]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dpu.errors import BadOption, NothingSelected
 from dpu_recipes.archive import Selection
+from dpu_recipes.frames import QUALITY_FIGURE
 from dpud.archive.conditions import AllOf, Comparison, Operator, of_project
 from dpud.archive.records import Query, View, position
 
@@ -80,7 +81,7 @@ class Seeker:
             raise self._nothing(view, seldom, frozen=frozen)
 
     def _fitting(self, page: list[Record], seldom: Seldom, *, frozen: bool) -> list[Record]:
-        files = {record.frame.digest: record for record in page if record.frame.digest}
+        files = {record.frame.digest: record for record in page if _is_packable(record)}
         cold = self.cold_list.frozen(files)
         found = {digest: record for digest, record in files.items() if (digest in cold) is frozen}
         if seldom.unused_since is None:
@@ -97,3 +98,8 @@ class Seeker:
                 "RawScienceFrame, BiasFrame, ReducedScienceFrame"
             )
         return NothingSelected(f"nothing to be {done}: no file of the {tier} tier fits all of what was said")
+
+
+def _is_packable(record: Record) -> bool:
+    """Return whether there is anything to be packed: values alone have no file, and a figure of quality is packed."""
+    return bool(record.frame.digest) and record.frame.frame_class != QUALITY_FIGURE
