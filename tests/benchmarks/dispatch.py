@@ -216,7 +216,8 @@ def _checkout(folder: Path) -> Path:
 
 
 def _peers() -> Iterator[tuple[str, dict[str, float]]]:
-    """Yield the figures of Ray and Dask; say why where they are not to be had."""
+    """Yield the figures of the bare way, of Ray and of Dask; say why where those are not to be had."""
+    yield from _peer("bare", Path(sys.executable))
     python = ENVIRONMENT / "bin" / "python"
     try:
         if not (ENVIRONMENT / "ready").exists():
@@ -229,11 +230,15 @@ def _peers() -> Iterator[tuple[str, dict[str, float]]]:
         print(f"no peers to compare with: Ray and Dask could not be installed from PyPI: {error}", file=sys.stderr)
         return
     for peer in ("ray", "dask"):
-        command: list[Any] = [python, PEERS / f"{peer}_dispatch.py", TASKS, SINGLES, NAPS]
-        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-        if done.returncode:
-            print(f"{peer} could not be measured: {done.stderr[-2000:]}", file=sys.stderr)
-        else:
-            found = json.loads(done.stdout.splitlines()[-1])
-            print(f"{peer}: {found}", file=sys.stderr)
-            yield peer, found
+        yield from _peer(peer, python)
+
+
+def _peer(peer: str, python: Path) -> Iterator[tuple[str, dict[str, float]]]:
+    command: list[Any] = [python, PEERS / f"{peer}_dispatch.py", TASKS, SINGLES, NAPS]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"{peer} could not be measured: {done.stderr[-2000:]}", file=sys.stderr)
+    else:
+        found = json.loads(done.stdout.splitlines()[-1])
+        print(f"{peer}: {found}", file=sys.stderr)
+        yield peer, found
