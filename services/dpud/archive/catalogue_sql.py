@@ -31,6 +31,18 @@ _COLUMNS = FRAMES.c
 #: A statement has at most so many parameters: SQLite's own limit is 32,766.
 _BATCH = 500
 
+# To make a statement takes longer than to ask it: what each file that comes in needs is made once.
+_HERE = _COLUMNS.project.in_(sa.bindparam("projects", expanding=True))
+_AMONG: sa.BindParameter[str] = sa.bindparam("among", expanding=True)
+_OF_IDS = sa.select(_COLUMNS.id).where(_HERE, _COLUMNS.id.in_(_AMONG))
+_OF_FILE_NAMES = sa.select(FRAMES).where(_HERE, _COLUMNS.file_name.in_(_AMONG))
+_ADD_FRAMES, _ADD_NAMES, _ADD_LINKS = map(sa.insert, (FRAMES, NAMES, LINKS))
+#: Both databases have it, each as its own dialect's.
+_KNOW = {
+    "sqlite": sqlite.insert(OBJECTS).on_conflict_do_nothing(),
+    "postgresql": postgresql.insert(OBJECTS).on_conflict_do_nothing(),
+}
+
 
 class SqlCatalogue:
     """All ports of the catalogue over one database."""
@@ -122,14 +134,14 @@ class SqlCatalogue:
     def add(self, records: Sequence[Record]) -> int:
         """Add raw frames."""
         with self._database.writing() as connection:
-            known = {record.frame.id for record in _stored(connection, records, "id")}
+            known = {row.id for row in _stored(connection, _OF_IDS, records, "id")}
             new = [record for record in records if record.frame.id not in known]
-            for namesake in _stored(connection, new, "file_name"):
-                raise refuse_namesake(namesake)
+            for namesake in _stored(connection, _OF_FILE_NAMES, new, "file_name"):
+                raise refuse_namesake(record_of(namesake))
             if new:
                 rows = rows_of(new, {})
-                connection.execute(sa.insert(FRAMES), rows.frames)
-                connection.execute(sa.insert(NAMES), rows.names)
+                connection.execute(_ADD_FRAMES, rows.frames)
+                connection.execute(_ADD_NAMES, rows.names)
                 _know(connection, rows.objects)
             return len(new)
 
@@ -144,11 +156,11 @@ class SqlCatalogue:
                 return Change([same_content(record_of(row), record)], frozenset())
             freed = _settle(connection, fence.staged(_fence(connection, attempt), attempt))
             rows = rows_of([record.evolve(published=False)], _digests(connection, record.sources))
-            result = connection.execute(sa.insert(FRAMES), rows.frames[0])
-            connection.execute(sa.insert(NAMES), rows.names)
+            result = connection.execute(_ADD_FRAMES, rows.frames[0])
+            connection.execute(_ADD_NAMES, rows.names)
             _know(connection, rows.objects)
             if rows.links:
-                connection.execute(sa.insert(LINKS), rows.links)
+                connection.execute(_ADD_LINKS, rows.links)
             key = result.inserted_primary_key
             if key is None:
                 raise InternalError("the database gave no number to a row that it took")
@@ -271,9 +283,7 @@ def _digests(connection: sa.Connection, ids: Sequence[str]) -> dict[str, str]:
 def _know(connection: sa.Connection, objects: list[dict[str, str]]) -> None:
     """Note objects that are not known yet."""
     if objects:
-        # Both databases have it, each as its own dialect's.
-        insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-        connection.execute(insert(OBJECTS).on_conflict_do_nothing(), objects)
+        connection.execute(_KNOW[connection.dialect.name], objects)
 
 
 def _arrival(record: Record) -> int:
@@ -292,12 +302,13 @@ def _of(attempt: Attempt) -> sa.ColumnElement[bool]:
     return sa.and_(_COLUMNS.job == attempt.job, _COLUMNS.task == attempt.task, _COLUMNS.attempt == attempt.attempt)
 
 
-def _stored(connection: sa.Connection, records: Sequence[Record], by: str) -> Iterator[Record]:
-    """Give the records that have the same identifier, or file name, in the same project."""
-    projects = {record.project for record in records}
+def _stored(
+    connection: sa.Connection, same: sa.Select[Any], records: Sequence[Record], by: str
+) -> Iterator[sa.Row[Any]]:
+    """Give the rows that have what records have `by`, in the same project."""
+    projects = list({record.project for record in records})
     for batch in _batches([getattr(record.frame, by) for record in records]):
-        same = sa.select(FRAMES).where(_COLUMNS.project.in_(projects), _COLUMNS[by].in_(batch))
-        yield from (record_of(row) for row in connection.execute(same))
+        yield from connection.execute(same, {"projects": projects, "among": batch}).all()
 
 
 def _fence(connection: sa.Connection, attempt: Attempt) -> fence.Fence | None:

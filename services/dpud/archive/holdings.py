@@ -101,14 +101,26 @@ class Holdings:
         async with self._removing:
             self._coming.update(files.keys())
         try:
-            await self._put(files, ours=ours)
-            kept = await asyncio.to_thread(record)
+            kept = await self._settled(files, record, ours=ours)
         except BaseException:
             self._release(files.keys())
             await self.drop(files.keys())
             raise
         self._release(files.keys())
         return kept
+
+    async def _settled(self, files: Mapping[str, Path], record: Callable[[], T], *, ours: bool) -> T:
+        """Put the files, then record them: several beside each other, one and its record in one turn of a thread."""
+        if len(files) > 1:
+            await self._put(files, ours=ours)
+            return await asyncio.to_thread(record)
+
+        def one_by_one() -> T:
+            for digest, file in files.items():
+                self.store.put(file, digest, ours=ours)
+            return record()
+
+        return await asyncio.to_thread(one_by_one)
 
     async def _put(self, files: Mapping[str, Path], *, ours: bool) -> None:
         puts = (asyncio.to_thread(self.store.put, file, digest, ours=ours) for digest, file in files.items())
