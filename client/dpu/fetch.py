@@ -42,7 +42,8 @@ def files_of(link: Link, job_id: int) -> list[Frame]:
     frames = made(link, job_id)
     found = [frame for frame in frames if frame.size]
     if not found:
-        what = "only measured values: dpu.get_job_result shows them" if frames else "nothing (so far)"
+        stands = "nothing so far (what stands already is not made again: its log names it)"
+        what = "only measured values: dpu.get_job_result shows them" if frames else stands
         raise NothingSelected(f"job {job_id} has no file to bring: it made {what}")
     return found
 

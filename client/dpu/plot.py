@@ -52,7 +52,9 @@ def plot(link: Link, job_id: int) -> Figure:
             history = frames_of(link, frame_class=frame.frame_class)
             fitted = any(set(from_map(each.values)) >= TRANSFER for each in frames)
             return gain_fits(frames, history) if fitted else against_time(frames, history)
-    raise NothingSelected(f"job {job_id} has made nothing that can be drawn (so far)")
+    raise NothingSelected(
+        f"job {job_id} has made nothing that can be drawn so far: what stands already is not made again"
+    )
 
 
 def save(figure: Figure, path: Path) -> Path:

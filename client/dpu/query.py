@@ -337,7 +337,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("frame_class", metavar="CLASS", help="RawBiasFrame, BiasFrame, ReadNoise ...")
     parser.add_argument(
-        "conditions", metavar="CONDITION", nargs="*", help="'instrument=WFI', 'object~CDF4*', 'exptime>10'"
+        "conditions",
+        metavar="CONDITION",
+        nargs="*",
+        # Else it is said to be required, too, where nothing is given.
+        default=[],
+        help="'instrument=WFI', 'object~CDF4*', 'exptime>10'",
     )
     parser.add_argument("--user-only", action="store_true", help="only those that you made or ingested")
     parser.add_argument("--project-only", action="store_true", help="only those of the project in which you work")

@@ -119,7 +119,7 @@ def test_a_job_without_files_says_what_it_has(dpu, script, tmp_path):
     with pytest.raises(NothingSelected, match="only measured values: dpu.get_job_result shows them"):
         dpu.fetch(84820, tmp_path)
     script.frames = []
-    with pytest.raises(NothingSelected, match=r"it made nothing \(so far\)"):
+    with pytest.raises(NothingSelected, match=r"it made nothing so far \(what stands already is not"):
         dpu.open(84820)
     with pytest.raises(NotFound):
         dpu.fetch(7, tmp_path)
