@@ -40,16 +40,18 @@ def stars(residual: NDArray[np.float32]) -> NDArray[np.bool_]:
     bright = np.zeros(number + 1, bool)
     bright[groups[over > CORE * sigma]] = True
     # Noise has made most of the groups: what is done a group is done for stars alone.
-    labels, number = ndimage.label(bright[groups], structure=everywhere)
-    inside = ndimage.distance_transform_edt(labels) - 0.5
-    radii = np.atleast_1d(ndimage.maximum(inside, labels, np.arange(1, number + 1)))
+    labels, _ = ndimage.label(bright[groups], structure=everywhere)
     found = np.zeros(residual.shape, bool)
-    for place, box in enumerate(ndimage.find_objects(labels)):
-        reach = HALO * float(radii[place]) + RIM
-        margin = math.ceil(reach)
-        around = tuple(slice(max(side.start - margin, 0), side.stop + margin) for side in box)
-        found[around] |= ndimage.distance_transform_edt(labels[around] != place + 1) <= reach
+    for place, box in enumerate(ndimage.find_objects(labels), 1):
+        inside = ndimage.distance_transform_edt(labels[_wider(box, 1)] == place)
+        reach = HALO * (float(inside.max()) - 0.5) + RIM
+        around = _wider(box, math.ceil(reach))
+        found[around] |= ndimage.distance_transform_edt(labels[around] != place) <= reach
     return found
+
+
+def _wider(box: tuple[slice, ...], margin: int) -> tuple[slice, ...]:
+    return tuple(slice(max(side.start - margin, 0), side.stop + margin) for side in box)
 
 
 def spread(bins: NDArray[np.bool_], start: int, stop: int, width: int) -> NDArray[np.bool_]:
