@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -198,8 +199,33 @@ async def test_a_provider_out_of_reach_is_said():
     with pytest.raises(Unreachable, match=r"the OpenID provider http://127.0.0.1:9 cannot be reached"):
         Provider("http://127.0.0.1:9", "awe").challenge()
     token = jwt.encode({"sub": "a"}, "a secret of thirty-two bytes or more", algorithm="HS256", headers={"kid": "k"})
-    with pytest.raises(Unreachable, match="gives no keys"):
-        await verifier("http://127.0.0.1:9").identify(token)
+    verify = verifier("http://127.0.0.1:9")
+    # Also to those who come before it is asked again.
+    for _ in range(2):
+        with pytest.raises(Unreachable, match="gives no keys"):
+            await verify.identify(token)
+
+
+async def test_whose_key_is_known_waits_for_no_provider(issuer, monkeypatch):
+    anna, olga = (tokens_of(issuer, name).identity for name in ("anna", "olga"))
+    verify = verifier(issuer)
+    assert (await verify.identify(anna)).user == "anna"
+    asked, answer, published = threading.Event(), threading.Event(), oidc._published
+
+    def slowly(name):
+        asked.set()
+        answer.wait(60)
+        return published(name)
+
+    monkeypatch.setattr(oidc, "PAUSE_S", 0)
+    monkeypatch.setattr(oidc, "_published", slowly)
+    strange = jwt.encode({"sub": "a"}, "a secret of thirty-two bytes or more", algorithm="HS256", headers={"kid": "k"})
+    waiting = asyncio.create_task(verify.identify(strange))
+    await asyncio.to_thread(asked.wait, 60)
+    assert (await asyncio.wait_for(verify.identify(olga), 30)).user == "olga"
+    answer.set()
+    with pytest.raises(NotLoggedIn, match="no key 'k'"):
+        await waiting
 
 
 def test_secrets_go_to_https_or_this_machine_only():

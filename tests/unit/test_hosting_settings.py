@@ -23,7 +23,9 @@ def test_an_address_knows_whether_only_this_machine_reaches_it(text, local):
     assert Address.parse(text).is_local is local
 
 
-@pytest.mark.parametrize("text", ["", "unix:", "host", ":7000", "host:", "host:port", "http://host:1", "a b:1"])
+@pytest.mark.parametrize(
+    "text", ["", "unix:", "host", ":7000", "host:", "host:port", "http://host:1", "a b:1", "host:65536"]
+)
 def test_an_address_that_is_none_is_refused(text):
     with pytest.raises(ValueError, match="must be 'unix:/path' or 'host:port'"):
         Address.parse(text)

@@ -60,6 +60,8 @@ def test_a_worker_takes_what_the_machine_has_unless_it_is_told(given: dict[str, 
     ("key", "value", "message"),
     [
         ("DPU_WORKER_SLOTS", "0", "DPU_WORKER_SLOTS='0': must be at least 1"),
+        ("DPU_WORKER_GRACE_S", "nan", "DPU_WORKER_GRACE_S='nan': must be a number of seconds, 0 or more"),
+        ("DPU_WORKER_IDLE_S", "-1", "DPU_WORKER_IDLE_S='-1': must be a number of seconds, 0 or more"),
         ("DPU_WORKER_MEMORY_MIB", "much", "DPU_WORKER_MEMORY_MIB='much'"),
         ("DPU_ARCHIVE_IN_PLACE", "yes", "DPU_ARCHIVE_IN_PLACE='yes': 'yes' must be a folder's whole path"),
         ("DPU_WORKER_UIDS", "0-9", "DPU_WORKER_UIDS='0-9': must be FIRST-LAST, two uids above 0, or 'none'"),

@@ -79,6 +79,8 @@ class Verifier:
         self._trust = trust
         self._keys: dict[str, jwt.PyJWK] = {}
         self._asked = -PAUSE_S
+        # Why the provider gave no keys when it was asked last.
+        self._away = ""
         self._asking = asyncio.Lock()
         self._verified: OrderedDict[bytes, tuple[Identity, float]] = OrderedDict()
 
@@ -111,14 +113,28 @@ class Verifier:
         return claims
 
     async def _key(self, name: str) -> jwt.PyJWK:
-        async with self._asking:
-            if name not in self._keys and time.monotonic() - self._asked >= PAUSE_S:
-                self._asked = time.monotonic()
-                self._keys = await asyncio.to_thread(_published, self._trust.issuer)
-                log.info("keys of the OpenID provider read", issuer=self._trust.issuer, keys=len(self._keys))
+        if name not in self._keys:
+            await self._renew(name)
         if name not in self._keys:
             raise jwt.InvalidTokenError(f"{self._trust.issuer} has no key {name!r}")
         return self._keys[name]
+
+    async def _renew(self, name: str) -> None:
+        """Read the provider's keys anew, for one that is not among them. Raises Unreachable."""
+        async with self._asking:
+            if name in self._keys:
+                return
+            if time.monotonic() - self._asked >= PAUSE_S:
+                self._asked, self._away = time.monotonic(), ""
+                try:
+                    self._keys = await asyncio.to_thread(_published, self._trust.issuer)
+                except Unreachable as error:
+                    self._away = error.message
+                else:
+                    log.info("keys of the OpenID provider read", issuer=self._trust.issuer, keys=len(self._keys))
+            if self._away:
+                # Nobody knows whether it has the key: who is refused now would log in again, in vain.
+                raise Unreachable(self._away)
 
 
 def _published(issuer: str) -> dict[str, jwt.PyJWK]:

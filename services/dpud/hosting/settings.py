@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _NOTHING = object()
+LARGEST_PORT = 65_535
 
 
 class BadSetting(Exception):
@@ -31,7 +32,10 @@ class Address:
         """Return the address, checked: 'unix:/path' or 'host:port'."""
         if not re.fullmatch(r"unix:/[^,]+|(dns:///)?[^\s/:]+:\d+|\[[0-9a-fA-F:]+\]:\d+", text):
             raise ValueError("must be 'unix:/path' or 'host:port'")
-        return cls(text)
+        address = cls(text)
+        if address.socket is None and address.port > LARGEST_PORT:
+            raise ValueError(f"must be 'unix:/path' or 'host:port', a port of at most {LARGEST_PORT}")
+        return address
 
     @classmethod
     def parse_several(cls, text: str) -> Address:

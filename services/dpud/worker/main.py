@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import math
 import os
 import signal
 import socket
@@ -125,8 +126,8 @@ class Settings:
             packages=environment.get("DPU_WORKER_PACKAGES", _index, None),
             packages_cache_mib=environment.get("DPU_WORKER_PACKAGES_CACHE_MIB", _positive, 4096),
             frame_cache_mib=environment.get("DPU_WORKER_FRAME_CACHE_MIB", _positive, 16 * 1024),
-            grace_s=environment.get("DPU_WORKER_GRACE_S", float, 8.0),
-            idle_s=environment.get("DPU_WORKER_IDLE_S", float, 0.0),
+            grace_s=environment.get("DPU_WORKER_GRACE_S", _seconds, 8.0),
+            idle_s=environment.get("DPU_WORKER_IDLE_S", _seconds, 0.0),
             metrics=environment.get("DPU_METRICS_LISTEN", Address.parse, None),
         )
 
@@ -135,6 +136,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise ValueError("must be at least 1")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0.0 <= number < math.inf:
+        raise ValueError("must be a number of seconds, 0 or more")
     return number
 
 
