@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+import math
 import os
 import secrets
 import signal
@@ -50,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
         service.set_defaults(run=_serve)
     embedded = commands.add_parser("embedded", help="the whole DPU of one user on one machine")
     _add_home(embedded)
-    embedded.add_argument("--slots", type=int, default=None, help="tasks at a time (default: the processors)")
-    embedded.add_argument("--idle-hours", type=float, default=8.0, help="end after so long without a job or a call")
+    embedded.add_argument("--slots", type=_slots, default=None, help="tasks at a time (default: the processors)")
+    embedded.add_argument("--idle-hours", type=_hours, default=8.0, help="end after so long without a job or a call")
     embedded.set_defaults(run=_embedded)
     stop = commands.add_parser("stop", help="end the embedded DPU; nothing queued or made is lost")
     _add_home(stop)
@@ -68,6 +69,22 @@ def _parser() -> argparse.ArgumentParser:
     health.add_argument("service", choices=[service for service in SERVICES if service != "worker"])
     health.set_defaults(run=_health)
     return parser
+
+
+def _slots(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 1")
+    return int(text)
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = math.nan
+    if not 0 < hours < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of hours above 0")
+    return hours
 
 
 def _add_home(parser: argparse.ArgumentParser) -> None:
