@@ -222,8 +222,13 @@ class TestColdPixels:
 
 class TestMasterFlat:
     @pytest.mark.parametrize(("combine", "of"), [(2, "DomeFlatFrame"), (3, "TwilightFlatFrame")])
-    def test_of_one_flat_it_is_that_flat_with_bad_pixels_replaced(self, flattened: Night, combine: int, of: str):
-        (made,) = flattened.run("MasterFlat", combine=combine)
+    def test_of_one_flat_it_is_that_flat_with_bad_pixels_replaced(
+        self, flattened: Night, combine: int, of: str, caplog: pytest.LogCaptureFixture
+    ):
+        with caplog.at_level(logging.INFO, "dpu_recipes"):
+            (made,) = flattened.run("MasterFlat", combine=combine)
+        queried = [text for text in caplog.messages if text.startswith("Querying")]
+        assert set(queried) == {f"Querying database for instances of class {of}"}
         (source,) = flattened.products(of)
         image, expected = flattened.image(made), flattened.image(source)
         maps = [flattened.products(name)[0] for name in ("HotPixelMap", "ColdPixelMap")]

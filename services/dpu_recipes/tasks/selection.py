@@ -115,7 +115,8 @@ def is_good(product: Frame) -> bool:
 
 def inputs(request: Request, recipe: Recipe, spec: TaskSpec) -> list[Frame]:
     """Return the frames of a task. Raises RecipeError where they are too few, or do not go together."""
-    log.info("Querying database for instances of class %s", recipe.selects)
+    classes = " or ".join(recipe.starts_from(request.options))
+    log.info("Querying database for instances of class %s", classes)
     frames = [request.archive.find(identifier) for identifier in spec.inputs]
     _check_alike(frames, "chip", "chips")
     _check_alike(frames, "readout", "read-out modes")
@@ -125,7 +126,7 @@ def inputs(request: Request, recipe: Recipe, spec: TaskSpec) -> list[Frame]:
     if len(frames) < minimum:
         found = ", ".join(frame.file_name for frame in frames) or "none"
         raise RecipeError(
-            f"{recipe.name} needs at least {minimum} frames of class {recipe.selects} of chip "
+            f"{recipe.name} needs at least {minimum} frames of class {classes} of chip "
             f"{frames[0].chip if frames else spec.label}, found {len(frames)}: {found}"
         )
     return frames
