@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.duration_pb2 import Duration
 
 from dpu import report
-from dpu.errors import DpuError, TimedOut
+from dpu.errors import BadOption, DpuError, TimedOut
 from dpu.joblog import Reading, deleted, lines_of, missing, tasks_of
 from dpu.logquestion import EVERYTHING, LogQuestion
 from dpu.screen import screen_for, stages_of
@@ -68,7 +68,12 @@ def _next(link: Link, job: Job, seconds: float) -> Job:
 
 
 def waited(link: Link, job_id: int, reporter: Reporter, timeout: float | None) -> Job:
-    """Show a job's progress until its end, then what failed first, and return it. Raises NotFound, TimedOut."""
+    """Show a job's progress until its end, then what failed first, and return it.
+
+    Raises BadOption, NotFound, TimedOut.
+    """
+    if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
+        raise BadOption(f"timeout={timeout!r}: must be a number of seconds, or None to wait for the end")
     try:
         with screen_for(reporter) as screen:
             job = watch(link, job_id, screen, timeout=timeout)

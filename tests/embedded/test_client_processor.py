@@ -531,6 +531,13 @@ def test_wait_has_an_end_of_its_own(session):
         session.dpu.wait(5, timeout=0.2)
 
 
+@pytest.mark.parametrize("timeout", [-1, float("nan"), "10"])
+def test_a_time_that_is_none_is_not_waited_for(session, timeout):
+    session.script.jobs = {5: job(5, state=job_pb2.JOB_STATE_RUNNING)}
+    with pytest.raises(BadOption, match=rf"^timeout={timeout!r}: must be a number of seconds, or None"):
+        session.dpu.wait(5, timeout=timeout)
+
+
 def test_cancel_says_what_it_did(session):
     session.script.jobs = {5: job(5, state=job_pb2.JOB_STATE_RUNNING), 6: job(6)}
     session.dpu.cancel_job(5, "wrong night")
