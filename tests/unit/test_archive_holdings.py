@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import threading
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -60,6 +61,32 @@ async def test_a_file_whose_record_fails_goes_again(archive, a_file):
     with pytest.raises(RuntimeError, match="no record"):
         await archive.holdings.keep({a_file.digest: a_file.file}, fail)
     assert list(archive.store.digests()) == []
+
+
+@pytest.mark.parametrize("files", [1, 2])
+def test_what_a_stop_of_the_archive_breaks_into_has_both_its_files_and_its_record_or_neither(archive, tmp_path, files):
+    came = {}
+    for number in range(files):
+        (tmp_path / str(number)).write_bytes(content := f"pixels {number}".encode())
+        came[hashlib.sha256(content).hexdigest()] = tmp_path / str(number)
+    reached, cancelled, recorded = threading.Event(), threading.Event(), []
+
+    def slowly():
+        reached.set()
+        cancelled.wait(0.2)
+        recorded.extend(
+            archive.catalogue.stage(a_product(FIRST, number, digest=name, size=8)) for number, name in enumerate(came)
+        )
+
+    async def served():
+        handler = asyncio.create_task(archive.holdings.keep(came, slowly))
+        await asyncio.to_thread(reached.wait, 60)
+        handler.cancel()
+        # Here the loop ends, which cancels once more whatever there is.
+
+    asyncio.run(served())
+    assert len(recorded) == files
+    assert set(archive.store.digests()) == set(came)
 
 
 async def test_a_file_on_its_way_in_is_not_removed(archive, a_file):

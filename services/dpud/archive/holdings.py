@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -56,7 +58,7 @@ class Holdings:
         async with self._removing:
             free = {digest for digest in digests if not self._coming[digest]}
             if free:
-                await asyncio.to_thread(self._remove, self.store, free)
+                await whole(partial(self._remove, self.store, free))
 
     async def sweep(self) -> int:
         """Remove every file that no record names, and return how many: what a killed process left behind.
@@ -113,17 +115,17 @@ class Holdings:
         """Put the files, then record them: several beside each other, one and its record in one turn of a thread."""
         if len(files) > 1:
             await self._put(files, ours=ours)
-            return await asyncio.to_thread(record)
+            return await whole(record)
 
         def one_by_one() -> T:
             for digest, file in files.items():
                 self.store.put(file, digest, ours=ours)
             return record()
 
-        return await asyncio.to_thread(one_by_one)
+        return await whole(one_by_one)
 
     async def _put(self, files: Mapping[str, Path], *, ours: bool) -> None:
-        puts = (asyncio.to_thread(self.store.put, file, digest, ours=ours) for digest, file in files.items())
+        puts = (whole(partial(self.store.put, file, digest, ours=ours)) for digest, file in files.items())
         # All of them end before the first failure is told: nobody writes behind a clean-up's back.
         for outcome in await asyncio.gather(*puts, return_exceptions=True):
             if outcome is not None:
@@ -166,3 +168,15 @@ async def unbroken(work: Coroutine[Any, Any, T]) -> T:
         if not task.cancelled():
             task.exception()
         raise
+
+
+async def whole(work: Callable[[], T]) -> T:
+    """Return what `work` returns, done in a thread; a cancel waits for its end, and where it ended well is forgotten.
+
+    No thread can be broken off. Who went on without it would remove a file of which it is about to write the record.
+    """
+    doing = asyncio.get_running_loop().run_in_executor(None, copy_context().run, work)
+    while not doing.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([doing])
+    return doing.result()
