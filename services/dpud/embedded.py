@@ -153,21 +153,31 @@ async def _child(settings: Settings, service: str) -> AsyncIterator[None]:
 
 async def _keep(settings: Settings, service: str) -> None:
     """Start a child, and again whenever it ends by itself, more and more slowly while it ends at once."""
-    environment = {key: os.environ[key] for key in KEPT if key in os.environ} | settings.environment(service)
     pause = 0.2
     while True:
         begun = time.monotonic()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "dpud", service, stdin=asyncio.subprocess.PIPE, env=environment
-        )
         try:
-            code = await process.wait()
-        except asyncio.CancelledError:
-            await _end(process, service)
-            raise
-        log.error("a service ended by itself", name=service, exit_code=code)
+            code = await _lived(settings, service)
+        except OSError as error:
+            # The machine has no room for another process, and may have some again.
+            log.warning("a service cannot be started", name=service, reason=error.strerror)
+        else:
+            log.error("a service ended by itself", name=service, exit_code=code)
         pause = 0.2 if time.monotonic() - begun > STEADY_S else min(pause * 2, 30.0)
         await asyncio.sleep(pause)
+
+
+async def _lived(settings: Settings, service: str) -> int:
+    """Run a service as a child until it ends by itself, and return its exit code. Raises OSError."""
+    environment = {key: os.environ[key] for key in KEPT if key in os.environ} | settings.environment(service)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "dpud", service, stdin=asyncio.subprocess.PIPE, env=environment
+    )
+    try:
+        return await process.wait()
+    except asyncio.CancelledError:
+        await _end(process, service)
+        raise
 
 
 async def _end(process: asyncio.subprocess.Process, service: str) -> None:
