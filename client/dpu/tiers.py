@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from dpu.errors import BadOption
+from dpu.errors import BadOption, NothingSelected
 from dpu_api.v1 import archive_pb2 as pb
 
 if TYPE_CHECKING:
@@ -39,6 +39,12 @@ class Tally:
             self.staying.append(file)
         else:
             self.count.update(files=1, size=file.size, stored=file.stored)
+
+    def again(self, *, trial: bool) -> None:
+        """Forget what is going to be told again: of a trial everything, else the files that stay."""
+        self.staying.clear()
+        if trial:
+            self.count.clear()
 
     def lines(self, verb: str) -> list[str]:
         """Return what became of all, and why some stay where they are."""
@@ -74,12 +80,18 @@ def move(link: Link, which: pb.SeldomUsed, say: Callable[[str], None], *, thaw: 
         return services.archive.FreezeFrames(pb.FreezeFramesRequest(which=which, trial=trial), timeout=DEADLINE_S)
 
     def receive(services: Services) -> None:
+        tally.again(trial=trial)
         for number, answer in enumerate(answers(services), 1):
             tally.add(answer.file)
             if number % EVERY == 0:
                 say(f"{_count(number)} so far")
 
-    link.attempt(receive)
+    try:
+        link.attempt(receive)
+    except NothingSelected:
+        # After a connection was lost, nothing may be left to be done.
+        if not tally.count:
+            raise
     return tally
 
 

@@ -1,7 +1,7 @@
 """A file that does not go to the cold tier leaves nothing there, whatever kept it."""
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -53,7 +53,8 @@ def archive(tmp_path):
     catalogue.publish(ATTEMPT, commit=True)
     cold_list = MemoryColdList(catalogue)
     holdings = Holdings(warm, catalogue, cold=cold, cold_list=cold_list)
-    usage = Usage(cold_list, lambda: datetime(2030, 1, 1, tzinfo=UTC))
+    time = SimpleNamespace(now=datetime(2030, 1, 1, tzinfo=UTC))
+    usage = Usage(cold_list, lambda: time.now)
 
     def tiers(press):
         return Tiers(
@@ -65,12 +66,18 @@ def archive(tmp_path):
             usage=usage,
         )
 
-    return SimpleNamespace(catalogue=catalogue, warm=warm, cold=cold, cold_list=cold_list, usage=usage, tiers=tiers)
+    return SimpleNamespace(
+        catalogue=catalogue, warm=warm, cold=cold, cold_list=cold_list, usage=usage, tiers=tiers, time=time
+    )
 
 
 async def frozen(archive, press):
+    return await frozen_by(archive.tiers(press))
+
+
+async def frozen_by(tiers):
     meant = Seldom(came_before=NOW.replace(year=NOW.year + 1).date())
-    (moved,) = [each async for each in archive.tiers(press).freeze(OPERATOR, meant, trial=False)]
+    (moved,) = [each async for each in tiers.freeze(OPERATOR, meant, trial=False)]
     return moved.reason
 
 
@@ -100,6 +107,16 @@ async def test_what_does_not_come_back_stays_and_leaves_nothing_behind(archive, 
 async def test_what_somebody_reads_meanwhile_stays(archive):
     assert await frozen(archive, Press(meanwhile=lambda: archive.usage.note(DIGEST))) == "it is being read"
     assert where(archive) == ["warm"]
+
+
+async def test_what_somebody_reads_for_hours_stays_until_it_is_read(archive):
+    tiers = archive.tiers(Press())
+    async with tiers.reading(DIGEST) as file:
+        archive.time.now += timedelta(hours=5)
+        assert await frozen_by(tiers) == "it is being read"
+        assert file.read() == CONTENT
+    assert await frozen_by(tiers) == ""
+    assert where(archive) == ["cold"]
 
 
 async def test_what_is_deleted_meanwhile_is_not_put_away(archive):

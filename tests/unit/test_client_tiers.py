@@ -1,12 +1,13 @@
 """What `awe archive` says of files that were moved, and of how much there is."""
 
+from contextlib import suppress
 from datetime import date
 from types import SimpleNamespace
 
 import pytest
 
-from dpu.errors import BadOption
-from dpu.tiers import Tally, amount, rows, seldom
+from dpu.errors import BadOption, NothingSelected, Unreachable
+from dpu.tiers import Tally, amount, move, rows, seldom
 from dpu_api.v1 import archive_pb2 as pb
 
 TODAY = date(2026, 3, 1)
@@ -61,6 +62,49 @@ def test_of_many_that_stay_the_reasons_are_told_with_some_of_their_names():
         "  holds a table (BinTableHDU): only images are packed: 0.fits, 400.fits, 800.fits",
         "  it is being read: 1.fits, 2.fits, 3.fits and 1,194 more",
     ]
+
+
+class Shaky:
+    """A link whose connection is lost behind the first two files; the call is repeated then."""
+
+    def __init__(self, *passes):
+        self._passes = iter(passes)
+
+    def attempt(self, call):
+        archive = SimpleNamespace(FreezeFrames=lambda *_, **__: self._told(next(self._passes)))
+        with suppress(Unreachable):
+            call(SimpleNamespace(archive=archive))
+        return call(SimpleNamespace(archive=archive))
+
+    @staticmethod
+    def _told(files):
+        for file in files:
+            if isinstance(file, Exception):
+                raise file
+            yield pb.FreezeFramesResponse(file=file)
+
+
+GOES = pb.MovedFile(file_name="goes.fits", size=3000, stored=1000)
+STAYS = pb.MovedFile(file_name="stays.fits", size=10, reason="it is being read")
+LOST = Unreachable("the archive")
+
+
+@pytest.mark.parametrize(
+    ("passes", "trial", "counted"),
+    [
+        (([GOES, STAYS, LOST], [STAYS, GOES]), False, (2, 1)),
+        (([GOES, STAYS, LOST], [GOES, STAYS, GOES]), True, (2, 1)),
+        (([GOES, LOST], [NothingSelected("nothing to be frozen")]), False, (1, 0)),
+    ],
+)
+def test_a_connection_that_is_lost_counts_nothing_twice(passes, trial, counted):
+    tally = move(Shaky(*passes), pb.SeldomUsed(), print, thaw=False, trial=trial)
+    assert (tally.count["files"], len(tally.staying)) == counted
+
+
+def test_where_nothing_was_done_nothing_to_be_done_is_an_error():
+    with pytest.raises(NothingSelected):
+        move(Shaky([LOST], [NothingSelected("nothing to be frozen")]), pb.SeldomUsed(), print, thaw=False, trial=False)
 
 
 def test_a_trial_knows_no_ratio():

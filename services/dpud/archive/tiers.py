@@ -8,6 +8,7 @@ taken from the cold one. What a killed process leaves in both is settled by the 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -62,6 +63,8 @@ class Tiers:
     usage: Usage
     #: Who reads a file, thaws it or takes it from the warm tier, does so by turns.
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    #: How many read each file at this moment.
+    _open: Counter[str] = field(default_factory=Counter)
     #: One file is packed at a time: what comes in must not be kept waiting.
     _packing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -69,7 +72,7 @@ class Tiers:
     async def reading(self, digest: str) -> AsyncIterator[BinaryIO]:
         """Open a file until the block ends; one that is frozen is thawed first. Raises NotFound and StorageFull.
 
-        For ten minutes from now on it stays in the warm tier.
+        As long as that, and for ten minutes from now on, it stays in the warm tier.
         """
         async with self._turn(digest):
             self.usage.note(digest)
@@ -78,8 +81,14 @@ class Tiers:
             except NotFound:
                 await unbroken(self._thaw(digest))
                 file = await asyncio.to_thread(self.holdings.store.open, digest)
-        with file:
-            yield file
+            self._open[digest] += 1
+        try:
+            with file:
+                yield file
+        finally:
+            self._open[digest] -= 1
+            if not self._open[digest]:
+                del self._open[digest]
 
     async def freeze(self, caller: Caller, seldom: Seldom, *, trial: bool) -> AsyncIterator[Moved]:
         """Pack files away, and give what became of each. Raises BadOption, NothingSelected and StorageFull.
@@ -146,7 +155,7 @@ class Tiers:
             if await self._unpack(digest, room) != digest:
                 raise BadFrame("unpacked, it would not be what it was to the byte")
             async with self._turn(digest):
-                if self.usage.is_recent(digest):
+                if self._open[digest] or self.usage.is_recent(digest):
                     raise BadFrame("it is being read")
                 if not await asyncio.to_thread(held.cold_list.freeze, digest, stored):
                     raise NotFound("it was deleted meanwhile")
