@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import grpc
 import structlog
 from grpc import aio
 
@@ -27,6 +28,8 @@ log = structlog.get_logger(__name__)
 PATIENCE_S = 60.0
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
+#: What gRPC says by itself of a call that ended while a request was written into it, before it knows how it ended.
+BROKEN_OFF = (grpc.StatusCode.INTERNAL, "Internal error from Core")
 
 
 def pauses(first: float = FIRST_PAUSE_S, longest: float = LONGEST_PAUSE_S) -> Iterator[float]:
@@ -60,11 +63,14 @@ async def answered(call: Awaitable[T], service: str) -> T:
     """Return the answer of a call into which a stream of requests goes. Raises DpuError.
 
     Where a service goes away while the stream is written, gRPC gives the call up by itself, and what waits for it is
-    told that it was cancelled, as if its own task had been: that task would end without a word.
+    told that it was cancelled, as if its own task had been: that task would end without a word. Where a service answers
+    before it has read all, the answer may be lost; asked again, it comes.
     """
     try:
         return await call
     except aio.AioRpcError as error:
+        if (error.code(), error.details()) == BROKEN_OFF:
+            raise Unreachable(f"{service} ended a call while it was written into") from error
         raise from_rpc(error, service) from error
     except asyncio.CancelledError as error:
         if (task := asyncio.current_task()) is None or task.cancelling():
