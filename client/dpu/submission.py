@@ -186,7 +186,7 @@ def deepened(catalogue: Catalogue, sequence: Sequence) -> Sequence:
     before: dict[str, Stage] = {}
 
     def need(stage: Stage) -> None:
-        for frame_class in (*stage.needs, stage.selects, *stage.instead):
+        for frame_class in (*stage.needs, stage.selects, *stage.instead, *stage.selects_with.values()):
             maker = makers.get(frame_class)
             if maker is not None and maker.recipe not in own | set(before):
                 need(maker)
@@ -217,7 +217,7 @@ def preview(link: Link, catalogue: Catalogue, sequence: Sequence, options: Mappi
 def _preview_of_any(link: Link, catalogue: Catalogue, stage: Stage, options: Mapping[str, Plain]) -> None:
     """Raise what the archive answers of each class that a stage may start from, where none of them has frames."""
     nothing = []
-    for frame_class in (stage.selects, *stage.instead):
+    for frame_class in _starts_from(stage, options):
         request = PreviewRequest(
             frame_class=frame_class,
             selection=selection_of(options),
@@ -230,6 +230,13 @@ def _preview_of_any(link: Link, catalogue: Catalogue, stage: Stage, options: Map
         else:
             return
     raise NothingSelected("; and ".join(map(str, nothing))) from nothing[0]
+
+
+def _starts_from(stage: Stage, options: Mapping[str, Plain]) -> tuple[str, ...]:
+    """Return the classes that a stage may start from with these options, the best first."""
+    said = {f"{name}={value}" for name, value in options.items()}
+    chosen = tuple(frame_class for key, frame_class in stage.selects_with.items() if key in said)
+    return chosen or (stage.selects, *stage.instead)
 
 
 def selection_of(options: Mapping[str, Plain]) -> Selection:

@@ -54,6 +54,7 @@ def _stage(name: str) -> dict[str, Any]:
         "recipe": recipe.name,
         "selects": recipe.selects,
         "instead": recipe.instead,
+        "selects_with": dict(recipe.selects_with),
         "makes": recipe.makes,
         "seconds": recipe.seconds,
         "memory_mib": recipe.memory_mib,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
@@ -65,8 +66,10 @@ class Recipe(ABC):
     #: Class of the frames that it starts from, and of the product that it makes.
     selects: ClassVar[str]
     makes: ClassVar[str]
-    #: Classes that it may start from instead, where there is none of that or its options say so, the best first.
+    #: Classes that it may start from instead, where there is none of that, the best first.
     instead: ClassVar[tuple[str, ...]] = ()
+    #: The class that it starts from where an option has a value, by both: {'combine=3': 'TwilightFlatFrame'}.
+    selects_with: ClassVar[Mapping[str, str]] = MappingProxyType({})
     #: Process parameters of the product: a frozen dataclass of fields made by dpu_recipes.pars.parameter.
     parameters: ClassVar[type]
     #: The product's quality flags: a bit a limit, by the limit's name.
@@ -77,9 +80,11 @@ class Recipe(ABC):
     #: Whether a next stage may go on with the tasks that succeeded.
     partial: ClassVar[bool] = True
 
-    def starts_from(self, options: Mapping[str, Any]) -> tuple[str, ...]:  # noqa: ARG002 (for those whose options say)
+    def starts_from(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the classes of which it takes the first that has frames; `options` by long name."""
-        return (self.selects, *self.instead)
+        said = {f"{name}={value}" for name, value in options.items()}
+        chosen = tuple(frame_class for key, frame_class in self.selects_with.items() if key in said)
+        return chosen or (self.selects, *self.instead)
 
     @abstractmethod
     def plan(self, request: Request) -> list[TaskSpec]:

@@ -44,3 +44,10 @@ def test_what_was_asked_for_is_named_and_parameters_of_all_stages_are_known(cata
     assert (stages(sequence), options["targets"], options["deep"]) == (["ReadNoise", "Bias"], ["Bias"], 1)
     with pytest.raises(UnknownOption, match="Bias has no process parameter"):
         asked(catalogue, "Bias", {**given, "deep": False})
+
+
+def test_what_a_flat_is_made_of_on_a_night_without_a_lamp_is_told(catalogue):
+    found = {stage.recipe: stage for item in catalogue.sequences for stage in item.stages}
+    assert dict(found["MasterFlat"].selects_with) == {"combine=3": "TwilightFlatFrame"}
+    assert list(found["ColdPixels"].instead) == ["TwilightFlatFrame"]
+    assert not found["MasterFlat"].instead

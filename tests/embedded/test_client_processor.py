@@ -129,6 +129,14 @@ def test_a_stage_that_may_start_from_another_class_is_looked_for_until_one_has_f
         run(session, i="WFI", d="2000-04-28")
 
 
+def test_a_stage_starts_from_the_class_that_an_option_says(session):
+    session.script.catalogue = catalogue_pb2.Catalogue(sequences=[CATALOGUE.sequences[0]])
+    session.script.catalogue.sequences[0].stages[0].selects_with["chip=ccd51"] = "TwilightFlatFrame"
+    for chip in ("ccd50", "ccd51"):
+        run(session, i="WFI", d="2000-04-28", c=chip)
+    assert [request.frame_class for request in session.asked("Preview")] == ["BiasFrame", "TwilightFlatFrame"]
+
+
 def told(texts: list[str], state: int = job_pb2.JOB_STATE_FINISHED, **changes: object) -> Script:
     """Return a DPU that ends whatever is submitted, by a plan that logged some lines."""
     return Script(becomes=[job(82382, state=state, **changes)], logs=[batch(0, *texts), job_end(2)])
@@ -387,7 +395,7 @@ def test_get_status_without_jobs_says_so(session):
     assert session.lines == ["[schmidt] 09:55:55 - No jobs"]
 
 
-@pytest.mark.parametrize("jobids", ["84820", True, [1, None], 1.0])
+@pytest.mark.parametrize("jobids", ["84820", True, [1, None], 1.0, 2**63])
 def test_what_is_no_job_identifier_is_refused(session, jobids):
     with pytest.raises(UsageError, match="must be a job identifier"):
         session.dpu.get_status(jobids)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from dpu_recipes.frames import write_image
 from dpu_recipes.pars import parameter
@@ -18,8 +19,6 @@ from dpu_recipes.tasks.quality import change, earlier, judged
 from dpu_recipes.tasks.quality_figure import of_image
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -64,16 +63,12 @@ class MasterFlat(Recipe):
 
     name = "MasterFlat"
     selects = "DomeFlatFrame"
-    instead = ("TwilightFlatFrame",)
+    selects_with = MappingProxyType({f"combine={Combine.TWILIGHT:d}": "TwilightFlatFrame"})
     makes = "MasterFlatFrame"
     parameters = MasterFlatParameters
     flags = MasterFlatFlag
     seconds = 3.0
     memory_mib = 1024
-
-    def starts_from(self, options: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the class that `combine` says."""
-        return self.instead if options["combine"] == Combine.TWILIGHT else (self.selects,)
 
     def plan(self, request: Request) -> list[TaskSpec]:
         """Return a task a chip, filter and read-out mode: its newest good flat of the night."""
