@@ -11,10 +11,13 @@ if TYPE_CHECKING:
 
 JobIds: TypeAlias = "int | Iterable[int] | None"
 
+#: A larger whole number cannot travel.
+LARGEST = 2**63 - 1
+
 
 def one(jobid: int) -> int:
     """Return the identifier of one job. Raises UsageError."""
-    if isinstance(jobid, bool) or not isinstance(jobid, int):
+    if isinstance(jobid, bool) or not isinstance(jobid, int) or abs(jobid) > LARGEST:
         raise UsageError(f"jobid={jobid!r}: must be a job identifier, a whole number as `run` returns it")
     return jobid
 

@@ -30,7 +30,7 @@ class LogQuestion:
     @classmethod
     def of(cls, *, tail: int = 0, grep: str = "", chip: str | Iterable[str] = (), level: str = "") -> LogQuestion:
         """Return the question that these words ask. Raises BadOption."""
-        if isinstance(tail, bool) or not isinstance(tail, int) or tail < 0:
+        if isinstance(tail, bool) or not isinstance(tail, int) or not 0 <= tail < 2**63:
             raise BadOption(f"tail={tail!r}: must be a number of lines, 0 for all of them")
         if not isinstance(grep, str):
             raise BadOption(f"grep={grep!r}: must be a pattern, as text")

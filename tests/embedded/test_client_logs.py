@@ -109,6 +109,7 @@ def test_lines_that_were_deleted_are_said_to_be(dpu, script):
     [
         ({"tail": -1}, "tail=-1: must be a number of lines"),
         ({"tail": "5"}, "tail='5': must be a number of lines"),
+        ({"tail": 2**63}, "tail=9223372036854775808: must be a number of lines"),
         ({"level": "loud"}, "level='loud': must be one of debug, info, warning, error"),
         ({"grep": 7}, "grep=7: must be a pattern"),
     ],

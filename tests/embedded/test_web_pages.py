@@ -334,6 +334,16 @@ async def test_a_job_that_is_not_there_is_404(browser, path):
     assert (await browser.get("/nowhere"))[0] == 404
 
 
+async def test_a_number_that_is_too_long_is_a_wrong_address(browser):
+    endless = "9" * 30
+    for path in (f"/jobs/{endless}", f"/jobs/{endless}/log", f"/jobs/{endless}/log.txt", f"/jobs/{endless}/code"):
+        status, page, _ = await browser.get(path)
+        assert (status, f"there is no job {endless}" in page) == (404, True), path
+    for path in (f"/frames/x?job={endless}", f"/jobs/5/log?before={endless}", f"/jobs/5/log?behind=-{endless}"):
+        status, page, _ = await browser.get(path)
+        assert (status, "must be a whole number" in page) == (400, True), path
+
+
 async def test_while_the_dpu_is_away_a_page_says_so_and_a_log_that_is_followed_asks_again(browser, script):
     for path, answered in {
         "/jobs/5": (503, False),

@@ -9,7 +9,8 @@ from urllib.parse import parse_qs
 
 from starlette.responses import RedirectResponse, Response
 
-from dpu.errors import NotAllowed, UsageError
+from dpu.errors import NotAllowed, NotFound, UsageError
+from dpu.jobids import LARGEST
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -43,9 +44,11 @@ class Visit:
 
     @property
     def job(self) -> int:
-        """The job that the address names."""
-        number: int = self.request.path_params["job"]
-        return number
+        """The job that the address names. Raises NotFound for a number that no job can have."""
+        job: int = self.request.path_params["job"]
+        if job > LARGEST:
+            raise NotFound(f"there is no job {job}")
+        return job
 
     def number(self, name: str) -> int:
         """Return a number of the query, 0 where there is none. Raises UsageError."""
@@ -76,9 +79,12 @@ Route: TypeAlias = "tuple[str, str, Callable[[Visit], Awaitable[Response]]]"
 def number(text: str | None) -> int:
     """Return a number of a query, 0 for none. Raises UsageError."""
     try:
-        return int(text or 0)
+        found = int(text or 0)
     except ValueError as error:
         raise UsageError(f"{text!r} must be a whole number") from error
+    if abs(found) > LARGEST:
+        raise UsageError(f"{text!r} must be a whole number of at most {LARGEST}")
+    return found
 
 
 async def form(request: Request) -> dict[str, str]:
