@@ -159,10 +159,16 @@ def _check_date(option: str, text: str) -> None:
 
 
 def _days_ago(text: str, today: date) -> str:
+    if text and not text.isdecimal():
+        raise _no_days(text)
     try:
         return str(today - timedelta(days=int(text))) if text else ""
-    except (ValueError, OverflowError):
-        raise BadOption(f"--older-than {text!r}: must be a number of days, as 365") from None
+    except OverflowError:
+        raise _no_days(text) from None
+
+
+def _no_days(text: str) -> BadOption:
+    return BadOption(f"--older-than {text!r}: must be a number of days, as 365")
 
 
 def _count(files: int) -> str:

@@ -31,6 +31,7 @@ def test_a_command_line_says_which_frames():
         ({"before": "2020"}, "--before '2020': must be a date"),
         ({"unused_since": "a year"}, "--unused-since 'a year': must be a date"),
         ({"older_than": "1y"}, "--older-than '1y': must be a number of days"),
+        ({"older_than": "-3"}, "--older-than '-3': must be a number of days"),
         ({"older_than": "9" * 20}, "--older-than '9{20}': must be a number of days"),
     ],
 )
