@@ -149,6 +149,29 @@ async def test_a_newer_stream_ends_the_older(house):
             assert len((await newer.hear()).leases) == 1
 
 
+async def test_leases_that_were_lost_with_a_stream_are_told_again_on_the_next(house):
+    async with house.open() as callers:
+        anna, worker = callers.person(), await callers.worker()
+        async with worker.attending() as stream:
+            await stream.say(room=3, wait=30)
+            await anna.SubmitJob(submission(tasks=specs("a", "b", "c")))
+            first, *others = (await stream.hear()).leases
+        async with worker.attending() as stream:
+            # It never heard of two of them, and has room for one more.
+            await stream.say(held=[first], room=3, wait=30)
+            await anna.SubmitJob(submission(tasks=specs("d", "e")))
+            told = [*(await stream.hear()).leases]
+            while len(told) < 3:
+                told += (await stream.hear()).leases
+            assert told[:2] == others
+            assert [lease.spec.label for lease in told[2:]] == ["d"]
+            await stream.say(ended=[ending(lease) for lease in (first, *others)], wait=30)
+            assert len((await stream.hear()).acknowledged) == 3
+            assert (await until_ended(anna, 1)).counts.normal == 3
+            tasks = (await anna.ListTasks(scheduler_pb2.ListTasksRequest(job_id=1))).tasks
+            assert {task.ref.attempt for task in tasks} == {1}
+
+
 async def test_a_worker_that_says_its_last_ends_its_stream(house):
     async with house.open() as callers:
         worker = await callers.worker()

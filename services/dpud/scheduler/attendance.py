@@ -15,6 +15,7 @@ from dpud.scheduler.commands import Claim
 from dpud.scheduler.dispatching import session_of
 from dpud.scheduler.events import TaskLeased
 from dpud.scheduler.hearing import gathered
+from dpud.scheduler.leases import held_by
 from dpud.scheduler.loop import WORK
 from dpud.scheduler.model import Key, Ref
 from dpud.scheduler.watchers import heard
@@ -170,12 +171,23 @@ class Attendance:
     async def _listen(self, first: Words, rest: AsyncIterator[Words]) -> None:
         try:
             await self.take(*first)
+            self._tell_again()
             async with aclosing(gathered(rest)) as words:
                 async for call, heard_of in words:
                     await self.take(call, heard_of)
         finally:
             self._has_ended = True
             self._poll.bell.set()
+
+    def _tell_again(self) -> None:
+        """Have it told of leases that are its own and that it does not name: what told it of them never came."""
+        state = self._loop.state
+        worker = session_of(state, self._call.renewal.session).worker
+        for key in held_by(state, worker):
+            task = state.jobs[key.job].tasks[key.task]
+            if Ref(*key, task.attempt) not in self._held:
+                self._give([TaskLeased(*key, task.attempt, task.started, task.token, worker, task.seconds)])
+        self._stand()
 
     @property
     def is_over(self) -> bool:

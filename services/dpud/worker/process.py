@@ -140,8 +140,8 @@ class TaskProcess:
                 group.take(self.pid)
 
     async def memory_mib(self) -> float:
-        """Return what it and its descendants take, MiB."""
-        return await self._guard.memory_mib(self.pid)
+        """Return what it and its descendants take, MiB; nothing while nobody knows its number, for 0 is everybody's."""
+        return await self._guard.memory_mib(self.pid) if self.pid else 0.0
 
     async def disk_mib(self) -> float:
         """Return what is stored in its folder, MiB."""
@@ -150,7 +150,7 @@ class TaskProcess:
 
     async def resident_mib(self) -> float:
         """Return what it alone takes, MiB: cheaper to know."""
-        return await self._guard.resident_mib(self.pid)
+        return await self._guard.resident_mib(self.pid) if self.pid else 0.0
 
     async def send(self, order: dict[str, Any]) -> None:
         """Give an order. Where the process is gone, nothing happens here: who waits for an answer will see."""
