@@ -1,6 +1,8 @@
 """A file that does not go to the cold tier leaves nothing there, whatever kept it."""
 
+import asyncio
 import hashlib
+import threading
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -143,3 +145,23 @@ async def test_a_failure_after_it_was_noted_leaves_it_where_it_is_noted(archive,
         await frozen(archive, Press())
     assert where(archive) == ["warm", "cold"]
     assert archive.cold_list.frozen([DIGEST]) == {DIGEST}
+
+
+async def test_a_file_that_nobody_waits_for_any_more_is_closed_when_it_is_open(archive, monkeypatch):
+    begun, going_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def slowly(_digest):
+        begun.set()
+        assert going_on.wait(60)
+        return SimpleNamespace(close=closed.set)
+
+    monkeypatch.setattr(archive.warm, "open", slowly)
+    reading = archive.tiers(Press()).reading(DIGEST)
+    waiting = asyncio.create_task(reading.__aenter__())
+    assert await asyncio.to_thread(begun.wait, 60)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert not closed.is_set()
+    going_on.set()
+    assert await asyncio.to_thread(closed.wait, 60)

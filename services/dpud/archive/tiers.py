@@ -77,10 +77,10 @@ class Tiers:
         async with self._turn(digest):
             self.usage.note(digest)
             try:
-                file = await asyncio.to_thread(self.holdings.store.open, digest)
+                file = await self._opened(digest)
             except NotFound:
                 await unbroken(self._thaw(digest))
-                file = await asyncio.to_thread(self.holdings.store.open, digest)
+                file = await self._opened(digest)
             self._open[digest] += 1
         try:
             with file:
@@ -89,6 +89,15 @@ class Tiers:
             self._open[digest] -= 1
             if not self._open[digest]:
                 del self._open[digest]
+
+    async def _opened(self, digest: str) -> BinaryIO:
+        """Return an open file; where nobody waits for it any more, it is closed as soon as it is open."""
+        opening = asyncio.get_running_loop().run_in_executor(None, self.holdings.store.open, digest)
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_closed)
+            raise
 
     async def freeze(self, caller: Caller, seldom: Seldom, *, trial: bool) -> AsyncIterator[Moved]:
         """Pack files away, and give what became of each. Raises BadOption, NothingSelected and StorageFull.
@@ -192,3 +201,8 @@ class Tiers:
         """Unpack what lies in the cold tier into a room, and return the digest of what came out."""
         packed = await lent(self.holdings.cold, digest, room / "brought")
         return await self.splitter.unpack(packed, digest, room / "unpacked")
+
+
+def _closed(opening: asyncio.Future[BinaryIO]) -> None:
+    if opening.exception() is None:
+        opening.result().close()
