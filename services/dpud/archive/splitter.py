@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from dpu.errors import BadFrame, StorageFull
+from dpu.errors import BadFrame, StorageFull, Unreachable
 from dpu_recipes.frames import Frame
 from dpud.archive.picture import Picture
 from dpud.archive.store_files import REFUSALS
@@ -112,9 +112,9 @@ class Splitter:
             self._idle.put_nowait(parser)
 
     async def close(self) -> None:
-        """End the parsers."""
+        """End the parsers; who waits for one, or asks for one from now on, is told Unreachable."""
         for parser in self._parsers:
-            await parser.stop()
+            await parser.close()
 
 
 class _Parser:
@@ -123,19 +123,30 @@ class _Parser:
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
         self._process: Process | None = None
+        self._is_closed = False
 
     async def start(self) -> Process:
-        """Return the process, running."""
+        """Return the process, running. Raises Unreachable when none is to be started any more."""
+        self._check_open()
         if self._process is None or self._process.returncode is not None:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command, stdin=PIPE, stdout=PIPE, cwd="/", limit=_LINE
             )
+            if self._is_closed:
+                await self.stop()
+                self._check_open()
         return self._process
 
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise Unreachable("the archive is going down: try again")
+
     async def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the answer to a request. Raises BadFrame where the process ended over it."""
+        """Return the answer to a request. Raises BadFrame where the process ended over it, Unreachable when closed."""
         warm = self._process is not None
         line = await self._exchange(request)
+        if not line:
+            self._check_open()
         if not line and warm:
             # It may have ended while it waited, or of what the file before did to it: a fresh one tells.
             await self.stop()
@@ -158,6 +169,11 @@ class _Parser:
             # Whoever asked has gone: what the process still writes would be the answer to the next request.
             await self.stop()
             raise
+
+    async def close(self) -> None:
+        """End the process, and start no other."""
+        self._is_closed = True
+        await self.stop()
 
     async def stop(self) -> int:
         """End the process at once, which holds nothing; return its exit code."""
