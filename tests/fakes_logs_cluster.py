@@ -9,6 +9,7 @@ import sys
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from google.protobuf.duration_pb2 import Duration
@@ -19,6 +20,7 @@ from dpu_api.v1.job_pb2 import JOB_STATE_FINISHED, TASK_STATE_SUCCEEDED, TaskRef
 from dpu_api.v1.logs_pb2 import CloseJobRequest, CloseTaskRequest, JobEnd, ReadRequest, TaskEnd
 from dpu_api.v1.logs_pb2_grpc import LogServiceStub
 from dpud.hosting.tokens import token_row
+from fakes_programs import patiently
 from fakes_worker import PROJECT, SECRET
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ class House:
         return Program("worker", environment, self.folder / "worker.txt")
 
     async def close(self, lines: dict[tuple[int, int], int], patience_s: int = 30) -> None:
-        """Close the attempts, by (task, attempt) and how many lines they wrote, and the job."""
+        """Close the attempts, by (task, attempt) and how many lines they wrote, and the job; insist, as outboxes do."""
         async with open_async_channel(self.address, OUTBOX) as channel:
             stub = LogServiceStub(channel)
             for (task, attempt), count in lines.items():
@@ -111,9 +113,9 @@ class House:
                     lines=count,
                     patience=Duration(seconds=patience_s),
                 )
-                await stub.CloseTask(closing, wait_for_ready=True)
+                await patiently(partial(stub.CloseTask, closing, wait_for_ready=True))
             closed = CloseJobRequest(job_id=JOB, project=PROJECT, state=JOB_STATE_FINISHED)
-            await stub.CloseJob(closed, wait_for_ready=True)
+            await patiently(partial(stub.CloseJob, closed, wait_for_ready=True))
 
 
 @contextmanager
