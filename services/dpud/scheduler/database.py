@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from dpud.hosting.database import AT_ONCE, POSTGRESQL, SQLITE, parse_url, postgresql_engine, sole_connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
-    from typing import TypeAlias
-
-    Driver: TypeAlias = Callable[[sa.Engine], AbstractContextManager[Any]]
+    from collections.abc import Iterator, Sequence
 
 #: PostgreSQL ends what holds the writer's row and says nothing for so long: a scheduler that was stopped in the
 #: middle of an append must not keep the next one out.
@@ -67,22 +62,20 @@ def open_engine(url: str) -> sa.Engine:
     return postgres_engine(url)
 
 
-def driver_of(engine: sa.Engine) -> Driver:
-    """Return what gives the driver's own cursor, in a transaction. It raises DBAPIError, as one of the engine does.
-
-    Around a short transaction, SQLAlchemy takes twenty times its time.
-    """
-    return _OneConnection() if engine.dialect.name == "sqlite" else _driving
-
-
 @contextmanager
-def _driving(engine: sa.Engine) -> Iterator[Any]:
+def driving(engine: sa.Engine) -> Iterator[Any]:
+    """Give the driver's own cursor, in a transaction: around a short one, SQLAlchemy takes twenty times its time.
+
+    Raises DBAPIError, as a transaction of the engine does.
+    """
     dialect = engine.dialect
     driver = dialect.loaded_dbapi
     connection = None
     try:
         connection = engine.raw_connection()
         with closing(connection.cursor()) as cursor:
+            if dialect.name == "sqlite":
+                cursor.execute(AT_ONCE)
             yield cursor
             connection.commit()
     except driver.Error as error:
@@ -93,28 +86,6 @@ def _driving(engine: sa.Engine) -> Iterator[Any]:
         if connection is not None:
             # The pool takes back what was not committed.
             connection.close()
-
-
-class _OneConnection:
-    """The only connection of an engine on a file, which is never given back: the pool would have looked after it."""
-
-    def __init__(self) -> None:
-        self._held: sa.PoolProxiedConnection | None = None
-
-    @contextmanager
-    def __call__(self, engine: sa.Engine) -> Iterator[sqlite3.Cursor]:
-        self._held = self._held or engine.raw_connection()
-        connection = cast("sqlite3.Connection", self._held.dbapi_connection)
-        try:
-            cursor = connection.execute(AT_ONCE)
-            try:
-                yield cursor
-                connection.commit()
-            except BaseException:
-                connection.rollback()
-                raise
-        except sqlite3.Error as error:
-            raise sa.exc.DBAPIError(None, None, error) from error
 
 
 def spelled(engine: sa.Engine, statement: sa.ClauseElement) -> str:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from dpud.scheduler import codec, epoch, history_sql
-from dpud.scheduler.database import driver_of, is_away, now, spelled, sqlite_engine
+from dpud.scheduler.database import driving, is_away, now, spelled, sqlite_engine
 from dpud.scheduler.journal import AppendFailed, Superseded
 from dpud.scheduler.reserve import Reserve
 from dpud.scheduler.schema import groups, migrate
@@ -53,7 +53,6 @@ class SqlJournal:
         self._engine = engine
         self._reserve = reserve
         self._now = now(engine)
-        self._driving = driver_of(engine)
         # Appending is what everybody waits for: its statements are made once, and go to the driver as they are.
         self._hold, self._insert = (spelled(engine, each) for each in (epoch.HOLD, _INSERT))
         beside = (history_sql.LAY_DOWN, history_sql.RETIRE, history_sql.MARK, history_sql.COUNT)
@@ -159,10 +158,9 @@ class SqlJournal:
         self._laid_down = job.id
 
     def _durably(
-        self, work: Callable[[Any], None], begun: Callable[[sa.Engine], AbstractContextManager[Any]] | None = None
+        self, work: Callable[[Any], None], begun: Callable[[sa.Engine], AbstractContextManager[Any]] = driving
     ) -> None:
-        """Do `work` in one transaction, the driver's unless `begun`; on a full disk, in the room that was kept back."""
-        begun = begun or self._driving
+        """Do `work` in one transaction; on a full disk, in the room that was kept back."""
         try:
             self._patiently(work, begun)
         except AppendFailed:
