@@ -47,7 +47,7 @@ class CodeServicer(codeship_pb2_grpc.CodeServiceServicer):
     async def FindMissing(
         self,
         request: codeship_pb2.FindMissingRequest,
-        context: aio.ServicerContext[codeship_pb2.FindMissingRequest, codeship_pb2.FindMissingResponse],  # noqa: ARG002 (gRPC passes it)
+        _context: aio.ServicerContext[codeship_pb2.FindMissingRequest, codeship_pb2.FindMissingResponse],
     ) -> codeship_pb2.FindMissingResponse:
         """Return which blobs the caller's project has not put."""
         _check_asked(request.digests)
@@ -57,7 +57,7 @@ class CodeServicer(codeship_pb2_grpc.CodeServiceServicer):
     async def UploadBlobs(
         self,
         request_iterator: AsyncIterator[codeship_pb2.UploadBlobsRequest],
-        context: aio.ServicerContext[codeship_pb2.UploadBlobsRequest, codeship_pb2.UploadBlobsResponse],  # noqa: ARG002 (gRPC passes it)
+        _context: aio.ServicerContext[codeship_pb2.UploadBlobsRequest, codeship_pb2.UploadBlobsResponse],
     ) -> codeship_pb2.UploadBlobsResponse:
         """Keep blobs whose digest and size agree."""
         upload = _Upload(self._store, current_caller().project)
@@ -72,7 +72,7 @@ class CodeServicer(codeship_pb2_grpc.CodeServiceServicer):
     async def PutTree(
         self,
         request: codeship_pb2.PutTreeRequest,
-        context: aio.ServicerContext[codeship_pb2.PutTreeRequest, codeship_pb2.PutTreeResponse],  # noqa: ARG002 (gRPC passes it)
+        _context: aio.ServicerContext[codeship_pb2.PutTreeRequest, codeship_pb2.PutTreeResponse],
     ) -> codeship_pb2.PutTreeResponse:
         """Check a tree, and give it its name; keep the blobs that came with it."""
         self.metrics.put(request)
@@ -100,7 +100,7 @@ class CodeServicer(codeship_pb2_grpc.CodeServiceServicer):
     async def GetTree(
         self,
         request: codeship_pb2.GetTreeRequest,
-        context: aio.ServicerContext[codeship_pb2.GetTreeRequest, codeship_pb2.GetTreeResponse],  # noqa: ARG002 (gRPC passes it)
+        _context: aio.ServicerContext[codeship_pb2.GetTreeRequest, codeship_pb2.GetTreeResponse],
     ) -> codeship_pb2.GetTreeResponse:
         """Return the entries of a tree."""
         _check_asked([request.digest])
@@ -110,7 +110,7 @@ class CodeServicer(codeship_pb2_grpc.CodeServiceServicer):
     async def DownloadBlobs(
         self,
         request: codeship_pb2.DownloadBlobsRequest,
-        context: aio.ServicerContext[codeship_pb2.DownloadBlobsRequest, codeship_pb2.DownloadBlobsResponse],  # noqa: ARG002 (gRPC passes it)
+        _context: aio.ServicerContext[codeship_pb2.DownloadBlobsRequest, codeship_pb2.DownloadBlobsResponse],
     ) -> AsyncIterator[codeship_pb2.DownloadBlobsResponse]:
         """Send blobs in the order asked for."""
         _check_asked(request.digests)
@@ -122,7 +122,7 @@ class CodeServicer(codeship_pb2_grpc.CodeServiceServicer):
     async def InstallVersion(
         self,
         request: codeship_pb2.InstallVersionRequest,
-        context: aio.ServicerContext[codeship_pb2.InstallVersionRequest, codeship_pb2.InstallVersionResponse],  # noqa: ARG002 (gRPC passes it)
+        _context: aio.ServicerContext[codeship_pb2.InstallVersionRequest, codeship_pb2.InstallVersionResponse],
     ) -> codeship_pb2.InstallVersionResponse:
         """Name a tree, for all projects."""
         _check_asked([request.digest])
@@ -133,15 +133,15 @@ class CodeServicer(codeship_pb2_grpc.CodeServiceServicer):
     async def GetVersion(
         self,
         request: codeship_pb2.GetVersionRequest,
-        context: aio.ServicerContext[codeship_pb2.GetVersionRequest, codeship_pb2.GetVersionResponse],  # noqa: ARG002 (gRPC passes it)
+        _context: aio.ServicerContext[codeship_pb2.GetVersionRequest, codeship_pb2.GetVersionResponse],
     ) -> codeship_pb2.GetVersionResponse:
         """Return what is installed under a name."""
         return codeship_pb2.GetVersionResponse(version=await self._versions.get(request.name))
 
     async def ListVersions(
         self,
-        request: codeship_pb2.ListVersionsRequest,  # noqa: ARG002 (there is nothing in it)
-        context: aio.ServicerContext[codeship_pb2.ListVersionsRequest, codeship_pb2.ListVersionsResponse],  # noqa: ARG002 (gRPC passes it)
+        _request: codeship_pb2.ListVersionsRequest,
+        _context: aio.ServicerContext[codeship_pb2.ListVersionsRequest, codeship_pb2.ListVersionsResponse],
     ) -> codeship_pb2.ListVersionsResponse:
         """Return what is installed."""
         return codeship_pb2.ListVersionsResponse(versions=await self._versions.all())
@@ -149,7 +149,7 @@ class CodeServicer(codeship_pb2_grpc.CodeServiceServicer):
     async def RemoveVersion(
         self,
         request: codeship_pb2.RemoveVersionRequest,
-        context: aio.ServicerContext[codeship_pb2.RemoveVersionRequest, codeship_pb2.RemoveVersionResponse],  # noqa: ARG002 (gRPC passes it)
+        _context: aio.ServicerContext[codeship_pb2.RemoveVersionRequest, codeship_pb2.RemoveVersionResponse],
     ) -> codeship_pb2.RemoveVersionResponse:
         """Remove a version."""
         await self._versions.remove(request.name)

@@ -36,7 +36,7 @@ class LogServicer(logs_pb2_grpc.LogServiceServicer):
     async def Append(
         self,
         request_iterator: AsyncIterator[logs_pb2.AppendRequest],
-        context: aio.ServicerContext[logs_pb2.AppendRequest, logs_pb2.AppendResponse],  # noqa: ARG002 (gRPC passes it)
+        _context: aio.ServicerContext[logs_pb2.AppendRequest, logs_pb2.AppendResponse],
     ) -> AsyncIterator[logs_pb2.AppendResponse]:
         """Take batches; acknowledge each when it is durable."""
         async for request in request_iterator:
@@ -52,7 +52,7 @@ class LogServicer(logs_pb2_grpc.LogServiceServicer):
     async def Read(
         self,
         request: logs_pb2.ReadRequest,
-        context: aio.ServicerContext[logs_pb2.ReadRequest, logs_pb2.ReadResponse],  # noqa: ARG002 (gRPC passes it)
+        _context: aio.ServicerContext[logs_pb2.ReadRequest, logs_pb2.ReadResponse],
     ) -> AsyncIterator[logs_pb2.ReadResponse]:
         """Send a job's log."""
         question = wire.question(request)
@@ -66,8 +66,8 @@ class LogServicer(logs_pb2_grpc.LogServiceServicer):
 
     async def GetHighestJobWithLogs(
         self,
-        request: logs_pb2.GetHighestJobWithLogsRequest,  # noqa: ARG002 (gRPC passes it)
-        context: aio.ServicerContext[logs_pb2.GetHighestJobWithLogsRequest, logs_pb2.GetHighestJobWithLogsResponse],  # noqa: ARG002 (gRPC passes it)
+        _request: logs_pb2.GetHighestJobWithLogsRequest,
+        _context: aio.ServicerContext[logs_pb2.GetHighestJobWithLogsRequest, logs_pb2.GetHighestJobWithLogsResponse],
     ) -> logs_pb2.GetHighestJobWithLogsResponse:
         """Name the highest job."""
         return logs_pb2.GetHighestJobWithLogsResponse(job_id=await self._aggregator.highest_job())
@@ -83,7 +83,7 @@ class LogServicer(logs_pb2_grpc.LogServiceServicer):
     async def CloseTask(
         self,
         request: logs_pb2.CloseTaskRequest,
-        context: aio.ServicerContext[logs_pb2.CloseTaskRequest, logs_pb2.CloseTaskResponse],  # noqa: ARG002 (as above)
+        _context: aio.ServicerContext[logs_pb2.CloseTaskRequest, logs_pb2.CloseTaskResponse],
     ) -> logs_pb2.CloseTaskResponse:
         """Note how many lines an attempt wrote."""
         await self._aggregator.order(request.ref.job_id, request.project, wire.close_task(request))
@@ -92,7 +92,7 @@ class LogServicer(logs_pb2_grpc.LogServiceServicer):
     async def CloseTasks(
         self,
         request: logs_pb2.CloseTasksRequest,
-        context: aio.ServicerContext[logs_pb2.CloseTasksRequest, logs_pb2.CloseTasksResponse],  # noqa: ARG002 (as above)
+        _context: aio.ServicerContext[logs_pb2.CloseTasksRequest, logs_pb2.CloseTasksResponse],
     ) -> logs_pb2.CloseTasksResponse:
         """Note how many lines attempts wrote, and that jobs ended."""
         tasks = [(each.ref.job_id, each.project, wire.close_task(each)) for each in request.tasks]
@@ -104,7 +104,7 @@ class LogServicer(logs_pb2_grpc.LogServiceServicer):
     async def CloseJob(
         self,
         request: logs_pb2.CloseJobRequest,
-        context: aio.ServicerContext[logs_pb2.CloseJobRequest, logs_pb2.CloseJobResponse],  # noqa: ARG002 (as above)
+        _context: aio.ServicerContext[logs_pb2.CloseJobRequest, logs_pb2.CloseJobResponse],
     ) -> logs_pb2.CloseJobResponse:
         """Note that a job ended."""
         await self._aggregator.order(request.job_id, request.project, wire.close_job(request))
@@ -113,7 +113,7 @@ class LogServicer(logs_pb2_grpc.LogServiceServicer):
     async def DeleteJobLogs(
         self,
         request: logs_pb2.DeleteJobLogsRequest,
-        context: aio.ServicerContext[logs_pb2.DeleteJobLogsRequest, logs_pb2.DeleteJobLogsResponse],  # noqa: ARG002 (as above)
+        _context: aio.ServicerContext[logs_pb2.DeleteJobLogsRequest, logs_pb2.DeleteJobLogsResponse],
     ) -> logs_pb2.DeleteJobLogsResponse:
         """Delete the lines of a job, for its owner or an operator."""
         if request.job_id < 1:
